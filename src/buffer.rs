@@ -1,0 +1,286 @@
+//! A buffer: bytes are appended at the back and consumed from the front.
+//!
+//! Every connection has two of them. A buffer at rest is one empty pointer: its bytes live in a
+//! [`Block`] that it holds only while it has some. Where blocks come from and go to is the
+//! business of the pool; a buffer only grows one when the program sends.
+//!
+//! Invariants: the live bytes are `start..end` of the block, and `end` never passes the part of
+//! the block that is initialised. A buffer that becomes empty starts again at the block's front.
+//!
+//! What it deliberately does not do: it never reads, writes, or gives a block away by itself.
+
+/// Storage for the bytes of one buffer. `bytes` is initialised throughout, `start..end` is live.
+#[derive(Debug)]
+pub(crate) struct Block {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Block {
+    /// A block of `size` zeroed bytes, ready to be read into.
+    pub(crate) fn zeroed(size: usize) -> Box<Self> {
+        Box::new(Self {
+            bytes: vec![0; size],
+            start: 0,
+            end: 0,
+        })
+    }
+
+    /// A block that holds just these bytes.
+    fn holding(bytes: &[u8]) -> Box<Self> {
+        Box::new(Self {
+            bytes: bytes.to_vec(),
+            start: 0,
+            end: bytes.len(),
+        })
+    }
+
+    /// The bytes of memory that the block takes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The bytes that are initialised, and so can be read into.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets the live bytes.
+    pub(crate) fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+    }
+
+    fn live(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Moves the live bytes to the front, so that all the room is behind them.
+    fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        // Moving fewer bytes than were consumed before keeps the cost of each byte constant.
+        let room = self.bytes.capacity() - self.end;
+        if bytes.len() > room && self.start >= self.end - self.start {
+            self.compact();
+        }
+        let overlap = bytes.len().min(self.bytes.len() - self.end);
+        let (over, beyond) = bytes.split_at(overlap);
+        self.bytes[self.end..self.end + overlap].copy_from_slice(over);
+        self.bytes.extend_from_slice(beyond);
+        self.end += bytes.len();
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.start += count;
+        if self.start == self.end {
+            self.clear();
+        }
+    }
+}
+
+/// Bytes in order, with a block only while there are any.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    block: Option<Box<Block>>,
+}
+
+impl Buffer {
+    /// The bytes that were appended and not yet consumed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| block.live())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.block
+            .as_ref()
+            .map_or(0, |block| block.end - block.start)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies `bytes` to the back. An empty buffer takes the smallest block that holds them.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        match &mut self.block {
+            Some(block) => block.append(bytes),
+            None if bytes.is_empty() => {}
+            None => self.block = Some(Block::holding(bytes)),
+        }
+    }
+
+    /// Gives up `count` bytes from the front.
+    ///
+    /// Panics if the buffer holds fewer.
+    pub(crate) fn consume(&mut self, count: usize) {
+        let held = self.len();
+        assert!(count <= held, "cannot consume {count} bytes of {held}");
+        if let Some(block) = &mut self.block {
+            block.consume(count);
+        }
+    }
+
+    /// Moves all bytes to the back of `other`: the block itself if `other` is empty.
+    pub(crate) fn move_to(&mut self, other: &mut Buffer) {
+        if other.is_empty() {
+            std::mem::swap(self, other);
+        } else {
+            other.append(self.bytes());
+            self.consume(self.len());
+        }
+    }
+
+    /// The block, if there is one; the buffer is empty afterwards.
+    pub(crate) fn take_block(&mut self) -> Option<Box<Block>> {
+        self.block.take()
+    }
+
+    /// Moves the bytes into `block`, which was empty, and returns the block that held them.
+    pub(crate) fn move_into(&mut self, mut block: Box<Block>) -> Option<Box<Block>> {
+        debug_assert!(block.live().is_empty(), "bytes move into an empty block");
+        block.append(self.bytes());
+        self.block.replace(block)
+    }
+
+    /// Moves the bytes into a block of just their size and returns the one that held them.
+    pub(crate) fn shrink(&mut self) -> Option<Box<Block>> {
+        let small = Block::holding(self.bytes());
+        self.block.replace(small)
+    }
+
+    /// The bytes of memory that the buffer's block takes; nothing at rest.
+    pub(crate) fn capacity(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.capacity())
+    }
+
+    /// The most that the buffer can hold without a larger block, were it read into.
+    pub(crate) fn size(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.size())
+    }
+
+    /// The room behind the live bytes, at most `max` bytes of it, to read into.
+    /// What was read there becomes live by [`Buffer::extend`].
+    pub(crate) fn room(&mut self, max: usize) -> &mut [u8] {
+        let Some(block) = &mut self.block else {
+            return &mut [];
+        };
+        if block.size() - block.end < max {
+            block.compact();
+        }
+        let end = block.size().min(block.end.saturating_add(max));
+        &mut block.bytes[block.end..end]
+    }
+
+    /// Takes in the first `count` bytes of the room.
+    pub(crate) fn extend(&mut self, count: usize) {
+        if let Some(block) = &mut self.block {
+            block.end += count;
+            assert!(
+                block.end <= block.bytes.len(),
+                "a read reported more bytes than it had room"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_buffer_at_rest_is_one_pointer_without_a_block() {
+        assert_eq!(size_of::<Buffer>(), size_of::<usize>());
+        let mut buffer = Buffer::default();
+        buffer.append(b"");
+        assert_eq!(buffer.capacity(), 0);
+    }
+
+    #[test]
+    fn bytes_come_out_in_the_order_they_went_in() {
+        let mut buffer = Buffer::default();
+        let mut expected = Vec::new();
+        let (mut next, mut consumed) = (0_u8, 0);
+        for step in 0..2_000_usize {
+            let piece: Vec<u8> = (0..step % 37)
+                .map(|_| {
+                    next = next.wrapping_add(1);
+                    next
+                })
+                .collect();
+            buffer.append(&piece);
+            expected.extend_from_slice(&piece);
+            let count = (step * 7 % 41).min(buffer.len());
+            assert_eq!(buffer.bytes(), &expected[consumed..]);
+            buffer.consume(count);
+            consumed += count;
+        }
+        assert_eq!(buffer.bytes(), &expected[consumed..]);
+    }
+
+    #[test]
+    fn sending_and_consuming_for_ever_does_not_grow_the_block() {
+        let mut buffer = Buffer::default();
+        for _ in 0..10_000 {
+            buffer.append(&[7; 100]);
+            buffer.append(&[8; 30]);
+            buffer.consume(100);
+            buffer.consume(buffer.len().min(30));
+        }
+        assert!(buffer.capacity() <= 1024, "grew to {}", buffer.capacity());
+    }
+
+    #[test]
+    fn moving_to_an_empty_buffer_moves_the_block_and_copies_nothing() {
+        let (mut from, mut to) = (Buffer::default(), Buffer::default());
+        from.append(b"hello");
+        let at = from.bytes().as_ptr();
+        from.move_to(&mut to);
+        assert_eq!((to.bytes(), to.bytes().as_ptr()), (&b"hello"[..], at));
+        assert!(from.is_empty());
+    }
+
+    #[test]
+    fn moving_to_a_buffer_with_bytes_appends_behind_them() {
+        let (mut from, mut to) = (Buffer::default(), Buffer::default());
+        from.append(b" world");
+        to.append(b"hello");
+        from.move_to(&mut to);
+        assert_eq!(to.bytes(), b"hello world");
+        assert!(from.is_empty());
+    }
+
+    #[test]
+    fn room_is_bounded_and_what_was_read_there_becomes_live() {
+        let mut buffer = Buffer::default();
+        buffer.append(b"half ");
+        buffer.move_into(Block::zeroed(16));
+        assert_eq!(buffer.room(4).len(), 4);
+        assert_eq!(buffer.room(100).len(), 11);
+        buffer.room(100)[..4].copy_from_slice(b"line");
+        buffer.extend(4);
+        assert_eq!(buffer.bytes(), b"half line");
+        buffer.consume(5);
+        assert_eq!(
+            buffer.room(100).len(),
+            12,
+            "the room in front is given back"
+        );
+        assert_eq!(buffer.bytes(), b"line");
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot consume 3 bytes of 2")]
+    fn consuming_more_than_is_held_panics() {
+        let mut buffer = Buffer::default();
+        buffer.append(b"ab");
+        buffer.consume(3);
+    }
+}

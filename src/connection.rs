@@ -1,0 +1,515 @@
+//! A connection: an exchange and its socket, with the program's own state beside them.
+//!
+//! [`Stream`] is what a program acts on. Its methods only change the exchange; what follows from
+//! that for the socket happens when the loop settles the connection, at a later call. The methods
+//! for the loop, at the end, are the leaves of that: each makes one kind of system call and tells
+//! the observers what came of it.
+//!
+//! What it deliberately does not do: it decides nothing. What comes next is the exchange's state.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::deadlines::Deadlines;
+use crate::event::{CloseReason, ConnectionId, ListenerId};
+use crate::exchange::{Action, Exchange, Phase};
+use crate::interest::{Interest, Readiness};
+use crate::limits::ConnectionLimits;
+use crate::observer::{Observers, Step};
+use crate::pool::Pool;
+use crate::system::{ConnectOutcome, Socket, System};
+use crate::transfer::{self, Stop};
+
+/// One connection of a loop: a [`Stream`], to which it derefs, and the program's own state.
+pub struct Connection<T> {
+    /// The program's own state for this connection.
+    pub data: T,
+    pub(crate) stream: Stream,
+}
+
+impl<T> Connection<T> {
+    pub(crate) fn new(data: T, stream: Stream) -> Self {
+        Self { data, stream }
+    }
+
+    /// Lends the program's state and the stream at once, as a protocol's state machine needs them.
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// fn greet(connection: &mut readiness::Connection<String>) -> std::io::Result<()> {
+    ///     let (name, stream) = connection.split();
+    ///     write!(stream, "hello, {name}\n")
+    /// }
+    /// ```
+    pub fn split(&mut self) -> (&mut T, &mut Stream) {
+        (&mut self.data, &mut self.stream)
+    }
+}
+
+impl<T> Deref for Connection<T> {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl<T> DerefMut for Connection<T> {
+    fn deref_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Connection<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("data", &self.data)
+            .field("stream", &self.stream)
+            .finish()
+    }
+}
+
+/// The queue in which a connection waits to be served, if in any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queued {
+    No,
+    Fresh,
+    LeftOver,
+}
+
+/// Where a connection came from; an IPv4 address is kept in place, any other in a box.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    Accepted(ListenerId, SocketAddrV4),
+    AcceptedBoxed(Box<(ListenerId, SocketAddr)>),
+    Connected(SocketAddrV4),
+    ConnectedBoxed(Box<SocketAddr>),
+}
+
+impl Origin {
+    pub(crate) fn accepted(listener: ListenerId, peer: SocketAddr) -> Self {
+        match peer {
+            SocketAddr::V4(peer) => Self::Accepted(listener, peer),
+            SocketAddr::V6(_) => Self::AcceptedBoxed(Box::new((listener, peer))),
+        }
+    }
+
+    pub(crate) fn connected(peer: SocketAddr) -> Self {
+        match peer {
+            SocketAddr::V4(peer) => Self::Connected(peer),
+            SocketAddr::V6(_) => Self::ConnectedBoxed(Box::new(peer)),
+        }
+    }
+}
+
+/// The two byte streams of a connection, one from the peer and one to it.
+///
+/// Nothing here blocks. What is sent leaves at a later call into the loop, so that many small
+/// sends leave in one system call; it has been sent when the kernel has taken it, which says
+/// nothing of the peer.
+///
+/// [`Read`](io::Read), [`BufRead`](io::BufRead) and [`Write`](io::Write) work on the received and
+/// the unsent bytes. Reading from nothing is `WouldBlock`, or `Ok(0)` after the peer's end.
+/// `read_line`, `read_until`, `read_exact`, `read_to_end` and `read_to_string` are all or nothing:
+/// until the whole is there they consume nothing and give `WouldBlock`. A line that fills the read
+/// buffer can never be whole and is `InvalidData`.
+///
+/// ```
+/// use std::io::{BufRead, ErrorKind, Write};
+///
+/// /// Answers each whole line; half a line stays for the next time.
+/// fn answer(stream: &mut readiness::Stream) -> std::io::Result<()> {
+///     let mut line = String::new();
+///     loop {
+///         match stream.read_line(&mut line) {
+///             Ok(0) => return Ok(()),
+///             Ok(_) => write!(stream, "you said {line}")?,
+///             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+///             Err(error) => return Err(error),
+///         }
+///         line.clear();
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Stream {
+    pub(crate) exchange: Exchange,
+    /// None only if a connect failed before there was a socket.
+    socket: Option<Socket>,
+    id: ConnectionId,
+    origin: Origin,
+    pub(crate) deadlines: Option<Box<Deadlines>>,
+    /// Invariant: what the kernel was told last.
+    interest: Interest,
+    pub(crate) queued: Queued,
+    pub(crate) touched: bool,
+    /// The last fill or flush stopped at its budget, with more to do at once.
+    pub(crate) over_budget: bool,
+    /// Others read only while this one has nothing unsent.
+    pub(crate) has_readers: bool,
+}
+
+impl Stream {
+    /// The id of this connection.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The bytes received and not yet consumed.
+    #[must_use]
+    pub fn received(&self) -> &[u8] {
+        self.exchange.received()
+    }
+
+    /// Gives up the first `count` received bytes.
+    ///
+    /// # Panics
+    ///
+    /// If fewer are there.
+    pub fn consume(&mut self, count: usize) {
+        self.exchange.consume(count);
+    }
+
+    /// Appends `bytes` to the unsent ones. Never blocks and never fails: after
+    /// [`finish`](Self::finish), [`close`](Self::close) or an end the bytes count as
+    /// [`lost`](Self::lost). A send that would pass
+    /// [`unsent_max`](ConnectionLimits::unsent_max) takes nothing and ends the connection.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.exchange.send(bytes);
+    }
+
+    /// Sends all that was received back where it came from, and consumes it. Where nothing is
+    /// unsent, as by default with an accepted connection, not a byte is copied.
+    pub fn send_received(&mut self) {
+        self.exchange.send_received();
+    }
+
+    /// How many bytes were sent and not yet taken by the kernel.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.exchange.unsent()
+    }
+
+    /// How many bytes were sent when they could no longer leave, or given up by a broken
+    /// connection. While [`Closed`](crate::Event::Closed) is handled, what is
+    /// [`unsent`](Self::unsent) will not be sent either.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.exchange.lost()
+    }
+
+    /// Whether to stop sending: more than [`high_water`](ConnectionLimits::high_water) bytes are
+    /// unsent, and [`Drained`](crate::Event::Drained) will tell when they have come down to
+    /// [`low_water`](ConnectionLimits::low_water). Also when what is sent can no longer leave, so
+    /// that sending until clogged always ends. Bytes sent before the connection is connected do
+    /// not clog it.
+    #[must_use]
+    pub fn is_clogged(&self) -> bool {
+        self.exchange.is_clogged()
+    }
+
+    /// Ends our direction once everything unsent has left: the peer reads the end.
+    pub fn finish(&mut self) {
+        self.exchange.finish();
+    }
+
+    /// Closes gracefully: sends what is unsent and our end, throws away what still comes in, and
+    /// waits for the peer's end as long as the limits allow. The program hears only
+    /// [`Closed`](crate::Event::Closed). A connect under way with nothing unsent is given up at
+    /// once.
+    pub fn close(&mut self) {
+        self.exchange.close();
+    }
+
+    /// Closes at once, with a reset: what is unsent is not sent. The program hears only
+    /// [`Closed`](crate::Event::Closed).
+    pub fn abort(&mut self) {
+        self.exchange.abort();
+    }
+
+    /// Stops reading. Until [`resume`](Self::resume) there is neither
+    /// [`Received`](crate::Event::Received) nor [`PeerFinished`](crate::Event::PeerFinished), and
+    /// the connection does not close by itself. A paused connection with nothing unsent is not
+    /// watched: its peer's end or reset is learnt when it is resumed, at the next send, or from a
+    /// deadline.
+    pub fn pause(&mut self) {
+        self.exchange.pause();
+    }
+
+    /// Reads again after a pause. What was received before and not consumed is announced again.
+    pub fn resume(&mut self) {
+        self.exchange.resume();
+    }
+
+    /// Whether the connection stays open after the peer has finished, until the program finishes
+    /// or closes it too. Not at first.
+    pub fn allow_half_open(&mut self, allowed: bool) {
+        self.exchange.allow_half_open(allowed);
+    }
+
+    /// Has [`Deadline`](crate::Event::Deadline) come once after this time, in place of one set
+    /// before; `None` takes it back. Counted from the next call into the loop, never early.
+    pub fn set_deadline(&mut self, after: Option<Duration>) {
+        self.deadlines_mut().set_program(after);
+    }
+
+    /// Closes the connection when nothing has moved in either direction for so long; `None` for
+    /// never. In place of the limit of the same name.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.deadlines_mut().set_idle_timeout(timeout);
+    }
+
+    /// Has the kernel probe the peer after so long a silence; `None` for never.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn set_keepalive(&mut self, after: Option<Duration>) -> io::Result<()> {
+        self.socket()?.set_keepalive(after)
+    }
+
+    /// Gives this connection limits of its own. The socket options among them (`nodelay`,
+    /// `keepalive`) and the idle timeout are set when a connection is made, and not changed here.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the limits contradict each other; then nothing is changed.
+    pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
+        limits.check()?;
+        self.exchange.set_limits(Arc::new(limits));
+        Ok(())
+    }
+
+    /// The peer's address: the one that accept gave, or that was connected to. Known as long as
+    /// the connection is, also when the peer has gone.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        match &self.origin {
+            Origin::Accepted(_, peer) | Origin::Connected(peer) => SocketAddr::V4(*peer),
+            Origin::AcceptedBoxed(origin) => origin.1,
+            Origin::ConnectedBoxed(peer) => **peer,
+        }
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket()?.local_addr()
+    }
+
+    /// The listener that accepted this connection, if one did.
+    #[must_use]
+    pub fn listener(&self) -> Option<ListenerId> {
+        match &self.origin {
+            Origin::Accepted(listener, _) => Some(*listener),
+            Origin::AcceptedBoxed(origin) => Some(origin.0),
+            Origin::Connected(_) | Origin::ConnectedBoxed(_) => None,
+        }
+    }
+
+    /// The interest that the kernel was told last.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    fn socket(&self) -> io::Result<&Socket> {
+        self.socket
+            .as_ref()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn deadlines_mut(&mut self) -> &mut Deadlines {
+        let idle_timeout = self.exchange.limits().idle_timeout;
+        self.deadlines
+            .get_or_insert_with(|| Box::new(Deadlines::new(idle_timeout)))
+    }
+}
+
+/// For socket options.
+///
+/// # Panics
+///
+/// If a connect failed before there was a socket: its `Closed` is then the only event.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Stream {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        let socket = self.socket.as_ref();
+        socket
+            .expect("the connect failed before there was a socket")
+            .descriptor()
+    }
+}
+
+/// What the loop does with a stream.
+impl Stream {
+    pub(crate) fn new(
+        id: ConnectionId,
+        origin: Origin,
+        socket: Option<Socket>,
+        exchange: Exchange,
+    ) -> Self {
+        let mut stream = Self {
+            exchange,
+            socket,
+            id,
+            origin,
+            deadlines: None,
+            interest: Interest::None,
+            queued: Queued::No,
+            touched: false,
+            over_budget: false,
+            has_readers: false,
+        };
+        if stream.exchange.limits().idle_timeout.is_some() {
+            stream.deadlines_mut();
+        }
+        stream
+    }
+
+    /// Two connections that a program borrowed and swapped would each answer to the other's id.
+    pub(crate) fn assert_lives_in(&self, slot: u32) {
+        let id = self.id;
+        assert!(
+            id.slot == slot,
+            "connection {id} was swapped into the place of another"
+        );
+    }
+
+    /// Does what readiness and wants allow: learns what became of a connect, flushes, fills.
+    pub(crate) fn serve(&mut self, system: &mut System, pool: &mut Pool, see: &mut Observers) {
+        if self.exchange.is_connecting() && self.exchange.readiness != Readiness::default() {
+            self.look_at_connect(system, see);
+        }
+        self.over_budget = false;
+        self.flush(system, see);
+        self.fill(system, pool, see);
+    }
+
+    fn look_at_connect(&mut self, system: &mut System, see: &mut Observers) {
+        let Some(socket) = &self.socket else { return };
+        self.exchange.readiness = Readiness::default();
+        match system.connect_outcome(socket) {
+            ConnectOutcome::UnderWay => {}
+            ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::from(&error)),
+            ConnectOutcome::Connected => {
+                self.exchange.connected();
+                see.see(Step::Connected(self.id));
+            }
+        }
+    }
+
+    fn fill(&mut self, system: &mut System, pool: &mut Pool, see: &mut Observers) {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_fill()) else {
+            return;
+        };
+        let discards = self.exchange.discards();
+        let short_proves_empty = socket.short_proves_blocked();
+        let mut io = system.io(socket);
+        let filled = transfer::fill(&mut self.exchange, &mut io, pool, short_proves_empty);
+        drop(io);
+        if filled.count > 0 {
+            self.moved(system);
+            see.see(match discards {
+                true => Step::Discarded(self.id, filled.count),
+                false => Step::Filled(self.id, filled.count),
+            });
+        }
+        match filled.stop {
+            Stop::Budget => self.over_budget = true,
+            Stop::NotReady => see.see(Step::ReadBlocked(self.id)),
+            Stop::Ended => see.see(Step::PeerEnded(self.id)),
+            Stop::Satisfied | Stop::Failed => {}
+        }
+    }
+
+    pub(crate) fn flush(&mut self, system: &mut System, see: &mut Observers) {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_flush()) else {
+            return;
+        };
+        let short_proves_full = socket.short_proves_blocked();
+        let mut io = system.io(socket);
+        let flushed = transfer::flush(&mut self.exchange, &mut io, short_proves_full);
+        drop(io);
+        if flushed.count > 0 {
+            self.moved(system);
+            see.see(Step::Flushed(
+                self.id,
+                flushed.count,
+                self.exchange.unsent(),
+            ));
+        }
+        match flushed.stop {
+            Stop::Budget => self.over_budget = true,
+            Stop::NotReady => see.see(Step::WriteBlocked(self.id)),
+            Stop::Satisfied | Stop::Ended | Stop::Failed => {}
+        }
+    }
+
+    /// Sends the end of our direction, if the exchange has come to that.
+    pub(crate) fn act(&mut self, action: Action, system: &mut System, see: &mut Observers) {
+        let Action::Finish = action;
+        if let Some(socket) = &self.socket {
+            system.finish(socket);
+            see.see(Step::Finished(self.id));
+        }
+    }
+
+    /// Tells the kernel the interest that follows from the wants, if it differs from the one told
+    /// last. That a socket was readable meanwhile raises no new edge that mio promises, so where
+    /// readable is asked for anew, one read is tried.
+    pub(crate) fn tell_interest(&mut self, system: &mut System, see: &mut Observers) {
+        let (from, to) = (self.interest, self.exchange.interest());
+        let Some(socket) = self.socket.as_mut().filter(|_| from != to) else {
+            return;
+        };
+        if let Err(error) = system.tell(socket, self.id.slot, from, to) {
+            return self.exchange.end(CloseReason::from(&error));
+        }
+        self.interest = to;
+        see.see(Step::InterestChanged(self.id, from, to));
+        if to.is_readable() && !from.is_readable() {
+            self.exchange.readiness.fold(Readiness::READABLE);
+        }
+    }
+
+    /// Closes the socket, by a reset if the reason asks for one.
+    pub(crate) fn close_socket(&mut self, system: &mut System) {
+        let reason = self.exchange.close_reason();
+        if let Some(socket) = &self.socket
+            && reason.is_some_and(CloseReason::asks_for_reset)
+        {
+            system.reset_on_close(socket);
+        }
+        self.socket = None;
+    }
+
+    fn moved(&mut self, system: &System) {
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.moved(system.now());
+        }
+    }
+
+    /// The deadlines, if the connection needs any.
+    pub(crate) fn needed_deadlines(
+        &mut self,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<&mut Deadlines> {
+        let phase = self.exchange.phase();
+        if self.deadlines.is_none() && phase == Phase::Unbounded {
+            return None;
+        }
+        let deadlines = self.deadlines_mut();
+        deadlines.enter(phase, now());
+        Some(deadlines)
+    }
+}

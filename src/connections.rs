@@ -1,0 +1,236 @@
+//! All connections of a loop: the slab, from ids to slots, and which of them the program touched.
+//!
+//! A connection is touched when the program gets it to change: when its event is delivered, and
+//! when it is lent mutably. The loop settles just those. Who is coupled to whom is kept here too,
+//! beside the connections rather than in them, because few are coupled to others.
+//!
+//! Invariant: the connection in a slot has the id of that slot. A program could break this by
+//! swapping two that it borrowed; that is caught when they are settled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+
+use slab::Slab;
+
+use crate::connection::Connection;
+use crate::event::ConnectionId;
+use crate::exchange::Coupling;
+
+/// Slots made at once, so that growing leaves no dead heap behind for a usual number.
+const SLOTS: usize = 4096;
+
+/// A connection to settle, and how much it had unsent when the program got it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touched {
+    pub(crate) slot: u32,
+    pub(crate) unsent: usize,
+}
+
+pub(crate) struct Connections<T> {
+    slots: Slab<Connection<T>>,
+    last_generation: u32,
+    touched: Vec<Touched>,
+    /// Whose `Closed` is being handled: still there, but no longer counted.
+    closed: Option<u32>,
+    writer_of: BTreeMap<ConnectionId, ConnectionId>,
+    readers_of: BTreeSet<(ConnectionId, ConnectionId)>,
+}
+
+impl<T> Connections<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Slab::with_capacity(SLOTS),
+            last_generation: 0,
+            touched: Vec::new(),
+            closed: None,
+            writer_of: BTreeMap::new(),
+            readers_of: BTreeSet::new(),
+        }
+    }
+
+    /// Puts in the connection that `make` makes for its id.
+    pub(crate) fn insert(
+        &mut self,
+        make: impl FnOnce(ConnectionId) -> Connection<T>,
+    ) -> ConnectionId {
+        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        let entry = self.slots.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("descriptors number below 2^32");
+        let generation = NonZero::new(self.last_generation).unwrap_or(NonZero::<u32>::MIN);
+        let id = ConnectionId { slot, generation };
+        entry.insert(make(id));
+        id
+    }
+
+    /// Takes a connection out, with all that others remember of it.
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Connection<T>> {
+        let connection = self.slots.try_remove(slot as usize)?;
+        let id = connection.id();
+        self.uncouple(id);
+        for reader in self.readers(id) {
+            self.uncouple(reader);
+        }
+        Some(connection)
+    }
+
+    pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Connection<T>> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection<T>> {
+        self.slots
+            .get(id.slot as usize)
+            .filter(|connection| connection.id() == id)
+    }
+
+    /// Lends a connection to the program, to be settled afterwards.
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
+        self.get(id)?;
+        self.touch(id.slot);
+        self.at(id.slot)
+    }
+
+    /// Lends two connections at once.
+    pub(crate) fn get_two_mut(
+        &mut self,
+        one: ConnectionId,
+        other: ConnectionId,
+    ) -> Option<(&mut Connection<T>, &mut Connection<T>)> {
+        self.get(one)?;
+        self.get(other)?;
+        self.touch(one.slot);
+        self.touch(other.slot);
+        self.slots.get2_mut(one.slot as usize, other.slot as usize)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection<T>> {
+        let closed = self.closed.map(|slot| slot as usize);
+        self.slots
+            .iter()
+            .filter(move |(slot, _)| Some(*slot) != closed)
+            .map(|(_, connection)| connection)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
+        let closed = self.closed.map(|slot| slot as usize);
+        let touched = &mut self.touched;
+        let open = self
+            .slots
+            .iter_mut()
+            .filter(move |(slot, _)| Some(*slot) != closed);
+        open.map(|(_, connection)| {
+            note_touched(touched, connection);
+            connection
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - usize::from(self.closed.is_some())
+    }
+
+    /// Has a connection settled before anything else happens.
+    pub(crate) fn touch(&mut self, slot: u32) {
+        if let Some(connection) = self.slots.get_mut(slot as usize) {
+            note_touched(&mut self.touched, connection);
+        }
+    }
+
+    pub(crate) fn take_touched(&mut self) -> Option<Touched> {
+        let touched = self.touched.pop()?;
+        if let Some(connection) = self.at(touched.slot) {
+            connection.stream.touched = false;
+        }
+        Some(touched)
+    }
+
+    /// From now on the connection is handled as closed, until [`Connections::take_closed`].
+    pub(crate) fn set_closed(&mut self, slot: u32) {
+        self.closed = Some(slot);
+    }
+
+    pub(crate) fn take_closed(&mut self) -> Option<u32> {
+        self.closed.take()
+    }
+
+    /// Has `reader` read only while `writer` has nothing unsent, if both are there.
+    pub(crate) fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
+        let Some(has_unsent) = self.get(writer).map(|connection| connection.unsent() > 0) else {
+            return;
+        };
+        if self
+            .get(reader)
+            .is_none_or(|connection| connection.exchange.is_ending())
+        {
+            return;
+        }
+        self.uncouple(reader);
+        if reader == writer {
+            return self.set_coupling(reader, Coupling::Itself);
+        }
+        self.writer_of.insert(reader, writer);
+        self.readers_of.insert((writer, reader));
+        self.set_has_readers(writer);
+        self.set_coupling(reader, Coupling::Writer { has_unsent });
+    }
+
+    pub(crate) fn uncouple(&mut self, reader: ConnectionId) {
+        if let Some(writer) = self.writer_of.remove(&reader) {
+            self.readers_of.remove(&(writer, reader));
+            self.set_has_readers(writer);
+        }
+        self.set_coupling(reader, Coupling::None);
+    }
+
+    /// Tells those who read for `writer` whether it has unsent bytes.
+    pub(crate) fn tell_readers(&mut self, writer: ConnectionId, has_unsent: bool) {
+        for reader in self.readers(writer) {
+            let coupling = self
+                .get(reader)
+                .map(|connection| connection.exchange.coupling());
+            if coupling
+                == Some(Coupling::Writer {
+                    has_unsent: !has_unsent,
+                })
+            {
+                self.set_coupling(reader, Coupling::Writer { has_unsent });
+            }
+        }
+    }
+
+    fn set_coupling(&mut self, reader: ConnectionId, coupling: Coupling) {
+        if let Some(connection) = self.get_mut(reader) {
+            connection.stream.exchange.set_coupling(coupling);
+        }
+    }
+
+    fn set_has_readers(&mut self, writer: ConnectionId) {
+        let has_readers = !self.readers(writer).is_empty();
+        if let Some(connection) = self.at(writer.slot) {
+            connection.stream.has_readers = has_readers;
+        }
+    }
+
+    fn readers(&self, writer: ConnectionId) -> Vec<ConnectionId> {
+        let last = ConnectionId {
+            slot: u32::MAX,
+            generation: NonZero::<u32>::MAX,
+        };
+        let first = ConnectionId {
+            slot: 0,
+            generation: NonZero::<u32>::MIN,
+        };
+        let of_writer = self.readers_of.range((writer, first)..=(writer, last));
+        of_writer.map(|(_, reader)| *reader).collect()
+    }
+}
+
+fn note_touched<T>(touched: &mut Vec<Touched>, connection: &mut Connection<T>) {
+    let stream = &mut connection.stream;
+    if !stream.touched {
+        stream.touched = true;
+        touched.push(Touched {
+            slot: stream.id().slot,
+            unsent: stream.unsent(),
+        });
+    }
+}

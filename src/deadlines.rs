@@ -1,0 +1,212 @@
+//! The deadlines of one connection: by when it must have moved on.
+//!
+//! A connection that waits for nothing has none. Otherwise the next deadline is a function of what
+//! the exchange waits for (its [`Phase`]), of when that began, and of when something last moved:
+//!
+//! | phase | deadline |
+//! |---|---|
+//! | connecting | `connect_deadline` after it began |
+//! | stalled | `stalled_write_deadline` after the kernel last took a byte |
+//! | broken | `close_deadline` after it began |
+//! | lingering | the earlier of `close_quiet_deadline` after the last byte, and `close_deadline` after it began |
+//! | any | the idle timeout after anything moved; the program's own deadline |
+//!
+//! One alarm stands for all of them, and it is moved lazily: activity only notes the time, and an
+//! alarm that rings before the deadline is set again for the time that is left.
+
+use std::time::{Duration, Instant};
+
+use crate::event::Deadline;
+use crate::exchange::Phase;
+use crate::limits::ConnectionLimits;
+use crate::timers::Alarm;
+
+/// What happens when a deadline passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// The connection ends.
+    Limit(Deadline),
+    /// The program is told.
+    Program,
+}
+
+/// When things began and when they last moved, and the alarm that stands for the next deadline.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    phase: Phase,
+    /// When the phase began; none until the loop has looked at the connection for the first time.
+    began: Option<Instant>,
+    /// When bytes moved last; at first when `began`.
+    moved: Option<Instant>,
+    idle_timeout: Option<Duration>,
+    program: ProgramDeadline,
+    pub(crate) alarm: Option<Alarm>,
+}
+
+/// The deadline that the program set: it counts from when the loop looks at it first.
+#[derive(Clone, Copy, Debug)]
+enum ProgramDeadline {
+    None,
+    After(Duration),
+    At(Instant),
+}
+
+impl Deadlines {
+    pub(crate) fn new(idle_timeout: Option<Duration>) -> Self {
+        Self {
+            phase: Phase::Unbounded,
+            began: None,
+            moved: None,
+            idle_timeout,
+            program: ProgramDeadline::None,
+            alarm: None,
+        }
+    }
+
+    /// Notes what the exchange waits for now.
+    pub(crate) fn enter(&mut self, phase: Phase, now: Instant) {
+        if self.phase != phase || self.began.is_none() {
+            self.phase = phase;
+            self.began = Some(now);
+        }
+        self.moved.get_or_insert(now);
+        if let ProgramDeadline::After(after) = self.program {
+            let at = now.checked_add(after);
+            self.program = at.map_or(ProgramDeadline::None, ProgramDeadline::At);
+        }
+    }
+
+    /// Notes that bytes moved.
+    pub(crate) fn moved(&mut self, now: Instant) {
+        self.moved = Some(now);
+    }
+
+    pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.idle_timeout = timeout;
+    }
+
+    pub(crate) fn set_program(&mut self, after: Option<Duration>) {
+        self.program = after.map_or(ProgramDeadline::None, ProgramDeadline::After);
+    }
+
+    /// The earliest deadline and what it is, if there is one. Times beyond the clock never come.
+    pub(crate) fn next(&self, limits: &ConnectionLimits) -> Option<(Instant, Passed)> {
+        let (began, moved) = (self.began?, self.moved?);
+        let since_moved = began.max(moved);
+        let phase = match self.phase {
+            Phase::Unbounded => None,
+            Phase::Connecting => limit(
+                Deadline::Connect,
+                began.checked_add(limits.connect_deadline),
+            ),
+            Phase::Stalled => limit(
+                Deadline::StalledWrite,
+                since_moved.checked_add(limits.stalled_write_deadline),
+            ),
+            Phase::Broken => limit(Deadline::Close, began.checked_add(limits.close_deadline)),
+            Phase::Lingering => {
+                let quiet = since_moved.checked_add(limits.close_quiet_deadline);
+                let whole = began.checked_add(limits.close_deadline);
+                limit(Deadline::Close, quiet.into_iter().chain(whole).min())
+            }
+        };
+        let idle = self
+            .idle_timeout
+            .and_then(|timeout| moved.checked_add(timeout));
+        let program = match self.program {
+            ProgramDeadline::At(at) => Some((at, Passed::Program)),
+            ProgramDeadline::None | ProgramDeadline::After(_) => None,
+        };
+        let all = [phase, limit(Deadline::Idle, idle), program];
+        all.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}
+
+fn limit(deadline: Deadline, at: Option<Instant>) -> Option<(Instant, Passed)> {
+    Some((at?, Passed::Limit(deadline)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn started(start: Instant, idle_timeout: Option<Duration>) -> Deadlines {
+        let mut deadlines = Deadlines::new(idle_timeout);
+        deadlines.enter(Phase::Unbounded, start);
+        deadlines
+    }
+
+    fn next_after(deadlines: &Deadlines, start: Instant) -> Option<(u64, Passed)> {
+        let next = deadlines.next(&ConnectionLimits::default());
+        next.map(|(at, passed)| ((at - start).as_secs(), passed))
+    }
+
+    #[test]
+    fn at_rest_there_is_no_deadline() {
+        let start = Instant::now();
+        assert_eq!(next_after(&started(start, None), start), None);
+    }
+
+    #[test]
+    fn stalled_write_counts_from_the_last_byte_that_the_kernel_took() {
+        let start = Instant::now();
+        let mut deadlines = started(start, None);
+        deadlines.enter(Phase::Stalled, start + SECOND);
+        assert_eq!(
+            next_after(&deadlines, start),
+            Some((61, Passed::Limit(Deadline::StalledWrite)))
+        );
+        deadlines.moved(start + 5 * SECOND);
+        deadlines.enter(Phase::Stalled, start + 6 * SECOND);
+        assert_eq!(
+            next_after(&deadlines, start),
+            Some((65, Passed::Limit(Deadline::StalledWrite)))
+        );
+    }
+
+    #[test]
+    fn lingering_ends_after_silence_or_after_all_however_much_comes() {
+        let start = Instant::now();
+        let mut deadlines = started(start, None);
+        deadlines.enter(Phase::Lingering, start);
+        assert_eq!(
+            next_after(&deadlines, start),
+            Some((5, Passed::Limit(Deadline::Close)))
+        );
+        deadlines.moved(start + 27 * SECOND);
+        assert_eq!(
+            next_after(&deadlines, start),
+            Some((30, Passed::Limit(Deadline::Close)))
+        );
+    }
+
+    #[test]
+    fn idle_moves_with_activity_and_the_earliest_deadline_counts() {
+        let start = Instant::now();
+        let mut deadlines = started(start, Some(9 * SECOND));
+        deadlines.moved(start + 3 * SECOND);
+        assert_eq!(
+            next_after(&deadlines, start),
+            Some((12, Passed::Limit(Deadline::Idle)))
+        );
+        deadlines.set_program(Some(9 * SECOND));
+        deadlines.enter(Phase::Unbounded, start + 2 * SECOND);
+        assert_eq!(next_after(&deadlines, start), Some((11, Passed::Program)));
+        deadlines.enter(Phase::Connecting, start);
+        assert_eq!(
+            next_after(&deadlines, start),
+            Some((10, Passed::Limit(Deadline::Connect)))
+        );
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_clock_never_comes() {
+        let start = Instant::now();
+        assert_eq!(
+            next_after(&started(start, Some(Duration::MAX)), start),
+            None
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! What the program hears: the events, the reasons for an end, and the ids they carry.
+//!
+//! An id is a slot and a generation. The slot is where the connection lives; the generation is
+//! never used twice, so that an id which outlives its connection fits nothing that comes after it.
+
+use std::fmt;
+use std::io;
+use std::num::NonZero;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $letter:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            pub(crate) slot: u32,
+            pub(crate) generation: NonZero<u32>,
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($letter, "{}.{}"), self.slot, self.generation)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names one connection of one loop, also after it has gone. Shown as `c<slot>.<generation>`.
+    ConnectionId, "c"
+}
+
+id! {
+    /// Names one listener of one loop, also after it has gone. Shown as `l<slot>.<generation>`.
+    ListenerId, "l"
+}
+
+/// What happened, as [`EventLoop::next_event`](crate::EventLoop::next_event) tells it.
+///
+/// For each connection the order is: [`Accepted`](Event::Accepted) or
+/// [`Connected`](Event::Connected); then any number of [`Received`](Event::Received),
+/// [`Drained`](Event::Drained) and [`Deadline`](Event::Deadline);
+/// [`PeerFinished`](Event::PeerFinished) at most once; [`Closed`](Event::Closed) exactly once, and
+/// nothing after it. A connect that fails gives `Closed` alone.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The listener has a new connection.
+    Accepted(ListenerId, ConnectionId),
+    /// A connect has succeeded.
+    Connected(ConnectionId),
+    /// Bytes came in. What the program does not consume is not announced again until more arrives
+    /// or the connection is resumed.
+    Received(ConnectionId),
+    /// A clogged connection is no longer: its unsent bytes have come down to the low-water mark.
+    Drained(ConnectionId),
+    /// The peer sends no more. Unless half-open is allowed, the connection closes by itself as
+    /// soon as this event is handled and everything unsent has left.
+    PeerFinished(ConnectionId),
+    /// The deadline that the program set has passed.
+    Deadline(ConnectionId),
+    /// The connection has ended. It can be read until the next call into the loop.
+    Closed(ConnectionId, CloseReason),
+    /// The listener could not accept, for a reason that is not one peer's own: most often the
+    /// process has no descriptor left. It tries again by itself, after a pause or as soon as a
+    /// connection closes; this is said once until it succeeds.
+    AcceptFailed(ListenerId, io::ErrorKind),
+}
+
+/// Who ended a connection, and why.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// Both sides finished, and everything that was sent has left.
+    Finished,
+    /// We closed, and everything that was sent has left.
+    Closed,
+    /// We aborted.
+    Aborted,
+    /// The peer reset the connection, or reads no more.
+    Reset,
+    /// Nobody listens at the address.
+    Refused,
+    /// A deadline passed.
+    TimedOut(Deadline),
+    /// The program sent more than `unsent_max` bytes ahead of the peer.
+    Overflow,
+    /// The operating system failed the connection in another way.
+    Failed(Failure),
+}
+
+/// The deadlines that end a connection; each is a field of
+/// [`ConnectionLimits`](crate::ConnectionLimits).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Deadline {
+    /// The connect did not succeed in time.
+    Connect,
+    /// The kernel took no byte of those that waited.
+    StalledWrite,
+    /// The peer did not end after we had closed.
+    Close,
+    /// Nothing moved in either direction.
+    Idle,
+}
+
+/// An error of the operating system, kept as `Copy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Failure {
+    kind: io::ErrorKind,
+    code: Option<NonZero<i32>>,
+}
+
+impl Failure {
+    /// The kind of the error.
+    #[must_use]
+    pub fn kind(self) -> io::ErrorKind {
+        self.kind
+    }
+
+    /// The operating system's number for it, if it gave one.
+    #[must_use]
+    pub fn raw_os_error(self) -> Option<i32> {
+        self.code.map(NonZero::get)
+    }
+}
+
+impl From<&io::Error> for Failure {
+    fn from(error: &io::Error) -> Self {
+        Self {
+            kind: error.kind(),
+            code: error.raw_os_error().and_then(NonZero::new),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code).fmt(f),
+            None => self.kind.fmt(f),
+        }
+    }
+}
+
+impl From<&io::Error> for CloseReason {
+    /// The reason that an error of a socket amounts to.
+    fn from(error: &io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
+        match error.kind() {
+            ConnectionReset | ConnectionAborted | BrokenPipe => Self::Reset,
+            ConnectionRefused => Self::Refused,
+            _ => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl CloseReason {
+    /// Whether the socket is closed by a reset: only where we gave up on bytes or on the peer.
+    pub(crate) fn asks_for_reset(self) -> bool {
+        matches!(self, Self::Aborted | Self::Overflow | Self::TimedOut(_))
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished by both sides"),
+            Self::Closed => f.write_str("closed by us"),
+            Self::Aborted => f.write_str("aborted by us"),
+            Self::Reset => f.write_str("reset by the peer"),
+            Self::Refused => f.write_str("refused"),
+            Self::TimedOut(Deadline::Connect) => f.write_str("timed out connecting"),
+            Self::TimedOut(Deadline::StalledWrite) => f.write_str("timed out on a stalled write"),
+            Self::TimedOut(Deadline::Close) => f.write_str("timed out closing"),
+            Self::TimedOut(Deadline::Idle) => f.write_str("timed out idle"),
+            Self::Overflow => f.write_str("overflow of unsent bytes"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_small_and_show_slot_and_generation() {
+        let id = ConnectionId {
+            slot: 3,
+            generation: NonZero::<u32>::MIN,
+        };
+        assert_eq!(id.to_string(), "c3.1");
+        assert_eq!(size_of::<Option<ConnectionId>>(), 8);
+        fn travels<T: Copy + Eq + std::hash::Hash + Ord + Send + fmt::Display>() {}
+        travels::<ConnectionId>();
+        travels::<ListenerId>();
+    }
+
+    #[test]
+    fn errors_of_a_socket_become_reasons() {
+        let reason = |kind: io::ErrorKind| CloseReason::from(&io::Error::from(kind));
+        assert_eq!(reason(io::ErrorKind::ConnectionReset), CloseReason::Reset);
+        assert_eq!(reason(io::ErrorKind::BrokenPipe), CloseReason::Reset);
+        assert_eq!(
+            reason(io::ErrorKind::ConnectionRefused),
+            CloseReason::Refused
+        );
+        let CloseReason::Failed(failure) = CloseReason::from(&io::Error::from_raw_os_error(110))
+        else {
+            panic!("an error without a reason of its own is kept whole");
+        };
+        assert_eq!(failure.raw_os_error(), Some(110));
+    }
+}

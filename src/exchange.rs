@@ -1,0 +1,618 @@
+//! The pure half of a connection: what was said in each direction, and what is owed next.
+//!
+//! No socket, no clock, no loop: the inputs are method calls, the outputs are the two buffers, the
+//! wants, the owed events and, from [`Exchange::advance`], one [`Action`]. So every path through it
+//! can be walked in a test.
+//!
+//! Each direction is open or ended; ours can also be ending (its end is owed after the unsent
+//! bytes), and so can the whole (input is then read and thrown away, since two sides that only
+//! write must not wait for each other). The twelve states, and what leads from one to the next;
+//! `·` means that nothing changes:
+//!
+//! | state | connected | peer's end | all sent | `finish` | `close` | write error |
+//! |---|---|---|---|---|---|---|
+//! | Connecting | Open | | | ConnectingToFinish | ConnectingToClose, or Closed with nothing unsent | |
+//! | ConnectingToFinish | Finishing | | | · | as Connecting | |
+//! | ConnectingToClose | Closing | | | · | · | |
+//! | Open | | PeerFinished | · | Finishing | Closing | Broken |
+//! | PeerFinished | | | ¹ | BothFinishing | BothClosing | Closed |
+//! | Finishing | | BothFinishing | Finished ² | · | Closing | Broken |
+//! | BothFinishing | | | Closed ³ | · | BothClosing | Closed |
+//! | Finished | | BothFinishing | · | · | Lingering | |
+//! | Broken | | Closed | | · | Closed | |
+//! | Closing | | BothClosing | Lingering ² | · | · | Closed |
+//! | BothClosing | | | Closed | · | · | Closed |
+//! | Lingering | | Closed | | · | · | |
+//! | Closed | | | | · | · | |
+//!
+//! - ¹ BothFinishing, once the program has handled `PeerFinished`, unless it is paused or allows
+//!   half-open.
+//! - ² The end of our direction is sent: [`Action::Finish`].
+//! - ³ Once the program has handled `PeerFinished`.
+//! - From every state a failed connect, a read error, a passed deadline, an abort and an overflow
+//!   lead to Closed. A write error does not where there is still something to read: the kernel
+//!   may hold bytes that came before it. Broken reads them, and the end behind them is then not
+//!   the peer's.
+
+use std::sync::Arc;
+
+use crate::buffer::Buffer;
+use crate::event::{CloseReason, Deadline};
+use crate::interest::{Interest, Readiness};
+use crate::limits::ConnectionLimits;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum State {
+    Connecting,
+    ConnectingToFinish,
+    ConnectingToClose,
+    Open,
+    PeerFinished,
+    Finishing,
+    BothFinishing,
+    Finished,
+    Broken,
+    Closing,
+    BothClosing,
+    Lingering,
+    Closed,
+}
+
+/// The events that a connection can owe its program, in the order of delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Owed {
+    Accepted,
+    Connected,
+    Received,
+    Drained,
+    Deadline,
+    PeerFinished,
+    Closed,
+}
+
+impl Owed {
+    const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Connected,
+        Self::Received,
+        Self::Drained,
+        Self::Deadline,
+        Self::PeerFinished,
+        Self::Closed,
+    ];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Whose unsent bytes hold back the reading of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Coupling {
+    /// Nobody's.
+    None,
+    /// Its own.
+    Itself,
+    /// Another connection's, which has some or not: the bit that the loop sets.
+    Writer { has_unsent: bool },
+}
+
+/// What an exchange waits for, as far as a deadline bounds the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    Unbounded,
+    Connecting,
+    /// Unsent bytes that the kernel does not take.
+    Stalled,
+    /// What the kernel still holds, behind a write error.
+    Broken,
+    /// The peer's end, after ours.
+    Lingering,
+}
+
+/// What the socket has to do for the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    /// Send the end of our direction.
+    Finish,
+}
+
+/// Both directions of one connection: their states, their buffers, and the events they owe.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    read_buffer: Buffer,
+    write_buffer: Buffer,
+    limits: Arc<ConnectionLimits>,
+    lost: u64,
+    /// Invariant: there is a reason just in the states Broken and Closed.
+    reason: Option<CloseReason>,
+    state: State,
+    /// A bit for each [`Owed`].
+    owed: u8,
+    pub(crate) readiness: Readiness,
+    coupling: Coupling,
+    paused: bool,
+    half_open: bool,
+    clogged: bool,
+    /// The peer's end was read: nothing more will be received.
+    at_end: bool,
+}
+
+impl Exchange {
+    /// One that was accepted: open, coupled to itself, and writable until disproved.
+    pub(crate) fn accepted(limits: Arc<ConnectionLimits>) -> Self {
+        let mut exchange = Self::new(State::Open, Coupling::Itself, limits);
+        exchange.readiness.fold(Readiness::WRITABLE);
+        exchange.owe(Owed::Accepted);
+        exchange
+    }
+
+    /// One whose connect is under way, coupled to nobody.
+    pub(crate) fn connecting(limits: Arc<ConnectionLimits>) -> Self {
+        Self::new(State::Connecting, Coupling::None, limits)
+    }
+
+    fn new(state: State, coupling: Coupling, limits: Arc<ConnectionLimits>) -> Self {
+        Self {
+            read_buffer: Buffer::default(),
+            write_buffer: Buffer::default(),
+            limits,
+            lost: 0,
+            reason: None,
+            state,
+            owed: 0,
+            readiness: Readiness::default(),
+            coupling,
+            paused: false,
+            half_open: false,
+            clogged: false,
+            at_end: false,
+        }
+    }
+
+    // What can be asked.
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn limits(&self) -> &Arc<ConnectionLimits> {
+        &self.limits
+    }
+
+    pub(crate) fn received(&self) -> &[u8] {
+        self.read_buffer.bytes()
+    }
+
+    pub(crate) fn unsent(&self) -> usize {
+        self.write_buffer.len()
+    }
+
+    pub(crate) fn unsent_bytes(&self) -> &[u8] {
+        self.write_buffer.bytes()
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        if self.state == State::Closed {
+            self.reason
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn is_connecting(&self) -> bool {
+        use State::{Connecting, ConnectingToClose, ConnectingToFinish};
+        matches!(
+            self.state,
+            Connecting | ConnectingToFinish | ConnectingToClose
+        )
+    }
+
+    /// Whether what the program sends can still leave.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        matches!(
+            self.state,
+            State::Connecting | State::Open | State::PeerFinished
+        )
+    }
+
+    /// Whether the peer's end was read: nothing more will be received.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    pub(crate) fn is_clogged(&self) -> bool {
+        self.clogged || !self.takes_bytes()
+    }
+
+    /// Whether input is thrown away: we have closed and only wait for the peer's end.
+    pub(crate) fn discards(&self) -> bool {
+        matches!(self.state, State::Closing | State::Lingering)
+    }
+
+    /// How many bytes a fill may still add to those received.
+    pub(crate) fn room(&self) -> usize {
+        self.limits
+            .read_buffer_max
+            .saturating_sub(self.read_buffer.len())
+    }
+
+    pub(crate) fn wants_read(&self) -> bool {
+        match self.state {
+            State::Open | State::Finishing | State::Finished | State::Broken => {
+                !self.paused && !self.is_held_back() && self.room() > 0
+            }
+            State::Closing | State::Lingering => true,
+            State::Connecting
+            | State::ConnectingToFinish
+            | State::ConnectingToClose
+            | State::PeerFinished
+            | State::BothFinishing
+            | State::BothClosing
+            | State::Closed => false,
+        }
+    }
+
+    pub(crate) fn wants_write(&self) -> bool {
+        self.is_connecting() || self.has_sendable() && !self.readiness.is_writable()
+    }
+
+    /// What the kernel is to be asked for this exchange.
+    pub(crate) fn interest(&self) -> Interest {
+        Interest::of(self.wants_read(), self.wants_write())
+    }
+
+    pub(crate) fn can_fill(&self) -> bool {
+        self.readiness.is_readable() && self.wants_read()
+    }
+
+    pub(crate) fn can_flush(&self) -> bool {
+        self.readiness.is_writable() && self.has_sendable()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.state {
+            State::Connecting | State::ConnectingToFinish | State::ConnectingToClose => {
+                Phase::Connecting
+            }
+            State::Broken => Phase::Broken,
+            State::Lingering => Phase::Lingering,
+            _ if self.has_sendable() && !self.readiness.is_writable() => Phase::Stalled,
+            _ => Phase::Unbounded,
+        }
+    }
+
+    /// Unsent bytes that may leave now.
+    fn has_sendable(&self) -> bool {
+        self.unsent() > 0 && !self.is_connecting() && self.state != State::Closed
+    }
+
+    fn is_held_back(&self) -> bool {
+        match self.coupling {
+            Coupling::None => false,
+            Coupling::Itself => self.unsent() > 0,
+            Coupling::Writer { has_unsent } => has_unsent,
+        }
+    }
+
+    // What the program does.
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.read_buffer.consume(count);
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        if self.admits(bytes.len()) {
+            self.write_buffer.append(bytes);
+            self.notice_high_water();
+        }
+    }
+
+    /// Moves what was received to the unsent bytes, by moving the block where there are none.
+    pub(crate) fn send_received(&mut self) {
+        if self.admits(self.received().len()) {
+            self.read_buffer.move_to(&mut self.write_buffer);
+            self.notice_high_water();
+        } else {
+            self.consume(self.received().len());
+        }
+    }
+
+    /// Moves what was received here to the unsent bytes of `to` and returns how much it was:
+    /// nothing if `to` takes no more.
+    pub(crate) fn transfer_to(&mut self, to: &mut Exchange) -> usize {
+        let count = self.received().len();
+        if !to.takes_bytes() || count == 0 {
+            return 0;
+        }
+        if count > to.limits.unsent_max - to.unsent().min(to.limits.unsent_max) {
+            to.end(CloseReason::Overflow);
+            return 0;
+        }
+        self.read_buffer.move_to(&mut to.write_buffer);
+        to.notice_high_water();
+        count
+    }
+
+    /// Whether `count` more bytes may be appended to the unsent ones; counts them as lost if not.
+    fn admits(&mut self, count: usize) -> bool {
+        if count == 0 {
+            return false;
+        }
+        let fits = count <= self.limits.unsent_max.saturating_sub(self.unsent());
+        if self.takes_bytes() && fits {
+            return true;
+        }
+        self.lost += count as u64;
+        if self.takes_bytes() {
+            self.end(CloseReason::Overflow);
+        }
+        false
+    }
+
+    fn notice_high_water(&mut self) {
+        // Before it is connected nothing can drain, so there is no mark to tell the program of.
+        if !self.is_connecting() && self.unsent() > self.limits.high_water {
+            self.clogged = true;
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.state = match self.state {
+            State::Connecting => State::ConnectingToFinish,
+            State::Open => State::Finishing,
+            State::PeerFinished => State::BothFinishing,
+            other => other,
+        };
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.state = match self.state {
+            State::Connecting | State::ConnectingToFinish if self.unsent() > 0 => {
+                State::ConnectingToClose
+            }
+            State::Open | State::Finishing => State::Closing,
+            State::PeerFinished | State::BothFinishing => State::BothClosing,
+            State::Finished => State::Lingering,
+            State::Connecting | State::ConnectingToFinish => {
+                return self.abandon(CloseReason::Closed);
+            }
+            State::Broken => return self.abandon(self.reason.unwrap_or(CloseReason::Closed)),
+            State::ConnectingToClose
+            | State::Closing
+            | State::BothClosing
+            | State::Lingering
+            | State::Closed => return,
+        };
+        self.owed = 0;
+        self.paused = false;
+        self.coupling = Coupling::None;
+    }
+
+    pub(crate) fn abort(&mut self) {
+        if self.state != State::Closed {
+            self.abandon(CloseReason::Aborted);
+        }
+    }
+
+    /// Ends at the program's word: it hears nothing more but that it has ended.
+    fn abandon(&mut self, reason: CloseReason) {
+        self.owed = 0;
+        self.end(reason);
+    }
+
+    pub(crate) fn pause(&mut self) {
+        if matches!(
+            self.state,
+            State::Connecting
+                | State::ConnectingToFinish
+                | State::Open
+                | State::PeerFinished
+                | State::Finishing
+                | State::BothFinishing
+                | State::Finished
+                | State::Broken
+        ) {
+            self.paused = true;
+        }
+    }
+
+    /// Goes on after a pause, and announces again what the program had left.
+    pub(crate) fn resume(&mut self) {
+        if self.paused {
+            self.paused = false;
+            if !self.received().is_empty() {
+                self.owe(Owed::Received);
+            }
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) fn allow_half_open(&mut self, allowed: bool) {
+        self.half_open = allowed;
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Arc<ConnectionLimits>) {
+        self.limits = limits;
+    }
+
+    pub(crate) fn set_coupling(&mut self, coupling: Coupling) {
+        if !self.is_ending() {
+            self.coupling = coupling;
+        }
+    }
+
+    pub(crate) fn coupling(&self) -> Coupling {
+        self.coupling
+    }
+
+    /// Whether the program has said its last word by a close, or there is nothing left to say.
+    pub(crate) fn is_ending(&self) -> bool {
+        use State::{BothClosing, Closed, Closing, ConnectingToClose, Lingering};
+        matches!(
+            self.state,
+            ConnectingToClose | Closing | BothClosing | Lingering | Closed
+        )
+    }
+
+    // What the socket brings.
+
+    /// The connect has succeeded: from here on bytes may leave.
+    pub(crate) fn connected(&mut self) {
+        self.state = match self.state {
+            State::Connecting => State::Open,
+            State::ConnectingToFinish => State::Finishing,
+            State::ConnectingToClose => State::Closing,
+            other => unreachable!("connected while {other:?}"),
+        };
+        self.readiness.fold(Readiness::WRITABLE);
+        if self.state != State::Closing {
+            self.owe(Owed::Connected);
+        }
+    }
+
+    /// The buffer to read into, for a fill.
+    pub(crate) fn read_buffer(&mut self) -> &mut Buffer {
+        &mut self.read_buffer
+    }
+
+    /// The first `count` bytes of the read buffer's room were read.
+    pub(crate) fn filled(&mut self, count: usize) {
+        self.read_buffer.extend(count);
+        self.owe(Owed::Received);
+    }
+
+    /// The end of the peer's direction was read.
+    pub(crate) fn peer_ended(&mut self) {
+        self.state = match self.state {
+            State::Open => State::PeerFinished,
+            State::Finishing | State::Finished => State::BothFinishing,
+            State::Closing => State::BothClosing,
+            State::Lingering => return self.end(CloseReason::Closed),
+            State::Broken => return self.end(self.reason.unwrap_or(CloseReason::Reset)),
+            other => unreachable!("an end was read while {other:?}"),
+        };
+        self.at_end = true;
+        if self.state != State::BothClosing {
+            self.owe(Owed::PeerFinished);
+        }
+    }
+
+    /// A read failed: both directions are over. An earlier write error remains the reason.
+    pub(crate) fn read_failed(&mut self, reason: CloseReason) {
+        self.end(self.reason.unwrap_or(reason));
+    }
+
+    /// The kernel took the first `count` unsent bytes.
+    pub(crate) fn flushed(&mut self, count: usize) {
+        self.write_buffer.consume(count);
+        if self.clogged && self.unsent() <= self.limits.low_water {
+            self.clogged = false;
+            if !self.is_ending() {
+                self.owe(Owed::Drained);
+            }
+        }
+    }
+
+    /// A write failed: our direction is over, and the unsent bytes are lost.
+    pub(crate) fn write_failed(&mut self, reason: CloseReason) {
+        match self.state {
+            State::Open | State::Finishing => {
+                self.lost += self.unsent() as u64;
+                self.write_buffer = Buffer::default();
+                self.state = State::Broken;
+                self.reason = Some(reason);
+                // What the kernel holds of the peer's is read to its end before it is over.
+                self.readiness.fold(Readiness::READABLE | Readiness::HINTED);
+            }
+            _ => self.end(reason),
+        }
+    }
+
+    /// It is over. Received bytes stay, to be read while `Closed` is handled.
+    pub(crate) fn end(&mut self, reason: CloseReason) {
+        if self.state != State::Closed {
+            self.state = State::Closed;
+            self.reason = Some(reason);
+            self.coupling = Coupling::None;
+            self.owe(Owed::Closed);
+        }
+    }
+
+    /// A deadline has passed. A write error that came before it remains the reason.
+    pub(crate) fn pass(&mut self, deadline: Deadline) {
+        self.end(self.reason.unwrap_or(CloseReason::TimedOut(deadline)));
+    }
+
+    /// Goes on by one state if nothing holds it: what the loop asks when it settles a connection,
+    /// again and again until there is nothing to do.
+    pub(crate) fn advance(&mut self) -> Option<Action> {
+        let all_sent = self.unsent() == 0;
+        let handled = !self.owes(Owed::PeerFinished);
+        match self.state {
+            State::PeerFinished if handled && !self.half_open && !self.paused => {
+                self.state = State::BothFinishing;
+                self.advance()
+            }
+            State::BothFinishing if all_sent && handled => {
+                self.end(CloseReason::Finished);
+                None
+            }
+            State::BothClosing if all_sent => {
+                self.end(CloseReason::Closed);
+                None
+            }
+            State::Finishing if all_sent => {
+                self.state = State::Finished;
+                Some(Action::Finish)
+            }
+            State::Closing if all_sent => {
+                self.state = State::Lingering;
+                Some(Action::Finish)
+            }
+            _ => None,
+        }
+    }
+
+    // What is owed to the program.
+
+    pub(crate) fn owe(&mut self, event: Owed) {
+        self.owed |= event.bit();
+    }
+
+    fn owes(&self, event: Owed) -> bool {
+        self.owed & event.bit() != 0
+    }
+
+    /// The event to deliver next; a pause holds back what comes from the peer.
+    pub(crate) fn next_owed(&self) -> Option<Owed> {
+        if self.owed == 0 {
+            return None;
+        }
+        let held = |event| self.paused && matches!(event, Owed::Received | Owed::PeerFinished);
+        Owed::ALL
+            .into_iter()
+            .find(|event| self.owes(*event) && !held(*event))
+    }
+
+    /// Counts an event as delivered.
+    pub(crate) fn delivered(&mut self, event: Owed) {
+        self.owed &= !event.bit();
+        if event == Owed::Closed {
+            self.owed = 0;
+        }
+    }
+
+    /// Both buffers, to give back what they do not need.
+    pub(crate) fn buffers(&mut self) -> [&mut Buffer; 2] {
+        [&mut self.read_buffer, &mut self.write_buffer]
+    }
+}

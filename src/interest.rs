@@ -1,0 +1,163 @@
+//! The interest rule: from what a connection wants to what the kernel is asked.
+//!
+//! | wants to read | wants to write | interest |
+//! |---|---|---|
+//! | yes | no | readable |
+//! | yes | yes | readable and writable |
+//! | no | yes | writable |
+//! | no | no | none: the socket is not watched |
+//!
+//! Beside it stands the kernel's answer, [`Readiness`]. The kernel reports an edge once, so the
+//! answer is remembered for each connection until a transfer disproves it.
+//!
+//! What this file deliberately does not do: it does not know what makes a connection want
+//! something. That is the exchange's state.
+
+use std::fmt;
+use std::ops::BitOr;
+
+/// The question put to the kernel for one socket, derived from what its connection wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Interest {
+    /// Nothing is asked: the socket is not registered, and nothing is heard of it.
+    #[default]
+    None,
+    /// Tell when there is something to read.
+    Readable,
+    /// Tell when there is room to write.
+    Writable,
+    /// Tell both.
+    ReadableWritable,
+}
+
+impl Interest {
+    /// The four rows of the rule.
+    pub(crate) fn of(wants_read: bool, wants_write: bool) -> Self {
+        match (wants_read, wants_write) {
+            (true, false) => Self::Readable,
+            (true, true) => Self::ReadableWritable,
+            (false, true) => Self::Writable,
+            (false, false) => Self::None,
+        }
+    }
+
+    /// Whether the kernel is asked to tell when there is something to read.
+    #[must_use]
+    pub fn is_readable(self) -> bool {
+        matches!(self, Self::Readable | Self::ReadableWritable)
+    }
+
+    /// Whether the kernel is asked to tell when there is room to write.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        matches!(self, Self::Writable | Self::ReadableWritable)
+    }
+}
+
+impl fmt::Display for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Readable => "readable",
+            Self::Writable => "writable",
+            Self::ReadableWritable => "readable+writable",
+        })
+    }
+}
+
+/// What the kernel said of a socket, until it is disproved: a set of bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Readiness(u8);
+
+impl Readiness {
+    pub(crate) const READABLE: Self = Self(1);
+    pub(crate) const WRITABLE: Self = Self(2);
+    pub(crate) const HINTED: Self = Self(4);
+
+    /// Whether a read may bring something.
+    #[must_use]
+    pub fn is_readable(self) -> bool {
+        self.has(Self::READABLE)
+    }
+
+    /// Whether a write may take something.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        self.has(Self::WRITABLE)
+    }
+
+    /// Whether the kernel hinted at an end, an error or urgent data. Each of them can lie behind
+    /// the bytes that a short read returned, without another edge: so a short read then proves
+    /// nothing.
+    #[must_use]
+    pub fn is_hinted(self) -> bool {
+        self.has(Self::HINTED)
+    }
+
+    /// Adds what the kernel says now to what it said before.
+    pub(crate) fn fold(&mut self, news: Self) {
+        self.0 |= news.0;
+    }
+
+    /// Takes back what was disproved.
+    pub(crate) fn clear(&mut self, disproved: Self) {
+        self.0 &= !disproved.0;
+    }
+
+    fn has(self, bits: Self) -> bool {
+        self.0 & bits.0 == bits.0
+    }
+}
+
+impl BitOr for Readiness {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.is_readable(), self.is_writable()) {
+            (true, true) => "readable+writable",
+            (true, false) => "readable",
+            (false, true) => "writable",
+            (false, false) => "nothing",
+        })?;
+        f.write_str(if self.is_hinted() {
+            ", with a hint"
+        } else {
+            ""
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_has_four_rows() {
+        for (wants_read, wants_write, interest) in [
+            (true, false, Interest::Readable),
+            (true, true, Interest::ReadableWritable),
+            (false, true, Interest::Writable),
+            (false, false, Interest::None),
+        ] {
+            assert_eq!(Interest::of(wants_read, wants_write), interest);
+            assert_eq!(interest.is_readable(), wants_read);
+            assert_eq!(interest.is_writable(), wants_write);
+        }
+    }
+
+    #[test]
+    fn news_adds_to_what_is_remembered_until_it_is_disproved() {
+        let mut readiness = Readiness::READABLE;
+        readiness.fold(Readiness::WRITABLE);
+        readiness.fold(Readiness::default());
+        assert_eq!(readiness, Readiness::READABLE | Readiness::WRITABLE);
+        readiness.clear(Readiness::READABLE | Readiness::HINTED);
+        assert_eq!(readiness, Readiness::WRITABLE);
+    }
+}

@@ -1,0 +1,236 @@
+//! Every bound of the loop and of its connections, with its default and the reason for it.
+//!
+//! Limits that contradict each other are refused where they are set, with
+//! [`io::ErrorKind::InvalidInput`] and a message that names the field.
+
+use std::io;
+use std::time::Duration;
+
+use crate::pool::BLOCK_SIZE;
+
+/// The bounds of a whole loop. Start from [`Limits::default`] and change fields.
+///
+/// ```
+/// use readiness::{EventLoop, Limits};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut limits = Limits::default();
+/// limits.connections_max = Some(1_000);
+/// limits.connection.idle_timeout = Some(std::time::Duration::from_secs(60));
+/// let event_loop: EventLoop = EventLoop::with_limits(limits)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// What each connection starts with.
+    pub connection: ConnectionLimits,
+    /// The most connections at once, or `None`. At the limit, accepting pauses until one closes.
+    /// Default: `None`. Running out of descriptors pauses accepting in the same way.
+    pub connections_max: Option<usize>,
+    /// The most connections accepted by one listener in a turn. Default: 16, so that a flood of
+    /// new connections does not hold up those that are there.
+    pub accept_budget: usize,
+    /// How long accepting pauses after an error such as having no descriptor left. It doubles with
+    /// each further failure. Default: 5 ms.
+    pub accept_pause_min: Duration,
+    /// The longest such pause. Default: 1 s, so that a listener never waits long for descriptors
+    /// that something else in the process has freed.
+    pub accept_pause_max: Duration,
+    /// How many finished handshakes may wait to be accepted. Default: 1,024; the kernel may allow
+    /// fewer (`net.core.somaxconn` on Linux).
+    pub listen_backlog: u32,
+    /// The most events that one wait takes from the kernel; the rest comes with the next.
+    /// Default: 1,024.
+    pub event_capacity: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionLimits::default(),
+            connections_max: None,
+            accept_budget: 16,
+            accept_pause_min: Duration::from_millis(5),
+            accept_pause_max: Duration::from_secs(1),
+            listen_backlog: 1024,
+            event_capacity: 1024,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.connection.check()?;
+        refuse(self.connections_max == Some(0), "connections_max is zero")?;
+        refuse(self.accept_budget == 0, "accept_budget is zero")?;
+        refuse(self.accept_pause_min.is_zero(), "accept_pause_min is zero")?;
+        refuse(
+            self.accept_pause_min > self.accept_pause_max,
+            "accept_pause_min is above accept_pause_max",
+        )?;
+        refuse(self.listen_backlog == 0, "listen_backlog is zero")?;
+        refuse(
+            i32::try_from(self.listen_backlog).is_err(),
+            "listen_backlog is above 2^31 - 1",
+        )?;
+        refuse(self.event_capacity == 0, "event_capacity is zero")
+    }
+}
+
+/// The bounds of one connection. Start from [`ConnectionLimits::default`] and change fields.
+///
+/// ```
+/// use readiness::ConnectionLimits;
+///
+/// let mut limits = ConnectionLimits::default();
+/// limits.high_water = 256 * 1024;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionLimits {
+    /// The most received bytes that wait to be consumed; then reading stops until the program
+    /// consumes. A line or message that must be seen whole cannot be longer. Default: 64 KiB.
+    pub read_buffer_max: usize,
+    /// With more unsent bytes than this a connection is clogged. Default: 64 KiB, which is about
+    /// what keeps a kernel's send buffer filled.
+    pub high_water: usize,
+    /// With so few unsent bytes a clogged connection has drained. Default: 16 KiB, low enough that
+    /// a producer works in batches, high enough that the kernel does not run dry meanwhile.
+    pub low_water: usize,
+    /// The most unsent bytes. What would go beyond closes the connection
+    /// ([`CloseReason::Overflow`](crate::CloseReason::Overflow)). Default: 16 MiB.
+    pub unsent_max: usize,
+    /// The most bytes read from a connection in a turn. Default: 64 KiB, one block.
+    pub read_budget: usize,
+    /// The most bytes written to a connection in a turn. Default: 64 KiB, as for reading.
+    pub write_budget: usize,
+    /// How long a connect may take. Default: 10 s.
+    pub connect_deadline: Duration,
+    /// How long unsent bytes may wait while the kernel takes none of them. Default: 60 s.
+    pub stalled_write_deadline: Duration,
+    /// After a close has sent everything and its end: how long the peer may stay silent before its
+    /// end must have come. Default: 5 s.
+    pub close_quiet_deadline: Duration,
+    /// The same in all, however much the peer goes on sending. Default: 30 s.
+    pub close_deadline: Duration,
+    /// Closes a connection on which nothing moved for so long; `None` for never. Default: `None`.
+    pub idle_timeout: Option<Duration>,
+    /// Has the kernel probe a connection that is silent for so long; `None` for never.
+    /// Default: `None`.
+    pub keepalive: Option<Duration>,
+    /// Sends small writes at once instead of gathering them (`TCP_NODELAY`). The loop gathers
+    /// them itself, so the kernel's delay would only add latency. Default: `true`.
+    pub nodelay: bool,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            read_buffer_max: BLOCK_SIZE,
+            high_water: 64 * 1024,
+            low_water: 16 * 1024,
+            unsent_max: 16 * 1024 * 1024,
+            read_budget: BLOCK_SIZE,
+            write_budget: BLOCK_SIZE,
+            connect_deadline: Duration::from_secs(10),
+            stalled_write_deadline: Duration::from_secs(60),
+            close_quiet_deadline: Duration::from_secs(5),
+            close_deadline: Duration::from_secs(30),
+            idle_timeout: None,
+            keepalive: None,
+            nodelay: true,
+        }
+    }
+}
+
+impl ConnectionLimits {
+    pub(crate) fn check(&self) -> io::Result<()> {
+        refuse(self.read_buffer_max == 0, "read_buffer_max is zero")?;
+        refuse(
+            self.low_water > self.high_water,
+            "low_water is above high_water",
+        )?;
+        refuse(
+            self.high_water > self.unsent_max,
+            "high_water is above unsent_max",
+        )?;
+        refuse(self.unsent_max == 0, "unsent_max is zero")?;
+        refuse(self.read_budget == 0, "read_budget is zero")?;
+        refuse(self.write_budget == 0, "write_budget is zero")?;
+        refuse(
+            self.close_quiet_deadline > self.close_deadline,
+            "close_quiet_deadline is above close_deadline",
+        )?;
+        refuse(
+            self.idle_timeout == Some(Duration::ZERO),
+            "idle_timeout is zero",
+        )?;
+        refuse(self.keepalive == Some(Duration::ZERO), "keepalive is zero")
+    }
+}
+
+fn refuse(contradicts: bool, message: &'static str) -> io::Result<()> {
+    if contradicts {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_agree_with_each_other() {
+        Limits::default().check().unwrap();
+    }
+
+    #[test]
+    fn contradictions_are_refused_by_the_name_of_the_field() {
+        let cases: [(fn(&mut Limits), &str); 9] = [
+            (
+                |limits| limits.connection.low_water = 1 << 20,
+                "low_water is above high_water",
+            ),
+            (
+                |limits| limits.connection.high_water = 1 << 30,
+                "high_water is above unsent_max",
+            ),
+            (
+                |limits| limits.connection.read_buffer_max = 0,
+                "read_buffer_max is zero",
+            ),
+            (
+                |limits| limits.connection.write_budget = 0,
+                "write_budget is zero",
+            ),
+            (
+                |limits| limits.connection.idle_timeout = Some(Duration::ZERO),
+                "idle_timeout is zero",
+            ),
+            (|limits| limits.accept_budget = 0, "accept_budget is zero"),
+            (
+                |limits| limits.connections_max = Some(0),
+                "connections_max is zero",
+            ),
+            (
+                |limits| limits.listen_backlog = u32::MAX,
+                "listen_backlog is above 2^31 - 1",
+            ),
+            (
+                |limits| limits.accept_pause_min = Duration::from_secs(9),
+                "accept_pause_min is above accept_pause_max",
+            ),
+        ];
+        for (change, message) in cases {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            let error = limits.check().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(error.to_string(), message);
+        }
+    }
+}

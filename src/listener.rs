@@ -1,0 +1,210 @@
+//! Listening sockets: accepting with a budget, and running out of descriptors.
+//!
+//! A listener's readiness is remembered like a connection's, because the kernel reports waiting
+//! peers once. When accepting fails for a reason that is not one peer's own (most often no
+//! descriptor is left) the listener pauses for a time that doubles, and is resumed at once when a
+//! connection closes: the peers wait in the backlog meanwhile, and nothing spins.
+//!
+//! What it deliberately does not do: it makes no connection. It only yields sockets.
+
+use std::collections::VecDeque;
+use std::io;
+use std::num::NonZero;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::event::ListenerId;
+use crate::limits::Limits;
+use crate::system::ListeningSocket;
+use crate::timers::Alarm;
+
+/// Makes the program's state for a connection that was accepted.
+pub(crate) type MakeData<T> = Box<dyn FnMut() -> T + Send>;
+
+/// Whether a listener accepts now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepting {
+    Open,
+    /// The program paused it; it is not registered.
+    Paused,
+    /// It waits for a connection to close, and for the alarm if there is one.
+    OutOfRoom(Option<Alarm>),
+}
+
+pub(crate) struct Listener<T> {
+    pub(crate) id: ListenerId,
+    pub(crate) socket: ListeningSocket,
+    pub(crate) make_data: MakeData<T>,
+    accepting: Accepting,
+    /// How long the next failure pauses it; `None` since an accept has succeeded.
+    next_pause: Option<Duration>,
+    /// The kernel said that peers wait, and no accept has disproved it.
+    ready: bool,
+    queued: bool,
+}
+
+impl<T> Listener<T> {
+    /// An accept succeeded: the next failure is a new one.
+    pub(crate) fn succeeded(&mut self) {
+        self.next_pause = None;
+    }
+
+    /// No more peers wait.
+    pub(crate) fn emptied(&mut self) {
+        self.ready = false;
+    }
+
+    /// An accept failed: how long to pause, and whether this is the first failure in a row.
+    pub(crate) fn failed(&mut self, limits: &Limits) -> (Duration, bool) {
+        let pause = self.next_pause.unwrap_or(limits.accept_pause_min);
+        let is_first = self.next_pause.is_none();
+        self.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
+        (pause, is_first)
+    }
+
+    pub(crate) fn accepting(&self) -> Accepting {
+        self.accepting
+    }
+}
+
+/// All listeners of a loop, and those with peers that wait.
+pub(crate) struct Listeners<T> {
+    slots: Slab<Listener<T>>,
+    ready: VecDeque<u32>,
+    last_generation: u32,
+    /// How many are in [`Accepting::OutOfRoom`], so that closing a connection costs one comparison
+    /// while none is.
+    out_of_room: usize,
+}
+
+impl<T> Listeners<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Slab::new(),
+            ready: VecDeque::new(),
+            last_generation: 0,
+            out_of_room: 0,
+        }
+    }
+
+    /// The id that the next listener will have.
+    pub(crate) fn next_id(&mut self) -> ListenerId {
+        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        let slot = u32::try_from(self.slots.vacant_key()).expect("descriptors number below 2^32");
+        let generation = NonZero::new(self.last_generation).unwrap_or(NonZero::<u32>::MIN);
+        ListenerId { slot, generation }
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        id: ListenerId,
+        socket: ListeningSocket,
+        make_data: MakeData<T>,
+    ) {
+        let slot = self.slots.insert(Listener {
+            id,
+            socket,
+            make_data,
+            accepting: Accepting::Open,
+            next_pause: None,
+            ready: false,
+            queued: false,
+        });
+        debug_assert_eq!(
+            slot, id.slot as usize,
+            "a listener stands in the slot of its id"
+        );
+    }
+
+    /// The listener, or the error that a stale id is.
+    pub(crate) fn get(&self, id: ListenerId) -> io::Result<&Listener<T>> {
+        self.slots
+            .get(id.slot as usize)
+            .filter(|listener| listener.id == id)
+            .ok_or_else(|| stale(id))
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ListenerId) -> io::Result<&mut Listener<T>> {
+        let listener = self.slots.get_mut(id.slot as usize);
+        listener
+            .filter(|listener| listener.id == id)
+            .ok_or_else(|| stale(id))
+    }
+
+    pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Listener<T>> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    pub(crate) fn remove(&mut self, id: ListenerId) -> io::Result<Listener<T>> {
+        self.get(id)?;
+        let listener = self.slots.remove(id.slot as usize);
+        self.out_of_room -= usize::from(matches!(listener.accepting, Accepting::OutOfRoom(_)));
+        Ok(listener)
+    }
+
+    /// Remembers that peers wait, and has the listener served if it accepts now.
+    pub(crate) fn ready(&mut self, slot: u32) {
+        let Some(listener) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        listener.ready = true;
+        self.queue(slot);
+    }
+
+    /// Takes the next listener with peers that wait.
+    pub(crate) fn take_ready(&mut self) -> Option<u32> {
+        let slot = self.ready.pop_front()?;
+        if let Some(listener) = self.slots.get_mut(slot as usize) {
+            listener.queued = false;
+        }
+        Some(slot)
+    }
+
+    /// Has the listener served, if there is something to accept.
+    pub(crate) fn queue(&mut self, slot: u32) {
+        let Some(listener) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        if listener.ready && listener.accepting == Accepting::Open && !listener.queued {
+            listener.queued = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    pub(crate) fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Changes whether a listener accepts, and returns the alarm that no longer counts.
+    pub(crate) fn set_accepting(&mut self, slot: u32, accepting: Accepting) -> Option<Alarm> {
+        let listener = self.slots.get_mut(slot as usize)?;
+        self.out_of_room -= usize::from(matches!(listener.accepting, Accepting::OutOfRoom(_)));
+        self.out_of_room += usize::from(matches!(accepting, Accepting::OutOfRoom(_)));
+        let before = std::mem::replace(&mut listener.accepting, accepting);
+        self.queue(slot);
+        match before {
+            Accepting::OutOfRoom(alarm) => alarm,
+            Accepting::Open | Accepting::Paused => None,
+        }
+    }
+
+    /// The listeners that wait for room.
+    pub(crate) fn out_of_room(&self) -> Vec<u32> {
+        if self.out_of_room == 0 {
+            return Vec::new();
+        }
+        let waiting = self
+            .slots
+            .iter()
+            .filter(|(_, listener)| matches!(listener.accepting, Accepting::OutOfRoom(_)));
+        waiting.map(|(_, listener)| listener.id.slot).collect()
+    }
+}
+
+fn stale(id: ListenerId) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("there is no listener {id}"),
+    )
+}

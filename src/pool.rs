@@ -1,0 +1,145 @@
+//! The pool: the blocks that fills take and buffers give back.
+//!
+//! A loop serves one connection after the other, so that in most turns one block serves all of
+//! them: it is taken for a fill, moves to the write side with the answer, and comes back when the
+//! answer has left. The pool is last in, first out, so that this block stays in the processor's
+//! cache. Blocks are zeroed once, when they are made, and reused as they are.
+//!
+//! Invariant: a free block has just [`BLOCK_SIZE`] bytes and holds nothing.
+//!
+//! What it deliberately does not do: it does not bound how many blocks are in use. That follows
+//! from the limits of the connections.
+
+use crate::buffer::{Block, Buffer};
+
+/// The bytes in a block. One read fills at most so much, which is also the default bound of a
+/// read buffer: large enough that the cost of a system call disappears behind it.
+pub(crate) const BLOCK_SIZE: usize = 64 * 1024;
+
+/// The most free blocks that are kept: 1 MiB, enough for a burst without going to the allocator.
+const FREE_MAX: usize = 16;
+
+/// Free blocks, the one used last on top.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    free: Vec<Box<Block>>,
+}
+
+impl Pool {
+    /// Room in `buffer` to read at most `max` more bytes into: never empty unless `max` is 0.
+    pub(crate) fn room<'b>(&mut self, buffer: &'b mut Buffer, max: usize) -> &'b mut [u8] {
+        let wanted = buffer.len() + max;
+        if buffer.size() < wanted.min(BLOCK_SIZE) {
+            let block = self.free.pop().unwrap_or_else(|| Block::zeroed(BLOCK_SIZE));
+            self.give(buffer.move_into(block));
+        } else if buffer.len() == buffer.size() {
+            // A connection whose limit is above a block's size: twice the room each time.
+            let size = wanted.min(2 * buffer.size());
+            self.give(buffer.move_into(Block::zeroed(size)));
+        }
+        buffer.room(max)
+    }
+
+    /// Takes back what `buffer` does not need: its block if it is empty, and a block for a right-sized
+    /// one if a quarter of it or less is used.
+    pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
+        self.reclaim_empty(buffer);
+        if buffer.len() <= buffer.capacity() / 4 && !buffer.is_empty() {
+            self.give(buffer.shrink());
+        }
+    }
+
+    /// Takes back the block of an empty buffer.
+    pub(crate) fn reclaim_empty(&mut self, buffer: &mut Buffer) {
+        if buffer.is_empty() {
+            self.give(buffer.take_block());
+        }
+    }
+
+    /// Lends a block to read into what nobody will look at.
+    pub(crate) fn with_scratch<R>(&mut self, read: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut scratch = Buffer::default();
+        let outcome = read(self.room(&mut scratch, BLOCK_SIZE));
+        self.reclaim_empty(&mut scratch);
+        outcome
+    }
+
+    /// Keeps a block for the next fill if it has the pool's size and there is room for it.
+    fn give(&mut self, block: Option<Box<Block>>) {
+        let Some(mut block) = block else { return };
+        if block.size() == BLOCK_SIZE
+            && block.capacity() == BLOCK_SIZE
+            && self.free.len() < FREE_MAX
+        {
+            block.clear();
+            self.free.push(block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_block_serves_fill_after_fill() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        let first = pool.room(&mut buffer, 100).as_ptr();
+        pool.reclaim(&mut buffer);
+        assert_eq!(buffer.capacity(), 0);
+        assert_eq!(pool.room(&mut buffer, 100).as_ptr(), first);
+    }
+
+    #[test]
+    fn a_quarter_of_a_block_or_less_moves_to_a_right_sized_one() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        pool.room(&mut buffer, 5)[..5].copy_from_slice(b"half ");
+        buffer.extend(5);
+        pool.reclaim(&mut buffer);
+        assert_eq!((buffer.bytes(), buffer.capacity()), (&b"half "[..], 5));
+        assert_eq!(pool.free.len(), 1);
+
+        pool.room(&mut buffer, 4)[..4].copy_from_slice(b"line");
+        buffer.extend(4);
+        assert_eq!(buffer.bytes(), b"half line");
+        assert_eq!(
+            pool.free.len(),
+            0,
+            "the next fill reads into a pool block again"
+        );
+    }
+
+    #[test]
+    fn more_than_a_quarter_stays_where_it_is() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        let count = pool.room(&mut buffer, BLOCK_SIZE / 4 + 1).len();
+        buffer.extend(count);
+        pool.reclaim(&mut buffer);
+        assert_eq!(buffer.capacity(), BLOCK_SIZE);
+    }
+
+    #[test]
+    fn a_limit_above_a_block_doubles_the_room_up_to_the_limit() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        let limit = 3 * BLOCK_SIZE;
+        while buffer.len() < limit {
+            let left = limit - buffer.len();
+            let count = pool.room(&mut buffer, left).len();
+            assert!(count > 0, "there is room below the limit");
+            buffer.extend(count);
+        }
+        assert_eq!((buffer.len(), buffer.size()), (limit, limit));
+        pool.reclaim(&mut buffer);
+        assert_eq!(buffer.len(), limit);
+    }
+
+    #[test]
+    fn the_pool_keeps_a_bounded_number_of_blocks_and_none_of_another_size() {
+        let mut pool = Pool::default();
+        for _ in 0..FREE_MAX + 5 {
+            pool.give(Some(Block::zeroed(BLOCK_SIZE)));
+            pool.give(Some(Block::zeroed(BLOCK_SIZE * 2)));
+        }
+        assert_eq!(pool.free.len(), FREE_MAX);
+    }
+}

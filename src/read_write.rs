@@ -1,0 +1,129 @@
+//! The standard traits on a [`Stream`]: `Read`, `BufRead` and `Write`, none of which blocks.
+//!
+//! The standard library's own `read_line`, `read_exact` and their kin consume half of what they
+//! look for before they give `WouldBlock`, and so lose it. Here each of them first looks whether
+//! the whole is there.
+
+use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
+
+use crate::connection::Stream;
+use crate::transfer::would_block;
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(into.len());
+        into[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+
+    fn read_exact(&mut self, into: &mut [u8]) -> io::Result<()> {
+        let count = into.len();
+        if self.received().len() < count {
+            return Err(match () {
+                () if self.exchange.is_at_end() => ErrorKind::UnexpectedEof.into(),
+                () if count > self.exchange.limits().read_buffer_max => never_whole(),
+                () => would_block(),
+            });
+        }
+        into.copy_from_slice(&self.received()[..count]);
+        self.consume(count);
+        Ok(())
+    }
+
+    fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        let count = self.whole_rest()?;
+        into.extend_from_slice(self.received());
+        self.consume(count);
+        Ok(count)
+    }
+
+    fn read_to_string(&mut self, into: &mut String) -> io::Result<usize> {
+        let count = self.whole_rest()?;
+        self.take_text(count, into)
+    }
+}
+
+impl BufRead for Stream {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.received().is_empty() && !self.exchange.is_at_end() {
+            return Err(would_block());
+        }
+        Ok(self.received())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.exchange.consume(count);
+    }
+
+    fn read_until(&mut self, delimiter: u8, into: &mut Vec<u8>) -> io::Result<usize> {
+        let count = self.whole_until(delimiter)?;
+        into.extend_from_slice(&self.received()[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+
+    fn skip_until(&mut self, delimiter: u8) -> io::Result<usize> {
+        let count = self.whole_until(delimiter)?;
+        self.consume(count);
+        Ok(count)
+    }
+
+    fn read_line(&mut self, into: &mut String) -> io::Result<usize> {
+        let count = self.whole_until(b'\n')?;
+        self.take_text(count, into)
+    }
+}
+
+impl Write for Stream {
+    /// Appends all of `bytes`, as [`Stream::send`] does.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes);
+        Ok(bytes.len())
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        for slice in slices {
+            self.send(slice);
+        }
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    /// Does nothing: what was appended leaves at a later call into the loop.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// How many bytes are up to and with the delimiter, or up to the end.
+    fn whole_until(&self, delimiter: u8) -> io::Result<usize> {
+        match self.received().iter().position(|byte| *byte == delimiter) {
+            Some(position) => Ok(position + 1),
+            None => self.whole_rest(),
+        }
+    }
+
+    /// How many bytes are left, once the end is among them.
+    fn whole_rest(&self) -> io::Result<usize> {
+        match () {
+            () if self.exchange.is_at_end() => Ok(self.received().len()),
+            () if self.exchange.room() == 0 => Err(never_whole()),
+            () => Err(would_block()),
+        }
+    }
+
+    /// Takes `count` received bytes as text, or none of them.
+    fn take_text(&mut self, count: usize, into: &mut String) -> io::Result<usize> {
+        let text = std::str::from_utf8(&self.received()[..count]);
+        into.push_str(text.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+fn never_whole() -> io::Error {
+    let message = "longer than the read buffer: read in pieces, or raise read_buffer_max";
+    io::Error::new(ErrorKind::InvalidData, message)
+}

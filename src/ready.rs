@@ -1,0 +1,75 @@
+//! The two queues of connections that are ready, from which a turn takes whom it serves.
+//!
+//! - `fresh`: what the last wait brought, and what a resume or an owed event made ready. A turn
+//!   serves all that were there when it began.
+//! - `left_over`: those that stopped at a budget. One is served in each turn, so that a small
+//!   talker waits for one bulk stream at most, not for all of them.
+//!
+//! A connection stands in one of them at a time: news does not move a bulk stream forward.
+//!
+//! Slots stand in the queues, not ids: a slot that was freed meanwhile is skipped when its turn
+//! comes, and for its next owner to be served once without need is harmless.
+
+use std::collections::VecDeque;
+
+use crate::connection::{Connection, Queued};
+use crate::interest::Readiness;
+
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    fresh: VecDeque<u32>,
+    left_over: VecDeque<u32>,
+}
+
+impl Ready {
+    /// Remembers the kernel's answer on its connection, and has it served.
+    pub(crate) fn fold<T>(&mut self, connection: &mut Connection<T>, news: Readiness) {
+        connection.stream.exchange.readiness.fold(news);
+        self.push(connection, Queued::Fresh);
+    }
+
+    /// Has the connection served if anything is left to do for it that needs no new event.
+    pub(crate) fn requeue<T>(&mut self, connection: &mut Connection<T>) {
+        let stream = &connection.stream;
+        let exchange = &stream.exchange;
+        if exchange.next_owed().is_some() {
+            self.push(connection, Queued::Fresh);
+        } else if exchange.can_fill() || exchange.can_flush() {
+            let queue = if stream.over_budget {
+                Queued::LeftOver
+            } else {
+                Queued::Fresh
+            };
+            self.push(connection, queue);
+        }
+    }
+
+    fn push<T>(&mut self, connection: &mut Connection<T>, queue: Queued) {
+        let stream = &mut connection.stream;
+        if stream.queued == Queued::No {
+            stream.queued = queue;
+            match queue {
+                Queued::Fresh => self.fresh.push_back(stream.id().slot),
+                Queued::LeftOver => self.left_over.push_back(stream.id().slot),
+                Queued::No => {}
+            }
+        }
+    }
+
+    pub(crate) fn take_fresh(&mut self) -> Option<u32> {
+        self.fresh.pop_front()
+    }
+
+    pub(crate) fn take_left_over(&mut self) -> Option<u32> {
+        self.left_over.pop_front()
+    }
+
+    pub(crate) fn fresh_count(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Whether nobody waits to be served.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.left_over.is_empty()
+    }
+}

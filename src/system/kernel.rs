@@ -1,0 +1,278 @@
+//! The operating system's kernel, by mio: TCP.
+//!
+//! What mio lacks is set through socket2: the backlog, a reset on close, keepalive. All reading and
+//! writing goes through mio's own sockets, which on Windows re-arm their registration there.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Poll, Token};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+
+use super::{ConnectOutcome, Watched};
+use crate::interest::{Interest, Readiness};
+use crate::transfer::{Attempt, attempt, was_interrupted};
+
+/// Tokens from here on are listeners'.
+const LISTENERS: usize = 1 << (usize::BITS - 1);
+
+impl Watched {
+    fn token(self) -> Token {
+        match self {
+            Self::Connection(slot) => Token(slot as usize),
+            Self::Listener(slot) => Token(LISTENERS | slot as usize),
+        }
+    }
+
+    fn of(token: Token) -> Self {
+        let slot = u32::try_from(token.0 & !LISTENERS);
+        let slot = slot.expect("a token is made from a slot, which has 32 bits");
+        if token.0 & LISTENERS == 0 {
+            Self::Connection(slot)
+        } else {
+            Self::Listener(slot)
+        }
+    }
+}
+
+/// One mio `Poll`, and the room for the events of one wait.
+pub(crate) struct System {
+    poll: Poll,
+    events: Events,
+}
+
+impl System {
+    pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(event_capacity),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Waits for events, at most so long, and hands over each. A signal ends the wait early.
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        mut fold: impl FnMut(Watched, Readiness),
+    ) -> io::Result<usize> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if was_interrupted(&error) => return Ok(0),
+            Err(error) => return Err(error),
+        }
+        let mut count = 0;
+        for event in &self.events {
+            fold(Watched::of(event.token()), readiness(event));
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Tells the kernel the new interest in a socket, which differs from the one told last.
+    pub(crate) fn tell(
+        &self,
+        socket: &mut Socket,
+        slot: u32,
+        from: Interest,
+        to: Interest,
+    ) -> io::Result<()> {
+        let registry = self.poll.registry();
+        let token = Watched::Connection(slot).token();
+        match (from, interest(to)) {
+            (_, None) => registry.deregister(&mut socket.0),
+            (Interest::None, Some(to)) => registry.register(&mut socket.0, token, to),
+            (_, Some(to)) => registry.reregister(&mut socket.0, token, to),
+        }
+    }
+
+    /// Has the kernel tell, or no longer tell, when a listener has peers that wait.
+    pub(crate) fn watch_listener(
+        &self,
+        listener: &mut ListeningSocket,
+        slot: u32,
+        watch: bool,
+    ) -> io::Result<()> {
+        let registry = self.poll.registry();
+        if watch {
+            let token = Watched::Listener(slot).token();
+            registry.register(&mut listener.0, token, mio::Interest::READABLE)
+        } else {
+            registry.deregister(&mut listener.0)
+        }
+    }
+
+    pub(crate) fn listen(&self, address: SocketAddr, backlog: u32) -> io::Result<ListeningSocket> {
+        let stream = Type::STREAM;
+        let socket =
+            socket2::Socket::new(Domain::for_address(address), stream, Some(Protocol::TCP))?;
+        // Without it a restarted server waits minutes for its port. On Windows the same option
+        // would let another process take the port over.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        self.adopt_listener(socket.into())
+    }
+
+    pub(crate) fn adopt_listener(&self, listener: StdListener) -> io::Result<ListeningSocket> {
+        listener.set_nonblocking(true)?;
+        Ok(ListeningSocket(TcpListener::from_std(listener)))
+    }
+
+    pub(crate) fn accept(&self, listener: &ListeningSocket) -> Attempt<(Socket, SocketAddr)> {
+        attempt(|| {
+            listener
+                .0
+                .accept()
+                .map(|(stream, peer)| (Socket(stream), peer))
+        })
+    }
+
+    /// Begins a connect.
+    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
+        TcpStream::connect(address).map(Socket)
+    }
+
+    /// Looks at what became of a connect, once the kernel has reported something.
+    pub(crate) fn connect_outcome(&self, socket: &Socket) -> ConnectOutcome {
+        match socket.0.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return ConnectOutcome::Failed(error),
+        }
+        match socket.0.peer_addr() {
+            Ok(_) => ConnectOutcome::Connected,
+            Err(error) if error.kind() == ErrorKind::NotConnected => ConnectOutcome::UnderWay,
+            Err(error) => ConnectOutcome::Failed(error),
+        }
+    }
+
+    /// The socket as something to read from and write to.
+    pub(crate) fn io<'s>(&'s mut self, socket: &'s Socket) -> impl Read + Write + 's {
+        &socket.0
+    }
+
+    /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
+    pub(crate) fn finish(&self, socket: &Socket) {
+        let _ = socket.0.shutdown(Shutdown::Write);
+    }
+
+    /// Has the close that follows send a reset. What it is for has failed already, so that a
+    /// failure here changes nothing.
+    pub(crate) fn reset_on_close(&self, socket: &Socket) {
+        let _ = socket.options().set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// What mio reports, as bits. Ends, errors and urgent data are hints: what they announce is learnt
+/// by reading on, and a failed socket is ready for everything.
+fn readiness(event: &mio::event::Event) -> Readiness {
+    let mut readiness = Readiness::default();
+    if event.is_readable() {
+        readiness.fold(Readiness::READABLE);
+    }
+    if event.is_writable() {
+        readiness.fold(Readiness::WRITABLE);
+    }
+    if event.is_read_closed() || event.is_priority() {
+        readiness.fold(Readiness::READABLE | Readiness::HINTED);
+    }
+    if event.is_write_closed() || event.is_error() {
+        readiness.fold(Readiness::READABLE | Readiness::WRITABLE | Readiness::HINTED);
+    }
+    readiness
+}
+
+/// The interest in mio's terms, which has no word for none. On Linux urgent data is asked for with
+/// it, because a read stops short at the mark although more may follow.
+fn interest(interest: Interest) -> Option<mio::Interest> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let readable = mio::Interest::READABLE | mio::Interest::PRIORITY;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let readable = mio::Interest::READABLE;
+    match interest {
+        Interest::None => None,
+        Interest::Readable => Some(readable),
+        Interest::Writable => Some(mio::Interest::WRITABLE),
+        Interest::ReadableWritable => Some(readable | mio::Interest::WRITABLE),
+    }
+}
+
+/// A connected socket, or one that is connecting. Dropping it closes it, which also ends its
+/// registration.
+#[derive(Debug)]
+pub(crate) struct Socket(TcpStream);
+
+impl Socket {
+    /// Whether a transfer of less than was asked for shows that the socket is empty or full. So it
+    /// is for a TCP socket whose readiness comes as edges from epoll or kqueue.
+    pub(crate) fn short_proves_blocked(&self) -> bool {
+        cfg!(any(
+            target_os = "linux",
+            target_os = "android",
+            target_vendor = "apple",
+            target_os = "freebsd",
+            target_os = "netbsd",
+            target_os = "openbsd",
+            target_os = "dragonfly",
+        ))
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.0.set_nodelay(nodelay)
+    }
+
+    pub(crate) fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
+        match after {
+            None => self.options().set_keepalive(false),
+            Some(after) => self
+                .options()
+                .set_tcp_keepalive(&TcpKeepalive::new().with_time(after)),
+        }
+    }
+
+    fn options(&self) -> SockRef<'_> {
+        SockRef::from(&self.0)
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.0)
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) struct ListeningSocket(TcpListener);
+
+impl ListeningSocket {
+    /// Whether accepted sockets have the listener's options, so that they need not be set again.
+    pub(crate) const OPTIONS_ARE_INHERITED: bool = cfg!(target_os = "linux");
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        SockRef::from(&self.0).set_tcp_nodelay(nodelay)
+    }
+
+    pub(crate) fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
+        match after {
+            None => Ok(()),
+            Some(after) => {
+                let keepalive = TcpKeepalive::new().with_time(after);
+                SockRef::from(&self.0).set_tcp_keepalive(&keepalive)
+            }
+        }
+    }
+}

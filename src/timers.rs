@@ -1,0 +1,114 @@
+//! Alarms: who is to be called at what time, in order.
+//!
+//! An ordered map from time to target. Setting and cancelling cost a search, nothing is left
+//! behind by a cancelled alarm, and alarms for the same time ring in the order they were set.
+//! An owner keeps the [`Alarm`] that it was given, so that it can cancel it.
+//!
+//! What it deliberately does not do: it does not read the clock, and it does not know what an
+//! alarm is for.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// A set alarm: its time, and a number that keeps alarms for the same time in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Alarm {
+    at: Instant,
+    number: u64,
+}
+
+impl Alarm {
+    /// When it rings.
+    pub(crate) fn at(self) -> Instant {
+        self.at
+    }
+}
+
+/// All alarms that are set, the earliest first.
+#[derive(Debug)]
+pub(crate) struct Timers<K> {
+    set: BTreeMap<Alarm, K>,
+    next_number: u64,
+}
+
+impl<K> Default for Timers<K> {
+    fn default() -> Self {
+        Self {
+            set: BTreeMap::new(),
+            next_number: 0,
+        }
+    }
+}
+
+impl<K> Timers<K> {
+    pub(crate) fn set(&mut self, at: Instant, target: K) -> Alarm {
+        let alarm = Alarm {
+            at,
+            number: self.next_number,
+        };
+        self.next_number += 1;
+        self.set.insert(alarm, target);
+        alarm
+    }
+
+    /// Takes an alarm back; one that has rung is no longer there, which is no mistake.
+    pub(crate) fn cancel(&mut self, alarm: Alarm) {
+        self.set.remove(&alarm);
+    }
+
+    /// The time of the earliest alarm.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        self.set.first_key_value().map(|(alarm, _)| alarm.at)
+    }
+
+    /// Takes the earliest alarm out if its time has come.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<K> {
+        if self.earliest()? > now {
+            return None;
+        }
+        self.set.pop_first().map(|(_, target)| target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn alarms_ring_in_the_order_of_their_times_and_never_early() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut timers = Timers::default();
+        for millis in [30, 10, 20] {
+            timers.set(after(millis), millis);
+        }
+        assert_eq!(timers.earliest(), Some(after(10)));
+        assert_eq!(timers.take_due(after(9)), None);
+        assert_eq!(timers.take_due(after(20)), Some(10));
+        assert_eq!(timers.take_due(after(20)), Some(20));
+        assert_eq!(timers.take_due(after(20)), None);
+    }
+
+    #[test]
+    fn alarms_for_one_time_ring_in_the_order_they_were_set() {
+        let at = Instant::now();
+        let mut timers = Timers::default();
+        let alarms: Vec<Alarm> = (0..5).map(|target| timers.set(at, target)).collect();
+        timers.cancel(alarms[2]);
+        let rung: Vec<i32> = std::iter::from_fn(|| timers.take_due(at)).collect();
+        assert_eq!(rung, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn a_cancelled_alarm_leaves_nothing_behind() {
+        let at = Instant::now();
+        let mut timers = Timers::default();
+        for _ in 0..1_000 {
+            let alarm = timers.set(at, ());
+            timers.cancel(alarm);
+            timers.cancel(alarm);
+        }
+        assert_eq!(timers.set.len(), 0);
+    }
+}

@@ -1,0 +1,183 @@
+//! Fill and flush: moving bytes between a socket and an exchange.
+//!
+//! The socket is any `impl Read` or `impl Write` that does not block, so that every way in which a
+//! kernel can answer is tested here with a script. One fill or flush goes on until its budget is
+//! spent, the exchange has no room or nothing to send, or the socket has answered that it is not
+//! ready; what that answer disproves is cleared from the remembered readiness.
+//!
+//! `WouldBlock` and `Interrupted` are named in this file only: everywhere else a system call is an
+//! [`Attempt`].
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use crate::event::CloseReason;
+use crate::exchange::Exchange;
+use crate::interest::Readiness;
+use crate::pool::Pool;
+
+/// How a system call that does not block came out.
+#[derive(Debug)]
+pub(crate) enum Attempt<T> {
+    Done(T),
+    NotReady,
+    Failed(io::Error),
+}
+
+/// Makes a system call, again if a signal interrupted it.
+pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
+    loop {
+        return match call() {
+            Ok(value) => Attempt::Done(value),
+            Err(error) if was_interrupted(&error) => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Attempt::NotReady,
+            Err(error) => Attempt::Failed(error),
+        };
+    }
+}
+
+/// Whether a signal interrupted a call: no error, only a reason to try again.
+pub(crate) fn was_interrupted(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::Interrupted
+}
+
+/// What a connection answers where a blocking socket would wait.
+pub(crate) fn would_block() -> io::Error {
+    ErrorKind::WouldBlock.into()
+}
+
+/// Why a fill or flush came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// There is no room for more, or nothing more to send.
+    Satisfied,
+    /// The budget is spent, and there is more to do.
+    Budget,
+    /// The socket is not ready for more.
+    NotReady,
+    /// The peer's direction is at its end.
+    Ended,
+    /// The call failed; the reason is in the exchange.
+    Failed,
+}
+
+/// What one fill or flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transferred {
+    pub(crate) count: usize,
+    pub(crate) stop: Stop,
+}
+
+/// Reads into the read buffer, or reads and throws away if the exchange only waits for the end.
+///
+/// `short_proves_empty` says whether a read that returns less than there was room for has emptied
+/// the socket.
+pub(crate) fn fill(
+    exchange: &mut Exchange,
+    socket: &mut impl Read,
+    pool: &mut Pool,
+    short_proves_empty: bool,
+) -> Transferred {
+    let budget = exchange.limits().read_budget;
+    let mut count = 0;
+    let stop = loop {
+        if !exchange.wants_read() {
+            break Stop::Satisfied;
+        }
+        if count == budget {
+            break Stop::Budget;
+        }
+        match read_once(exchange, socket, pool, budget - count) {
+            Attempt::Done((0, _)) => {
+                exchange.peer_ended();
+                break Stop::Ended;
+            }
+            Attempt::Done((read, asked)) => {
+                count += read;
+                let is_short = read < asked && short_proves_empty;
+                if is_short && !exchange.readiness.is_hinted() {
+                    exchange.readiness.clear(Readiness::READABLE);
+                    break Stop::NotReady;
+                }
+            }
+            Attempt::NotReady => {
+                exchange
+                    .readiness
+                    .clear(Readiness::READABLE | Readiness::HINTED);
+                break Stop::NotReady;
+            }
+            Attempt::Failed(error) => {
+                exchange.read_failed(CloseReason::from(&error));
+                break Stop::Failed;
+            }
+        }
+    };
+    pool.reclaim_empty(exchange.read_buffer());
+    Transferred { count, stop }
+}
+
+/// One read of at most `max` bytes: how many came, and how many were asked for.
+fn read_once(
+    exchange: &mut Exchange,
+    socket: &mut impl Read,
+    pool: &mut Pool,
+    max: usize,
+) -> Attempt<(usize, usize)> {
+    if exchange.discards() {
+        return pool.with_scratch(|scratch| {
+            let asked = scratch.len().min(max);
+            attempt(|| socket.read(&mut scratch[..asked]).map(|read| (read, asked)))
+        });
+    }
+    let max = max.min(exchange.room());
+    let room = pool.room(exchange.read_buffer(), max);
+    let asked = room.len();
+    let outcome = attempt(|| socket.read(room).map(|read| (read, asked)));
+    if let Attempt::Done((read @ 1.., _)) = outcome {
+        exchange.filled(read);
+    }
+    outcome
+}
+
+/// Writes the unsent bytes.
+pub(crate) fn flush(
+    exchange: &mut Exchange,
+    socket: &mut impl Write,
+    short_proves_full: bool,
+) -> Transferred {
+    let budget = exchange.limits().write_budget;
+    let mut count = 0;
+    let stop = loop {
+        if exchange.unsent() == 0 {
+            break Stop::Satisfied;
+        }
+        if count == budget {
+            break Stop::Budget;
+        }
+        let unsent = exchange.unsent_bytes();
+        let asked = unsent.len().min(budget - count);
+        match attempt(|| socket.write(&unsent[..asked])) {
+            Attempt::Done(0) => {
+                let error = io::Error::from(ErrorKind::WriteZero);
+                exchange.write_failed(CloseReason::from(&error));
+                break Stop::Failed;
+            }
+            Attempt::Done(written) => {
+                exchange.flushed(written);
+                count += written;
+                if written < asked && short_proves_full {
+                    exchange.readiness.clear(Readiness::WRITABLE);
+                    break Stop::NotReady;
+                }
+            }
+            Attempt::NotReady => {
+                exchange.readiness.clear(Readiness::WRITABLE);
+                break Stop::NotReady;
+            }
+            Attempt::Failed(error) => {
+                exchange.write_failed(CloseReason::from(&error));
+                break Stop::Failed;
+            }
+        }
+    };
+    Transferred { count, stop }
+}

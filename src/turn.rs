@@ -1,0 +1,588 @@
+//! The turn: wait, fold readiness, serve, settle. This file alone waits.
+//!
+//! A program takes one event at a time, so that a turn stretches over many calls. Its stages, in
+//! order: due alarms; the connections that are fresh; accepting; one left-over. Serving is lazy:
+//! a connection is filled, its event delivered, and what the program did with it settled, before
+//! the next is filled, so that one hot block serves all.
+//!
+//! A service climbs the list of owed events once: an event that comes up again, or one that stands
+//! before those already delivered, waits for the next turn. So what a program does while it handles
+//! an event cannot keep a turn from its end.
+//!
+//! Settling makes good what the program did to the connections that it touched: flush, go on to
+//! the next state, tell readers that are coupled, tell the kernel an interest that has changed,
+//! set the alarm, give back empty buffers, and have it served again if something is left.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::connection::{Connection, Origin, Queued, Stream};
+use crate::connections::{Connections, Touched};
+use crate::deadlines::Passed;
+use crate::event::{CloseReason, ConnectionId, Deadline, Event, Failure, ListenerId};
+use crate::exchange::{Exchange, Owed};
+use crate::interest::Readiness;
+use crate::limits::{ConnectionLimits, Limits};
+use crate::listener::{Accepting, Listeners};
+use crate::observer::{Observers, Step};
+use crate::pool::Pool;
+use crate::ready::Ready;
+use crate::system::{ListeningSocket, Socket, System, Watched};
+use crate::timers::Timers;
+use crate::transfer::Attempt;
+
+/// How far a turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No turn is under way.
+    Over,
+    /// Alarms that were due when the turn began.
+    Alarms(Instant),
+    /// So many that were fresh when the stage began are still to be served.
+    Fresh(usize),
+    /// So many listeners are still to be served, after the one at hand.
+    Accepting {
+        listeners: usize,
+        at_hand: Option<(u32, usize)>,
+    },
+    LeftOver,
+}
+
+/// The connection that is being served, and the event of it that was delivered last.
+#[derive(Clone, Copy, Debug)]
+struct Service {
+    slot: u32,
+    delivered: Option<Owed>,
+}
+
+/// Whom an alarm calls.
+#[derive(Clone, Copy, Debug)]
+enum Called {
+    Connection(ConnectionId),
+    Listener(ListenerId),
+}
+
+/// Everything that a loop has, and the course of its turns.
+pub(crate) struct Turns<T> {
+    pub(crate) system: System,
+    pub(crate) connections: Connections<T>,
+    pub(crate) listeners: Listeners<T>,
+    pub(crate) observers: Observers,
+    pub(crate) limits: Limits,
+    /// What each connection starts with, shared by those that have no limits of their own.
+    connection_limits: Arc<ConnectionLimits>,
+    pool: Pool,
+    ready: Ready,
+    timers: Timers<Called>,
+    stage: Stage,
+    service: Option<Service>,
+    /// Events that are no connection's.
+    announced: VecDeque<Event>,
+}
+
+impl<T> Turns<T> {
+    pub(crate) fn new(limits: Limits) -> io::Result<Self> {
+        Ok(Self {
+            system: System::new(limits.event_capacity)?,
+            connections: Connections::new(),
+            listeners: Listeners::new(),
+            observers: Observers::new(),
+            connection_limits: Arc::new(limits.connection.clone()),
+            limits,
+            pool: Pool::default(),
+            ready: Ready::default(),
+            timers: Timers::default(),
+            stage: Stage::Over,
+            service: None,
+            announced: VecDeque::new(),
+        })
+    }
+
+    /// The next event: at the end of a turn `None` if the time is over, or else another turn.
+    pub(crate) fn next(&mut self, timeout: Option<Duration>) -> io::Result<Option<Event>> {
+        self.free_closed();
+        self.settle_touched();
+        let until = Until::after(timeout, || self.system.now());
+        loop {
+            let is_turn = self.stage != Stage::Over;
+            if let Some(event) = self.next_in_turn() {
+                return Ok(Some(event));
+            }
+            if is_turn && until.has_passed(|| self.system.now()) {
+                return Ok(None);
+            }
+            self.wait(until)?;
+        }
+    }
+
+    // Waiting.
+
+    /// Begins a turn: waits for the kernel, unless something is left to do, and folds its answer.
+    fn wait(&mut self, until: Until) -> io::Result<()> {
+        self.observers.refresh();
+        let timeout = self.wait_timeout(until);
+        let Self {
+            system,
+            connections,
+            listeners,
+            ready,
+            observers,
+            ..
+        } = self;
+        let count = system.wait(timeout, |watched, readiness| match watched {
+            Watched::Listener(slot) => listeners.ready(slot),
+            Watched::Connection(slot) => {
+                if let Some(connection) = connections.at(slot) {
+                    observers.see(Step::Ready(connection.id(), readiness));
+                    ready.fold(connection, readiness);
+                }
+            }
+        })?;
+        self.observers.see(Step::Waited(timeout, count));
+        self.stage = match self.timers.earliest() {
+            Some(_) => Stage::Alarms(self.system.now()),
+            None => Stage::Fresh(self.ready.fresh_count()),
+        };
+        Ok(())
+    }
+
+    fn wait_timeout(&self, until: Until) -> Option<Duration> {
+        let has_more = !self.ready.is_empty()
+            || self.listeners.ready_count() > 0
+            || !self.announced.is_empty();
+        if has_more || until == Until::AtOnce {
+            return Some(Duration::ZERO);
+        }
+        let alarm = self.timers.earliest();
+        let end = match until {
+            Until::At(end) => Some(alarm.map_or(end, |alarm| alarm.min(end))),
+            Until::AtOnce | Until::Never => alarm,
+        };
+        end.map(|end| end.saturating_duration_since(self.system.now()))
+    }
+
+    // Serving.
+
+    fn next_in_turn(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.go_on_serving().or_else(|| self.announced.pop_front()) {
+                return Some(event);
+            }
+            self.stage = match self.stage {
+                Stage::Over => return None,
+                Stage::Alarms(now) => match self.timers.take_due(now) {
+                    Some(called) => {
+                        self.ring(called);
+                        self.stage
+                    }
+                    None => Stage::Fresh(self.ready.fresh_count()),
+                },
+                Stage::Fresh(0) => Stage::Accepting {
+                    listeners: self.listeners.ready_count(),
+                    at_hand: None,
+                },
+                Stage::Fresh(left) => {
+                    let slot = self.ready.take_fresh();
+                    self.serve(slot);
+                    Stage::Fresh(left - 1)
+                }
+                Stage::Accepting {
+                    at_hand: Some((slot, budget)),
+                    listeners,
+                } => Stage::Accepting {
+                    listeners,
+                    at_hand: self.accept(slot, budget),
+                },
+                Stage::Accepting {
+                    listeners: 0,
+                    at_hand: None,
+                } => Stage::LeftOver,
+                Stage::Accepting {
+                    listeners,
+                    at_hand: None,
+                } => {
+                    let slot = self.listeners.take_ready();
+                    let at_hand = slot.map(|slot| (slot, self.limits.accept_budget));
+                    Stage::Accepting {
+                        listeners: listeners - 1,
+                        at_hand,
+                    }
+                }
+                Stage::LeftOver => {
+                    let slot = self.ready.take_left_over();
+                    self.serve(slot);
+                    Stage::Over
+                }
+            };
+        }
+    }
+
+    /// Begins the service of a connection: the transfers that it wants and is ready for.
+    fn serve(&mut self, slot: Option<u32>) {
+        let Some(slot) = slot else { return };
+        let Some(connection) = self.connections.at(slot) else {
+            return;
+        };
+        connection.stream.queued = Queued::No;
+        connection
+            .stream
+            .serve(&mut self.system, &mut self.pool, &mut self.observers);
+        self.service = Some(Service {
+            slot,
+            delivered: None,
+        });
+    }
+
+    /// The next event of the connection that is being served; at the end it is settled.
+    fn go_on_serving(&mut self) -> Option<Event> {
+        let Service { slot, delivered } = self.service?;
+        let connection = self.connections.at(slot);
+        let owed = connection.and_then(|connection| connection.exchange.next_owed());
+        if let Some(owed) = owed.filter(|owed| delivered.is_none_or(|last| *owed > last)) {
+            self.service = Some(Service {
+                slot,
+                delivered: Some(owed),
+            });
+            return self.deliver(slot, owed);
+        }
+        self.service = None;
+        match delivered {
+            None => self.settle(slot),
+            // The last event was settled when the program came back for the next.
+            Some(_) => self.requeue(slot),
+        }
+        None
+    }
+
+    fn deliver(&mut self, slot: u32, owed: Owed) -> Option<Event> {
+        self.connections.touch(slot);
+        let stream = &mut self.connections.at(slot)?.stream;
+        stream.exchange.delivered(owed);
+        let id = stream.id();
+        Some(match owed {
+            Owed::Accepted => Event::Accepted(stream.listener()?, id),
+            Owed::Connected => Event::Connected(id),
+            Owed::Received => Event::Received(id),
+            Owed::Drained => Event::Drained(id),
+            Owed::Deadline => Event::Deadline(id),
+            Owed::PeerFinished => Event::PeerFinished(id),
+            Owed::Closed => {
+                let reason = stream.exchange.close_reason()?;
+                let (unsent, lost) = (stream.unsent(), stream.lost());
+                self.observers.see(Step::Closed(id, reason, unsent, lost));
+                self.connections.set_closed(slot);
+                Event::Closed(id, reason)
+            }
+        })
+    }
+
+    /// Frees the connection whose `Closed` was handled, and lets those accept that wait for room.
+    fn free_closed(&mut self) {
+        let Some(slot) = self.connections.take_closed() else {
+            return;
+        };
+        self.service = None;
+        let Some(mut connection) = self.connections.remove(slot) else {
+            return;
+        };
+        connection.stream.assert_lives_in(slot);
+        if let Some(alarm) = connection
+            .stream
+            .deadlines
+            .as_ref()
+            .and_then(|all| all.alarm)
+        {
+            self.timers.cancel(alarm);
+        }
+        connection.stream.close_socket(&mut self.system);
+        for listener in self.listeners.out_of_room() {
+            self.set_accepting(listener, Accepting::Open);
+        }
+    }
+
+    // Alarms.
+
+    fn ring(&mut self, called: Called) {
+        match called {
+            Called::Connection(id) => self.ring_connection(id),
+            Called::Listener(id) => self.set_accepting(id.slot, Accepting::Open),
+        }
+    }
+
+    /// A connection's alarm rang: serves it if a deadline has passed, or sets the alarm again.
+    fn ring_connection(&mut self, id: ConnectionId) {
+        let now = self.system.now();
+        let Some(connection) = self.connections.at(id.slot) else {
+            return;
+        };
+        let stream = &mut connection.stream;
+        let Some(deadlines) = &mut stream.deadlines else {
+            return;
+        };
+        deadlines.alarm = None;
+        let passed = deadlines
+            .next(stream.exchange.limits())
+            .filter(|(at, _)| *at <= now);
+        match passed.map(|(_, passed)| passed) {
+            None => {}
+            Some(Passed::Program) => {
+                deadlines.set_program(None);
+                stream.exchange.owe(Owed::Deadline);
+            }
+            Some(Passed::Limit(deadline)) => self.pass(id.slot, deadline),
+        }
+        self.service = Some(Service {
+            slot: id.slot,
+            delivered: None,
+        });
+    }
+
+    /// Ends a connection whose deadline has passed. A send succeeds long before the kernel reports
+    /// room, so one more flush is tried before a write counts as stalled.
+    fn pass(&mut self, slot: u32, deadline: Deadline) {
+        let Some(connection) = self.connections.at(slot) else {
+            return;
+        };
+        let stream = &mut connection.stream;
+        if deadline == Deadline::StalledWrite {
+            let unsent = stream.unsent();
+            stream.exchange.readiness.fold(Readiness::WRITABLE);
+            stream.flush(&mut self.system, &mut self.observers);
+            if stream.unsent() < unsent || stream.exchange.close_reason().is_some() {
+                return;
+            }
+        }
+        self.observers
+            .see(Step::DeadlinePassed(stream.id(), deadline));
+        stream.exchange.pass(deadline);
+    }
+
+    // Accepting.
+
+    /// Accepts one connection and begins its service. Returns the listener and the budget that is
+    /// left for it, unless it is done for this turn.
+    fn accept(&mut self, slot: u32, budget: usize) -> Option<(u32, usize)> {
+        if budget == 0 || self.is_full(slot) {
+            self.listeners.queue(slot);
+            return None;
+        }
+        let listener = self.listeners.at(slot)?;
+        let id = listener.id;
+        if listener.accepting() != Accepting::Open {
+            return None;
+        }
+        match self.system.accept(&listener.socket) {
+            Attempt::Done((socket, peer)) => {
+                listener.succeeded();
+                let data = (listener.make_data)();
+                let origin = Origin::accepted(id, peer);
+                let connection = self.add_accepted(data, origin, socket);
+                self.observers.see(Step::Accepted(id, connection, peer));
+                self.service = Some(Service {
+                    slot: connection.slot,
+                    delivered: None,
+                });
+            }
+            Attempt::NotReady => {
+                listener.emptied();
+                return None;
+            }
+            Attempt::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                self.observers.see(Step::AcceptSkipped(id));
+            }
+            Attempt::Failed(error) => {
+                let (pause, is_first) = listener.failed(&self.limits);
+                self.observers
+                    .see(Step::AcceptPaused(id, Failure::from(&error), pause));
+                let at = self.system.now().checked_add(pause);
+                let alarm = at.map(|at| self.timers.set(at, Called::Listener(id)));
+                self.set_accepting(slot, Accepting::OutOfRoom(alarm));
+                if is_first {
+                    self.announced
+                        .push_back(Event::AcceptFailed(id, error.kind()));
+                }
+                return None;
+            }
+        }
+        Some((slot, budget - 1))
+    }
+
+    /// Whether there are as many connections as the limits allow; then the listener waits.
+    fn is_full(&mut self, slot: u32) -> bool {
+        let most = self.limits.connections_max.unwrap_or(usize::MAX);
+        let is_full = self.connections.len() >= most;
+        if is_full {
+            self.set_accepting(slot, Accepting::OutOfRoom(None));
+        }
+        is_full
+    }
+
+    /// Changes whether a listener accepts; an alarm that no longer counts is taken back.
+    pub(crate) fn set_accepting(&mut self, slot: u32, accepting: Accepting) {
+        if let Some(alarm) = self.listeners.set_accepting(slot, accepting) {
+            self.timers.cancel(alarm);
+        }
+    }
+
+    // Settling.
+
+    fn settle_touched(&mut self) {
+        while let Some(Touched { slot, unsent }) = self.connections.take_touched() {
+            if let Some(connection) = self.connections.at(slot) {
+                let queued = connection.unsent().saturating_sub(unsent);
+                if queued > 0 {
+                    self.observers.see(Step::Queued(connection.id(), queued));
+                }
+            }
+            self.settle(slot);
+        }
+    }
+
+    fn settle(&mut self, slot: u32) {
+        let Self {
+            system,
+            connections,
+            observers,
+            pool,
+            ..
+        } = self;
+        let Some(connection) = connections.at(slot) else {
+            return;
+        };
+        let stream = &mut connection.stream;
+        stream.assert_lives_in(slot);
+        if stream.queued != Queued::LeftOver {
+            stream.flush(system, observers);
+        }
+        while let Some(action) = stream.exchange.advance() {
+            stream.act(action, system, observers);
+        }
+        if stream.exchange.close_reason().is_none() {
+            stream.tell_interest(system, observers);
+        }
+        for buffer in stream.exchange.buffers() {
+            pool.reclaim(buffer);
+        }
+        let (id, has_unsent) = (stream.id(), stream.unsent() > 0);
+        if stream.has_readers {
+            connections.tell_readers(id, has_unsent);
+        }
+        self.set_alarm(slot);
+        if self.service.is_none_or(|service| service.slot != slot) {
+            self.requeue(slot);
+        }
+    }
+
+    /// Sets a connection's alarm for its next deadline. One that is set already rings first, and is
+    /// set again then, so that activity costs nothing here.
+    fn set_alarm(&mut self, slot: u32) {
+        let Self {
+            system,
+            connections,
+            timers,
+            ..
+        } = self;
+        let Some(connection) = connections.at(slot) else {
+            return;
+        };
+        let stream = &mut connection.stream;
+        let id = stream.id();
+        let limits = stream.exchange.limits().clone();
+        let Some(deadlines) = stream.needed_deadlines(|| system.now()) else {
+            return;
+        };
+        let next = deadlines.next(&limits).map(|(at, _)| at);
+        match (next, deadlines.alarm) {
+            (Some(at), Some(alarm)) if alarm.at() <= at => {}
+            (Some(at), alarm) => {
+                if let Some(alarm) = alarm {
+                    timers.cancel(alarm);
+                }
+                deadlines.alarm = Some(timers.set(at, Called::Connection(id)));
+            }
+            (None, alarm) => {
+                if let Some(alarm) = alarm {
+                    timers.cancel(alarm);
+                }
+                stream.deadlines = None;
+            }
+        }
+    }
+
+    fn requeue(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.at(slot) {
+            self.ready.requeue(connection);
+        }
+    }
+
+    // What the program adds.
+
+    fn add_accepted(&mut self, data: T, origin: Origin, socket: Socket) -> ConnectionId {
+        let limits = self.connection_limits.clone();
+        if !ListeningSocket::OPTIONS_ARE_INHERITED {
+            // A socket that cannot take an option still works; the option is no promise of the peer's.
+            let _ = socket.set_nodelay(limits.nodelay);
+            let _ = socket.set_keepalive(limits.keepalive);
+        }
+        self.connections.insert(|id| {
+            Connection::new(
+                data,
+                Stream::new(id, origin, Some(socket), Exchange::accepted(limits)),
+            )
+        })
+    }
+
+    /// Begins a connect. One that fails at once is closed, like one that fails later.
+    pub(crate) fn add_connecting(
+        &mut self,
+        address: std::net::SocketAddr,
+        data: T,
+    ) -> ConnectionId {
+        let limits = self.connection_limits.clone();
+        let mut exchange = Exchange::connecting(limits.clone());
+        let socket = self.system.connect(address).and_then(|socket| {
+            socket.set_nodelay(limits.nodelay)?;
+            socket.set_keepalive(limits.keepalive)?;
+            Ok(socket)
+        });
+        if let Err(error) = &socket {
+            exchange.end(CloseReason::from(error));
+        }
+        let origin = Origin::connected(address);
+        let id = self
+            .connections
+            .insert(|id| Connection::new(data, Stream::new(id, origin, socket.ok(), exchange)));
+        self.connections.touch(id.slot);
+        self.observers.see(Step::Connecting(id, address));
+        id
+    }
+}
+
+/// Until when a call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    AtOnce,
+    At(Instant),
+    Never,
+}
+
+impl Until {
+    fn after(timeout: Option<Duration>, now: impl FnOnce() -> Instant) -> Self {
+        match timeout {
+            None => Self::Never,
+            Some(Duration::ZERO) => Self::AtOnce,
+            // A time beyond the clock never comes.
+            Some(timeout) => now().checked_add(timeout).map_or(Self::Never, Self::At),
+        }
+    }
+
+    fn has_passed(self, now: impl FnOnce() -> Instant) -> bool {
+        match self {
+            Self::AtOnce => true,
+            Self::At(end) => end <= now(),
+            Self::Never => false,
+        }
+    }
+}
