@@ -1,3 +1,5 @@
+//! An echo server.
+
 fn main() -> std::io::Result<()> {
     env_logger::init();
     let mut server: readiness::EventLoop = readiness::EventLoop::new()?;

@@ -20,20 +20,12 @@ pub(crate) struct Block {
 impl Block {
     /// A block of `size` zeroed bytes, ready to be read into.
     pub(crate) fn zeroed(size: usize) -> Box<Self> {
-        Box::new(Self {
-            bytes: vec![0; size],
-            start: 0,
-            end: 0,
-        })
+        Box::new(Self { bytes: vec![0; size], start: 0, end: 0 })
     }
 
     /// A block that holds just these bytes.
     fn holding(bytes: &[u8]) -> Box<Self> {
-        Box::new(Self {
-            bytes: bytes.to_vec(),
-            start: 0,
-            end: bytes.len(),
-        })
+        Box::new(Self { bytes: bytes.to_vec(), start: 0, end: bytes.len() })
     }
 
     /// The bytes of memory that the block takes.
@@ -99,9 +91,7 @@ impl Buffer {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.block
-            .as_ref()
-            .map_or(0, |block| block.end - block.start)
+        self.block.as_ref().map_or(0, |block| block.end - block.start)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -183,10 +173,7 @@ impl Buffer {
     pub(crate) fn extend(&mut self, count: usize) {
         if let Some(block) = &mut self.block {
             block.end += count;
-            assert!(
-                block.end <= block.bytes.len(),
-                "a read reported more bytes than it had room"
-            );
+            assert!(block.end <= block.bytes.len(), "a read reported more bytes than it had room");
         }
     }
 }
@@ -268,11 +255,7 @@ mod tests {
         buffer.extend(4);
         assert_eq!(buffer.bytes(), b"half line");
         buffer.consume(5);
-        assert_eq!(
-            buffer.room(100).len(),
-            12,
-            "the room in front is given back"
-        );
+        assert_eq!(buffer.room(100).len(), 12, "the room in front is given back");
         assert_eq!(buffer.bytes(), b"line");
     }
 

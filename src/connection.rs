@@ -323,15 +323,12 @@ impl Stream {
     }
 
     fn socket(&self) -> io::Result<&Socket> {
-        self.socket
-            .as_ref()
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn deadlines_mut(&mut self) -> &mut Deadlines {
         let idle_timeout = self.exchange.limits().idle_timeout;
-        self.deadlines
-            .get_or_insert_with(|| Box::new(Deadlines::new(idle_timeout)))
+        self.deadlines.get_or_insert_with(|| Box::new(Deadlines::new(idle_timeout)))
     }
 }
 
@@ -344,9 +341,7 @@ impl Stream {
 impl std::os::fd::AsFd for Stream {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         let socket = self.socket.as_ref();
-        socket
-            .expect("the connect failed before there was a socket")
-            .descriptor()
+        socket.expect("the connect failed before there was a socket").descriptor()
     }
 }
 
@@ -379,10 +374,7 @@ impl Stream {
     /// Two connections that a program borrowed and swapped would each answer to the other's id.
     pub(crate) fn assert_lives_in(&self, slot: u32) {
         let id = self.id;
-        assert!(
-            id.slot == slot,
-            "connection {id} was swapped into the place of another"
-        );
+        assert!(id.slot == slot, "connection {id} was swapped into the place of another");
     }
 
     /// Does what readiness and wants allow: learns what became of a connect, flushes, fills.
@@ -442,11 +434,7 @@ impl Stream {
         drop(io);
         if flushed.count > 0 {
             self.moved(system);
-            see.see(Step::Flushed(
-                self.id,
-                flushed.count,
-                self.exchange.unsent(),
-            ));
+            see.see(Step::Flushed(self.id, flushed.count, self.exchange.unsent()));
         }
         match flushed.stop {
             Stop::Budget => self.over_budget = true,

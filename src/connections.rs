@@ -78,9 +78,7 @@ impl<T> Connections<T> {
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection<T>> {
-        self.slots
-            .get(id.slot as usize)
-            .filter(|connection| connection.id() == id)
+        self.slots.get(id.slot as usize).filter(|connection| connection.id() == id)
     }
 
     /// Lends a connection to the program, to be settled afterwards.
@@ -114,10 +112,7 @@ impl<T> Connections<T> {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
         let closed = self.closed.map(|slot| slot as usize);
         let touched = &mut self.touched;
-        let open = self
-            .slots
-            .iter_mut()
-            .filter(move |(slot, _)| Some(*slot) != closed);
+        let open = self.slots.iter_mut().filter(move |(slot, _)| Some(*slot) != closed);
         open.map(|(_, connection)| {
             note_touched(touched, connection);
             connection
@@ -157,10 +152,7 @@ impl<T> Connections<T> {
         let Some(has_unsent) = self.get(writer).map(|connection| connection.unsent() > 0) else {
             return;
         };
-        if self
-            .get(reader)
-            .is_none_or(|connection| connection.exchange.is_ending())
-        {
+        if self.get(reader).is_none_or(|connection| connection.exchange.is_ending()) {
             return;
         }
         self.uncouple(reader);
@@ -184,14 +176,8 @@ impl<T> Connections<T> {
     /// Tells those who read for `writer` whether it has unsent bytes.
     pub(crate) fn tell_readers(&mut self, writer: ConnectionId, has_unsent: bool) {
         for reader in self.readers(writer) {
-            let coupling = self
-                .get(reader)
-                .map(|connection| connection.exchange.coupling());
-            if coupling
-                == Some(Coupling::Writer {
-                    has_unsent: !has_unsent,
-                })
-            {
+            let coupling = self.get(reader).map(|connection| connection.exchange.coupling());
+            if coupling == Some(Coupling::Writer { has_unsent: !has_unsent }) {
                 self.set_coupling(reader, Coupling::Writer { has_unsent });
             }
         }
@@ -211,14 +197,8 @@ impl<T> Connections<T> {
     }
 
     fn readers(&self, writer: ConnectionId) -> Vec<ConnectionId> {
-        let last = ConnectionId {
-            slot: u32::MAX,
-            generation: NonZero::<u32>::MAX,
-        };
-        let first = ConnectionId {
-            slot: 0,
-            generation: NonZero::<u32>::MIN,
-        };
+        let last = ConnectionId { slot: u32::MAX, generation: NonZero::<u32>::MAX };
+        let first = ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
         let of_writer = self.readers_of.range((writer, first)..=(writer, last));
         of_writer.map(|(_, reader)| *reader).collect()
     }
@@ -228,9 +208,6 @@ fn note_touched<T>(touched: &mut Vec<Touched>, connection: &mut Connection<T>) {
     let stream = &mut connection.stream;
     if !stream.touched {
         stream.touched = true;
-        touched.push(Touched {
-            slot: stream.id().slot,
-            unsent: stream.unsent(),
-        });
+        touched.push(Touched { slot: stream.id().slot, unsent: stream.unsent() });
     }
 }

@@ -95,10 +95,9 @@ impl Deadlines {
         let since_moved = began.max(moved);
         let phase = match self.phase {
             Phase::Unbounded => None,
-            Phase::Connecting => limit(
-                Deadline::Connect,
-                began.checked_add(limits.connect_deadline),
-            ),
+            Phase::Connecting => {
+                limit(Deadline::Connect, began.checked_add(limits.connect_deadline))
+            }
             Phase::Stalled => limit(
                 Deadline::StalledWrite,
                 since_moved.checked_add(limits.stalled_write_deadline),
@@ -110,9 +109,7 @@ impl Deadlines {
                 limit(Deadline::Close, quiet.into_iter().chain(whole).min())
             }
         };
-        let idle = self
-            .idle_timeout
-            .and_then(|timeout| moved.checked_add(timeout));
+        let idle = self.idle_timeout.and_then(|timeout| moved.checked_add(timeout));
         let program = match self.program {
             ProgramDeadline::At(at) => Some((at, Passed::Program)),
             ProgramDeadline::None | ProgramDeadline::After(_) => None,
@@ -171,15 +168,9 @@ mod tests {
         let start = Instant::now();
         let mut deadlines = started(start, None);
         deadlines.enter(Phase::Lingering, start);
-        assert_eq!(
-            next_after(&deadlines, start),
-            Some((5, Passed::Limit(Deadline::Close)))
-        );
+        assert_eq!(next_after(&deadlines, start), Some((5, Passed::Limit(Deadline::Close))));
         deadlines.moved(start + 27 * SECOND);
-        assert_eq!(
-            next_after(&deadlines, start),
-            Some((30, Passed::Limit(Deadline::Close)))
-        );
+        assert_eq!(next_after(&deadlines, start), Some((30, Passed::Limit(Deadline::Close))));
     }
 
     #[test]
@@ -187,26 +178,17 @@ mod tests {
         let start = Instant::now();
         let mut deadlines = started(start, Some(9 * SECOND));
         deadlines.moved(start + 3 * SECOND);
-        assert_eq!(
-            next_after(&deadlines, start),
-            Some((12, Passed::Limit(Deadline::Idle)))
-        );
+        assert_eq!(next_after(&deadlines, start), Some((12, Passed::Limit(Deadline::Idle))));
         deadlines.set_program(Some(9 * SECOND));
         deadlines.enter(Phase::Unbounded, start + 2 * SECOND);
         assert_eq!(next_after(&deadlines, start), Some((11, Passed::Program)));
         deadlines.enter(Phase::Connecting, start);
-        assert_eq!(
-            next_after(&deadlines, start),
-            Some((10, Passed::Limit(Deadline::Connect)))
-        );
+        assert_eq!(next_after(&deadlines, start), Some((10, Passed::Limit(Deadline::Connect))));
     }
 
     #[test]
     fn a_deadline_beyond_the_clock_never_comes() {
         let start = Instant::now();
-        assert_eq!(
-            next_after(&started(start, Some(Duration::MAX)), start),
-            None
-        );
+        assert_eq!(next_after(&started(start, Some(Duration::MAX)), start), None);
     }
 }

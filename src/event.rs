@@ -126,10 +126,7 @@ impl Failure {
 
 impl From<&io::Error> for Failure {
     fn from(error: &io::Error) -> Self {
-        Self {
-            kind: error.kind(),
-            code: error.raw_os_error().and_then(NonZero::new),
-        }
+        Self { kind: error.kind(), code: error.raw_os_error().and_then(NonZero::new) }
     }
 }
 
@@ -185,10 +182,7 @@ mod tests {
 
     #[test]
     fn ids_are_small_and_show_slot_and_generation() {
-        let id = ConnectionId {
-            slot: 3,
-            generation: NonZero::<u32>::MIN,
-        };
+        let id = ConnectionId { slot: 3, generation: NonZero::<u32>::MIN };
         assert_eq!(id.to_string(), "c3.1");
         assert_eq!(size_of::<Option<ConnectionId>>(), 8);
         fn travels<T: Copy + Eq + std::hash::Hash + Ord + Send + fmt::Display>() {}
@@ -201,10 +195,7 @@ mod tests {
         let reason = |kind: io::ErrorKind| CloseReason::from(&io::Error::from(kind));
         assert_eq!(reason(io::ErrorKind::ConnectionReset), CloseReason::Reset);
         assert_eq!(reason(io::ErrorKind::BrokenPipe), CloseReason::Reset);
-        assert_eq!(
-            reason(io::ErrorKind::ConnectionRefused),
-            CloseReason::Refused
-        );
+        assert_eq!(reason(io::ErrorKind::ConnectionRefused), CloseReason::Refused);
         let CloseReason::Failed(failure) = CloseReason::from(&io::Error::from_raw_os_error(110))
         else {
             panic!("an error without a reason of its own is kept whole");

@@ -60,9 +60,7 @@ impl<T> EventLoop<T> {
     /// `InvalidInput` if the limits contradict each other, or what the operating system says.
     pub fn with_limits(limits: Limits) -> io::Result<Self> {
         limits.check()?;
-        Ok(Self {
-            turns: Turns::new(limits)?,
-        })
+        Ok(Self { turns: Turns::new(limits)? })
     }
 
     /// Has a closure see each step that the loop takes, in place of one set before.
@@ -154,9 +152,7 @@ impl<T> EventLoop<T> {
         socket.set_nodelay(self.turns.limits.connection.nodelay)?;
         socket.set_keepalive(self.turns.limits.connection.keepalive)?;
         let id = self.turns.listeners.next_id();
-        self.turns
-            .system
-            .watch_listener(&mut socket, id.slot, true)?;
+        self.turns.system.watch_listener(&mut socket, id.slot, true)?;
         let address = shown(socket.local_addr());
         self.turns.listeners.insert(id, socket, make_data);
         self.turns.observers.see(Step::Listening(id, address));
@@ -194,9 +190,7 @@ impl<T> EventLoop<T> {
         let listener = self.turns.listeners.get_mut(id)?;
         let is_paused = listener.accepting() == Accepting::Paused;
         if is_paused == watch {
-            self.turns
-                .system
-                .watch_listener(&mut listener.socket, id.slot, watch)?;
+            self.turns.system.watch_listener(&mut listener.socket, id.slot, watch)?;
             self.turns.set_accepting(id.slot, accepting);
             if watch {
                 self.turns.listeners.ready(id.slot);
@@ -300,11 +294,7 @@ impl<T> EventLoop<T> {
                 return 0;
             };
             let takes_bytes = connection.exchange.takes_bytes();
-            let count = if takes_bytes {
-                connection.received().len()
-            } else {
-                0
-            };
+            let count = if takes_bytes { connection.received().len() } else { 0 };
             if takes_bytes {
                 connection.send_received();
             }
@@ -342,24 +332,20 @@ impl<T> Index<ConnectionId> for EventLoop<T> {
     type Output = Connection<T>;
 
     fn index(&self, id: ConnectionId) -> &Connection<T> {
-        self.get(id)
-            .unwrap_or_else(|| panic!("there is no connection {id} any more"))
+        self.get(id).unwrap_or_else(|| panic!("there is no connection {id} any more"))
     }
 }
 
 /// As `Index`.
 impl<T> IndexMut<ConnectionId> for EventLoop<T> {
     fn index_mut(&mut self, id: ConnectionId) -> &mut Connection<T> {
-        self.get_mut(id)
-            .unwrap_or_else(|| panic!("there is no connection {id} any more"))
+        self.get_mut(id).unwrap_or_else(|| panic!("there is no connection {id} any more"))
     }
 }
 
 impl<T> fmt::Debug for EventLoop<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.connection_count();
-        f.debug_struct("EventLoop")
-            .field("connection_count", &count)
-            .finish_non_exhaustive()
+        f.debug_struct("EventLoop").field("connection_count", &count).finish_non_exhaustive()
     }
 }

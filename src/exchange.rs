@@ -173,10 +173,6 @@ impl Exchange {
 
     // What can be asked.
 
-    pub(crate) fn state(&self) -> State {
-        self.state
-    }
-
     pub(crate) fn limits(&self) -> &Arc<ConnectionLimits> {
         &self.limits
     }
@@ -198,27 +194,17 @@ impl Exchange {
     }
 
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
-        if self.state == State::Closed {
-            self.reason
-        } else {
-            None
-        }
+        if self.state == State::Closed { self.reason } else { None }
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
         use State::{Connecting, ConnectingToClose, ConnectingToFinish};
-        matches!(
-            self.state,
-            Connecting | ConnectingToFinish | ConnectingToClose
-        )
+        matches!(self.state, Connecting | ConnectingToFinish | ConnectingToClose)
     }
 
     /// Whether what the program sends can still leave.
     pub(crate) fn takes_bytes(&self) -> bool {
-        matches!(
-            self.state,
-            State::Connecting | State::Open | State::PeerFinished
-        )
+        matches!(self.state, State::Connecting | State::Open | State::PeerFinished)
     }
 
     /// Whether the peer's end was read: nothing more will be received.
@@ -237,9 +223,7 @@ impl Exchange {
 
     /// How many bytes a fill may still add to those received.
     pub(crate) fn room(&self) -> usize {
-        self.limits
-            .read_buffer_max
-            .saturating_sub(self.read_buffer.len())
+        self.limits.read_buffer_max.saturating_sub(self.read_buffer.len())
     }
 
     pub(crate) fn wants_read(&self) -> bool {
@@ -432,10 +416,6 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     pub(crate) fn allow_half_open(&mut self, allowed: bool) {
         self.half_open = allowed;
     }
@@ -457,10 +437,7 @@ impl Exchange {
     /// Whether the program has said its last word by a close, or there is nothing left to say.
     pub(crate) fn is_ending(&self) -> bool {
         use State::{BothClosing, Closed, Closing, ConnectingToClose, Lingering};
-        matches!(
-            self.state,
-            ConnectingToClose | Closing | BothClosing | Lingering | Closed
-        )
+        matches!(self.state, ConnectingToClose | Closing | BothClosing | Lingering | Closed)
     }
 
     // What the socket brings.
@@ -598,9 +575,7 @@ impl Exchange {
             return None;
         }
         let held = |event| self.paused && matches!(event, Owed::Received | Owed::PeerFinished);
-        Owed::ALL
-            .into_iter()
-            .find(|event| self.owes(*event) && !held(*event))
+        Owed::ALL.into_iter().find(|event| self.owes(*event) && !held(*event))
     }
 
     /// Counts an event as delivered.

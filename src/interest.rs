@@ -125,11 +125,7 @@ impl fmt::Display for Readiness {
             (false, true) => "writable",
             (false, false) => "nothing",
         })?;
-        f.write_str(if self.is_hinted() {
-            ", with a hint"
-        } else {
-            ""
-        })
+        f.write_str(if self.is_hinted() { ", with a hint" } else { "" })
     }
 }
 

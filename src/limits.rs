@@ -71,10 +71,7 @@ impl Limits {
             "accept_pause_min is above accept_pause_max",
         )?;
         refuse(self.listen_backlog == 0, "listen_backlog is zero")?;
-        refuse(
-            i32::try_from(self.listen_backlog).is_err(),
-            "listen_backlog is above 2^31 - 1",
-        )?;
+        refuse(i32::try_from(self.listen_backlog).is_err(), "listen_backlog is above 2^31 - 1")?;
         refuse(self.event_capacity == 0, "event_capacity is zero")
     }
 }
@@ -148,14 +145,8 @@ impl Default for ConnectionLimits {
 impl ConnectionLimits {
     pub(crate) fn check(&self) -> io::Result<()> {
         refuse(self.read_buffer_max == 0, "read_buffer_max is zero")?;
-        refuse(
-            self.low_water > self.high_water,
-            "low_water is above high_water",
-        )?;
-        refuse(
-            self.high_water > self.unsent_max,
-            "high_water is above unsent_max",
-        )?;
+        refuse(self.low_water > self.high_water, "low_water is above high_water")?;
+        refuse(self.high_water > self.unsent_max, "high_water is above unsent_max")?;
         refuse(self.unsent_max == 0, "unsent_max is zero")?;
         refuse(self.read_budget == 0, "read_budget is zero")?;
         refuse(self.write_budget == 0, "write_budget is zero")?;
@@ -163,20 +154,13 @@ impl ConnectionLimits {
             self.close_quiet_deadline > self.close_deadline,
             "close_quiet_deadline is above close_deadline",
         )?;
-        refuse(
-            self.idle_timeout == Some(Duration::ZERO),
-            "idle_timeout is zero",
-        )?;
+        refuse(self.idle_timeout == Some(Duration::ZERO), "idle_timeout is zero")?;
         refuse(self.keepalive == Some(Duration::ZERO), "keepalive is zero")
     }
 }
 
 fn refuse(contradicts: bool, message: &'static str) -> io::Result<()> {
-    if contradicts {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-    } else {
-        Ok(())
-    }
+    if contradicts { Err(io::Error::new(io::ErrorKind::InvalidInput, message)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -190,36 +174,19 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_by_the_name_of_the_field() {
-        let cases: [(fn(&mut Limits), &str); 9] = [
-            (
-                |limits| limits.connection.low_water = 1 << 20,
-                "low_water is above high_water",
-            ),
-            (
-                |limits| limits.connection.high_water = 1 << 30,
-                "high_water is above unsent_max",
-            ),
-            (
-                |limits| limits.connection.read_buffer_max = 0,
-                "read_buffer_max is zero",
-            ),
-            (
-                |limits| limits.connection.write_budget = 0,
-                "write_budget is zero",
-            ),
+        type Change = fn(&mut Limits);
+        let cases: [(Change, &str); 9] = [
+            (|limits| limits.connection.low_water = 1 << 20, "low_water is above high_water"),
+            (|limits| limits.connection.high_water = 1 << 30, "high_water is above unsent_max"),
+            (|limits| limits.connection.read_buffer_max = 0, "read_buffer_max is zero"),
+            (|limits| limits.connection.write_budget = 0, "write_budget is zero"),
             (
                 |limits| limits.connection.idle_timeout = Some(Duration::ZERO),
                 "idle_timeout is zero",
             ),
             (|limits| limits.accept_budget = 0, "accept_budget is zero"),
-            (
-                |limits| limits.connections_max = Some(0),
-                "connections_max is zero",
-            ),
-            (
-                |limits| limits.listen_backlog = u32::MAX,
-                "listen_backlog is above 2^31 - 1",
-            ),
+            (|limits| limits.connections_max = Some(0), "connections_max is zero"),
+            (|limits| limits.listen_backlog = u32::MAX, "listen_backlog is above 2^31 - 1"),
             (
                 |limits| limits.accept_pause_min = Duration::from_secs(9),
                 "accept_pause_min is above accept_pause_max",

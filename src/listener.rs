@@ -80,12 +80,7 @@ pub(crate) struct Listeners<T> {
 
 impl<T> Listeners<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            slots: Slab::new(),
-            ready: VecDeque::new(),
-            last_generation: 0,
-            out_of_room: 0,
-        }
+        Self { slots: Slab::new(), ready: VecDeque::new(), last_generation: 0, out_of_room: 0 }
     }
 
     /// The id that the next listener will have.
@@ -111,10 +106,7 @@ impl<T> Listeners<T> {
             ready: false,
             queued: false,
         });
-        debug_assert_eq!(
-            slot, id.slot as usize,
-            "a listener stands in the slot of its id"
-        );
+        debug_assert_eq!(slot, id.slot as usize, "a listener stands in the slot of its id");
     }
 
     /// The listener, or the error that a stale id is.
@@ -127,9 +119,7 @@ impl<T> Listeners<T> {
 
     pub(crate) fn get_mut(&mut self, id: ListenerId) -> io::Result<&mut Listener<T>> {
         let listener = self.slots.get_mut(id.slot as usize);
-        listener
-            .filter(|listener| listener.id == id)
-            .ok_or_else(|| stale(id))
+        listener.filter(|listener| listener.id == id).ok_or_else(|| stale(id))
     }
 
     pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Listener<T>> {
@@ -203,8 +193,5 @@ impl<T> Listeners<T> {
 }
 
 fn stale(id: ListenerId) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("there is no listener {id}"),
-    )
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no listener {id}"))
 }

@@ -161,10 +161,7 @@ pub(crate) struct Observers {
 
 impl Observers {
     pub(crate) fn new() -> Self {
-        Self {
-            level: log::max_level(),
-            observer: None,
-        }
+        Self { level: log::max_level(), observer: None }
     }
 
     pub(crate) fn set(&mut self, observer: Box<dyn Observer>) {
@@ -175,11 +172,7 @@ impl Observers {
     /// Looks again at how much the program's logger wants; once a turn.
     pub(crate) fn refresh(&mut self) {
         let everything = self.observer.is_some();
-        self.level = if everything {
-            LevelFilter::Trace
-        } else {
-            log::max_level()
-        };
+        self.level = if everything { LevelFilter::Trace } else { log::max_level() };
     }
 
     #[inline]
@@ -209,10 +202,7 @@ mod tests {
     use std::num::NonZero;
     use std::sync::mpsc;
 
-    const ID: ConnectionId = ConnectionId {
-        slot: 0,
-        generation: NonZero::<u32>::MIN,
-    };
+    const ID: ConnectionId = ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
 
     #[test]
     fn nobody_looking_makes_no_step_visible_and_an_observer_sees_all() {
@@ -233,11 +223,7 @@ mod tests {
         let line = |step: Step| step.to_string();
         assert_eq!(line(Step::Flushed(ID, 7, 3)), "c0.1 flushed 7, 3 unsent");
         assert_eq!(
-            line(Step::InterestChanged(
-                ID,
-                Interest::Readable,
-                Interest::Writable
-            )),
+            line(Step::InterestChanged(ID, Interest::Readable, Interest::Writable)),
             "c0.1 interest readable -> writable"
         );
         assert_eq!(

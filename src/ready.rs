@@ -35,11 +35,7 @@ impl Ready {
         if exchange.next_owed().is_some() {
             self.push(connection, Queued::Fresh);
         } else if exchange.can_fill() || exchange.can_flush() {
-            let queue = if stream.over_budget {
-                Queued::LeftOver
-            } else {
-                Queued::Fresh
-            };
+            let queue = if stream.over_budget { Queued::LeftOver } else { Queued::Fresh };
             self.push(connection, queue);
         }
     }

@@ -33,19 +33,13 @@ pub(crate) struct Timers<K> {
 
 impl<K> Default for Timers<K> {
     fn default() -> Self {
-        Self {
-            set: BTreeMap::new(),
-            next_number: 0,
-        }
+        Self { set: BTreeMap::new(), next_number: 0 }
     }
 }
 
 impl<K> Timers<K> {
     pub(crate) fn set(&mut self, at: Instant, target: K) -> Alarm {
-        let alarm = Alarm {
-            at,
-            number: self.next_number,
-        };
+        let alarm = Alarm { at, number: self.next_number };
         self.next_number += 1;
         self.set.insert(alarm, target);
         alarm

@@ -100,9 +100,7 @@ pub(crate) fn fill(
                 }
             }
             Attempt::NotReady => {
-                exchange
-                    .readiness
-                    .clear(Readiness::READABLE | Readiness::HINTED);
+                exchange.readiness.clear(Readiness::READABLE | Readiness::HINTED);
                 break Stop::NotReady;
             }
             Attempt::Failed(error) => {

@@ -123,15 +123,10 @@ impl<T> Turns<T> {
     fn wait(&mut self, until: Until) -> io::Result<()> {
         self.observers.refresh();
         let timeout = self.wait_timeout(until);
-        let Self {
-            system,
-            connections,
-            listeners,
-            ready,
-            observers,
-            ..
-        } = self;
-        let count = system.wait(timeout, |watched, readiness| match watched {
+        let count = self.system.wait(timeout)?;
+        self.observers.see(Step::Waited(timeout, count));
+        let Self { system, connections, listeners, ready, observers, .. } = self;
+        system.take_events(|watched, readiness| match watched {
             Watched::Listener(slot) => listeners.ready(slot),
             Watched::Connection(slot) => {
                 if let Some(connection) = connections.at(slot) {
@@ -139,8 +134,7 @@ impl<T> Turns<T> {
                     ready.fold(connection, readiness);
                 }
             }
-        })?;
-        self.observers.see(Step::Waited(timeout, count));
+        });
         self.stage = match self.timers.earliest() {
             Some(_) => Stage::Alarms(self.system.now()),
             None => Stage::Fresh(self.ready.fresh_count()),
@@ -179,36 +173,22 @@ impl<T> Turns<T> {
                     }
                     None => Stage::Fresh(self.ready.fresh_count()),
                 },
-                Stage::Fresh(0) => Stage::Accepting {
-                    listeners: self.listeners.ready_count(),
-                    at_hand: None,
-                },
+                Stage::Fresh(0) => {
+                    Stage::Accepting { listeners: self.listeners.ready_count(), at_hand: None }
+                }
                 Stage::Fresh(left) => {
                     let slot = self.ready.take_fresh();
                     self.serve(slot);
                     Stage::Fresh(left - 1)
                 }
-                Stage::Accepting {
-                    at_hand: Some((slot, budget)),
-                    listeners,
-                } => Stage::Accepting {
-                    listeners,
-                    at_hand: self.accept(slot, budget),
-                },
-                Stage::Accepting {
-                    listeners: 0,
-                    at_hand: None,
-                } => Stage::LeftOver,
-                Stage::Accepting {
-                    listeners,
-                    at_hand: None,
-                } => {
+                Stage::Accepting { at_hand: Some((slot, budget)), listeners } => {
+                    Stage::Accepting { listeners, at_hand: self.accept(slot, budget) }
+                }
+                Stage::Accepting { listeners: 0, at_hand: None } => Stage::LeftOver,
+                Stage::Accepting { listeners, at_hand: None } => {
                     let slot = self.listeners.take_ready();
                     let at_hand = slot.map(|slot| (slot, self.limits.accept_budget));
-                    Stage::Accepting {
-                        listeners: listeners - 1,
-                        at_hand,
-                    }
+                    Stage::Accepting { listeners: listeners - 1, at_hand }
                 }
                 Stage::LeftOver => {
                     let slot = self.ready.take_left_over();
@@ -226,13 +206,8 @@ impl<T> Turns<T> {
             return;
         };
         connection.stream.queued = Queued::No;
-        connection
-            .stream
-            .serve(&mut self.system, &mut self.pool, &mut self.observers);
-        self.service = Some(Service {
-            slot,
-            delivered: None,
-        });
+        connection.stream.serve(&mut self.system, &mut self.pool, &mut self.observers);
+        self.service = Some(Service { slot, delivered: None });
     }
 
     /// The next event of the connection that is being served; at the end it is settled.
@@ -241,10 +216,7 @@ impl<T> Turns<T> {
         let connection = self.connections.at(slot);
         let owed = connection.and_then(|connection| connection.exchange.next_owed());
         if let Some(owed) = owed.filter(|owed| delivered.is_none_or(|last| *owed > last)) {
-            self.service = Some(Service {
-                slot,
-                delivered: Some(owed),
-            });
+            self.service = Some(Service { slot, delivered: Some(owed) });
             return self.deliver(slot, owed);
         }
         self.service = None;
@@ -288,12 +260,7 @@ impl<T> Turns<T> {
             return;
         };
         connection.stream.assert_lives_in(slot);
-        if let Some(alarm) = connection
-            .stream
-            .deadlines
-            .as_ref()
-            .and_then(|all| all.alarm)
-        {
+        if let Some(alarm) = connection.stream.deadlines.as_ref().and_then(|all| all.alarm) {
             self.timers.cancel(alarm);
         }
         connection.stream.close_socket(&mut self.system);
@@ -322,9 +289,7 @@ impl<T> Turns<T> {
             return;
         };
         deadlines.alarm = None;
-        let passed = deadlines
-            .next(stream.exchange.limits())
-            .filter(|(at, _)| *at <= now);
+        let passed = deadlines.next(stream.exchange.limits()).filter(|(at, _)| *at <= now);
         match passed.map(|(_, passed)| passed) {
             None => {}
             Some(Passed::Program) => {
@@ -333,10 +298,7 @@ impl<T> Turns<T> {
             }
             Some(Passed::Limit(deadline)) => self.pass(id.slot, deadline),
         }
-        self.service = Some(Service {
-            slot: id.slot,
-            delivered: None,
-        });
+        self.service = Some(Service { slot: id.slot, delivered: None });
     }
 
     /// Ends a connection whose deadline has passed. A send succeeds long before the kernel reports
@@ -354,8 +316,7 @@ impl<T> Turns<T> {
                 return;
             }
         }
-        self.observers
-            .see(Step::DeadlinePassed(stream.id(), deadline));
+        self.observers.see(Step::DeadlinePassed(stream.id(), deadline));
         stream.exchange.pass(deadline);
     }
 
@@ -380,10 +341,7 @@ impl<T> Turns<T> {
                 let origin = Origin::accepted(id, peer);
                 let connection = self.add_accepted(data, origin, socket);
                 self.observers.see(Step::Accepted(id, connection, peer));
-                self.service = Some(Service {
-                    slot: connection.slot,
-                    delivered: None,
-                });
+                self.service = Some(Service { slot: connection.slot, delivered: None });
             }
             Attempt::NotReady => {
                 listener.emptied();
@@ -394,14 +352,12 @@ impl<T> Turns<T> {
             }
             Attempt::Failed(error) => {
                 let (pause, is_first) = listener.failed(&self.limits);
-                self.observers
-                    .see(Step::AcceptPaused(id, Failure::from(&error), pause));
+                self.observers.see(Step::AcceptPaused(id, Failure::from(&error), pause));
                 let at = self.system.now().checked_add(pause);
                 let alarm = at.map(|at| self.timers.set(at, Called::Listener(id)));
                 self.set_accepting(slot, Accepting::OutOfRoom(alarm));
                 if is_first {
-                    self.announced
-                        .push_back(Event::AcceptFailed(id, error.kind()));
+                    self.announced.push_back(Event::AcceptFailed(id, error.kind()));
                 }
                 return None;
             }
@@ -441,13 +397,7 @@ impl<T> Turns<T> {
     }
 
     fn settle(&mut self, slot: u32) {
-        let Self {
-            system,
-            connections,
-            observers,
-            pool,
-            ..
-        } = self;
+        let Self { system, connections, observers, pool, .. } = self;
         let Some(connection) = connections.at(slot) else {
             return;
         };
@@ -478,12 +428,7 @@ impl<T> Turns<T> {
     /// Sets a connection's alarm for its next deadline. One that is set already rings first, and is
     /// set again then, so that activity costs nothing here.
     fn set_alarm(&mut self, slot: u32) {
-        let Self {
-            system,
-            connections,
-            timers,
-            ..
-        } = self;
+        let Self { system, connections, timers, .. } = self;
         let Some(connection) = connections.at(slot) else {
             return;
         };
@@ -527,10 +472,7 @@ impl<T> Turns<T> {
             let _ = socket.set_keepalive(limits.keepalive);
         }
         self.connections.insert(|id| {
-            Connection::new(
-                data,
-                Stream::new(id, origin, Some(socket), Exchange::accepted(limits)),
-            )
+            Connection::new(data, Stream::new(id, origin, Some(socket), Exchange::accepted(limits)))
         })
     }
 

@@ -29,11 +29,7 @@ impl Watched {
     fn of(token: Token) -> Self {
         let slot = u32::try_from(token.0 & !LISTENERS);
         let slot = slot.expect("a token is made from a slot, which has 32 bits");
-        if token.0 & LISTENERS == 0 {
-            Self::Connection(slot)
-        } else {
-            Self::Listener(slot)
-        }
+        if token.0 & LISTENERS == 0 { Self::Connection(slot) } else { Self::Listener(slot) }
     }
 }
 
@@ -45,33 +41,28 @@ pub(crate) struct System {
 
 impl System {
     pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
-        Ok(Self {
-            poll: Poll::new()?,
-            events: Events::with_capacity(event_capacity),
-        })
+        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(event_capacity) })
     }
 
     pub(crate) fn now(&self) -> Instant {
         Instant::now()
     }
 
-    /// Waits for events, at most so long, and hands over each. A signal ends the wait early.
-    pub(crate) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        mut fold: impl FnMut(Watched, Readiness),
-    ) -> io::Result<usize> {
+    /// Waits for events, at most so long, and says how many came. A signal ends the wait early.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
-            Err(error) if was_interrupted(&error) => return Ok(0),
+            Err(error) if was_interrupted(&error) => self.events.clear(),
             Err(error) => return Err(error),
         }
-        let mut count = 0;
+        Ok(self.events.iter().count())
+    }
+
+    /// Hands over each event of the last wait.
+    pub(crate) fn take_events(&mut self, mut take: impl FnMut(Watched, Readiness)) {
         for event in &self.events {
-            fold(Watched::of(event.token()), readiness(event));
-            count += 1;
+            take(Watched::of(event.token()), readiness(event));
         }
-        Ok(count)
     }
 
     /// Tells the kernel the new interest in a socket, which differs from the one told last.
@@ -126,12 +117,7 @@ impl System {
     }
 
     pub(crate) fn accept(&self, listener: &ListeningSocket) -> Attempt<(Socket, SocketAddr)> {
-        attempt(|| {
-            listener
-                .0
-                .accept()
-                .map(|(stream, peer)| (Socket(stream), peer))
-        })
+        attempt(|| listener.0.accept().map(|(stream, peer)| (Socket(stream), peer)))
     }
 
     /// Begins a connect.
@@ -234,9 +220,7 @@ impl Socket {
     pub(crate) fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
         match after {
             None => self.options().set_keepalive(false),
-            Some(after) => self
-                .options()
-                .set_tcp_keepalive(&TcpKeepalive::new().with_time(after)),
+            Some(after) => self.options().set_tcp_keepalive(&TcpKeepalive::new().with_time(after)),
         }
     }
 
