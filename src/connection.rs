@@ -1,9 +1,8 @@
 //! A connection: an exchange and its socket, with the program's own state beside them.
 //!
 //! [`Stream`] is what a program acts on. Its methods only change the exchange; what follows from
-//! that for the socket happens when the loop settles the connection, at a later call. The methods
-//! for the loop, at the end, are the leaves of that: each makes one kind of system call and tells
-//! the observers what came of it.
+//! that for the socket happens when the loop settles the connection, at a later call: see
+//! `service.rs`.
 //!
 //! What it deliberately does not do: it decides nothing. What comes next is the exchange's state.
 
@@ -12,17 +11,14 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::deadlines::Deadlines;
-use crate::event::{CloseReason, ConnectionId, ListenerId};
-use crate::exchange::{Action, Exchange, Phase};
-use crate::interest::{Interest, Readiness};
+use crate::event::{ConnectionId, ListenerId};
+use crate::exchange::Exchange;
+use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
-use crate::observer::{Observers, Step};
-use crate::pool::Pool;
-use crate::system::{ConnectOutcome, Socket, System};
-use crate::transfer::{self, Stop};
+use crate::system::Socket;
 
 /// One connection of a loop: a [`Stream`], to which it derefs, and the program's own state.
 pub struct Connection<T> {
@@ -140,21 +136,45 @@ impl Origin {
 pub struct Stream {
     pub(crate) exchange: Exchange,
     /// None only if a connect failed before there was a socket.
-    socket: Option<Socket>,
+    pub(crate) socket: Option<Socket>,
     id: ConnectionId,
     origin: Origin,
     pub(crate) deadlines: Option<Box<Deadlines>>,
     /// Invariant: what the kernel was told last.
-    interest: Interest,
+    pub(crate) interest: Interest,
     pub(crate) queued: Queued,
     pub(crate) touched: bool,
-    /// The last fill or flush stopped at its budget, with more to do at once.
-    pub(crate) over_budget: bool,
+    /// The last fill or flush stopped while the socket may have been ready for more.
+    pub(crate) stopped_early: bool,
     /// Others read only while this one has nothing unsent.
     pub(crate) has_readers: bool,
 }
 
 impl Stream {
+    pub(crate) fn new(
+        id: ConnectionId,
+        origin: Origin,
+        socket: Option<Socket>,
+        exchange: Exchange,
+    ) -> Self {
+        let mut stream = Self {
+            exchange,
+            socket,
+            id,
+            origin,
+            deadlines: None,
+            interest: Interest::None,
+            queued: Queued::No,
+            touched: false,
+            stopped_early: false,
+            has_readers: false,
+        };
+        if stream.exchange.limits().idle_timeout.is_some() {
+            stream.deadlines_mut();
+        }
+        stream
+    }
+
     /// The id of this connection.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -326,7 +346,7 @@ impl Stream {
         self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn deadlines_mut(&mut self) -> &mut Deadlines {
+    pub(crate) fn deadlines_mut(&mut self) -> &mut Deadlines {
         let idle_timeout = self.exchange.limits().idle_timeout;
         self.deadlines.get_or_insert_with(|| Box::new(Deadlines::new(idle_timeout)))
     }
@@ -342,162 +362,5 @@ impl std::os::fd::AsFd for Stream {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         let socket = self.socket.as_ref();
         socket.expect("the connect failed before there was a socket").descriptor()
-    }
-}
-
-/// What the loop does with a stream.
-impl Stream {
-    pub(crate) fn new(
-        id: ConnectionId,
-        origin: Origin,
-        socket: Option<Socket>,
-        exchange: Exchange,
-    ) -> Self {
-        let mut stream = Self {
-            exchange,
-            socket,
-            id,
-            origin,
-            deadlines: None,
-            interest: Interest::None,
-            queued: Queued::No,
-            touched: false,
-            over_budget: false,
-            has_readers: false,
-        };
-        if stream.exchange.limits().idle_timeout.is_some() {
-            stream.deadlines_mut();
-        }
-        stream
-    }
-
-    /// Two connections that a program borrowed and swapped would each answer to the other's id.
-    pub(crate) fn assert_lives_in(&self, slot: u32) {
-        let id = self.id;
-        assert!(id.slot == slot, "connection {id} was swapped into the place of another");
-    }
-
-    /// Does what readiness and wants allow: learns what became of a connect, flushes, fills.
-    pub(crate) fn serve(&mut self, system: &mut System, pool: &mut Pool, see: &mut Observers) {
-        if self.exchange.is_connecting() && self.exchange.readiness != Readiness::default() {
-            self.look_at_connect(system, see);
-        }
-        self.over_budget = false;
-        self.flush(system, see);
-        self.fill(system, pool, see);
-    }
-
-    fn look_at_connect(&mut self, system: &mut System, see: &mut Observers) {
-        let Some(socket) = &self.socket else { return };
-        self.exchange.readiness = Readiness::default();
-        match system.connect_outcome(socket) {
-            ConnectOutcome::UnderWay => {}
-            ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::from(&error)),
-            ConnectOutcome::Connected => {
-                self.exchange.connected();
-                see.see(Step::Connected(self.id));
-            }
-        }
-    }
-
-    fn fill(&mut self, system: &mut System, pool: &mut Pool, see: &mut Observers) {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_fill()) else {
-            return;
-        };
-        let discards = self.exchange.discards();
-        let short_proves_empty = socket.short_proves_blocked();
-        let mut io = system.io(socket);
-        let filled = transfer::fill(&mut self.exchange, &mut io, pool, short_proves_empty);
-        drop(io);
-        if filled.count > 0 {
-            self.moved(system);
-            see.see(match discards {
-                true => Step::Discarded(self.id, filled.count),
-                false => Step::Filled(self.id, filled.count),
-            });
-        }
-        match filled.stop {
-            Stop::Budget => self.over_budget = true,
-            Stop::NotReady => see.see(Step::ReadBlocked(self.id)),
-            Stop::Ended => see.see(Step::PeerEnded(self.id)),
-            Stop::Satisfied | Stop::Failed => {}
-        }
-    }
-
-    pub(crate) fn flush(&mut self, system: &mut System, see: &mut Observers) {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_flush()) else {
-            return;
-        };
-        let short_proves_full = socket.short_proves_blocked();
-        let mut io = system.io(socket);
-        let flushed = transfer::flush(&mut self.exchange, &mut io, short_proves_full);
-        drop(io);
-        if flushed.count > 0 {
-            self.moved(system);
-            see.see(Step::Flushed(self.id, flushed.count, self.exchange.unsent()));
-        }
-        match flushed.stop {
-            Stop::Budget => self.over_budget = true,
-            Stop::NotReady => see.see(Step::WriteBlocked(self.id)),
-            Stop::Satisfied | Stop::Ended | Stop::Failed => {}
-        }
-    }
-
-    /// Sends the end of our direction, if the exchange has come to that.
-    pub(crate) fn act(&mut self, action: Action, system: &mut System, see: &mut Observers) {
-        let Action::Finish = action;
-        if let Some(socket) = &self.socket {
-            system.finish(socket);
-            see.see(Step::Finished(self.id));
-        }
-    }
-
-    /// Tells the kernel the interest that follows from the wants, if it differs from the one told
-    /// last. That a socket was readable meanwhile raises no new edge that mio promises, so where
-    /// readable is asked for anew, one read is tried.
-    pub(crate) fn tell_interest(&mut self, system: &mut System, see: &mut Observers) {
-        let (from, to) = (self.interest, self.exchange.interest());
-        let Some(socket) = self.socket.as_mut().filter(|_| from != to) else {
-            return;
-        };
-        if let Err(error) = system.tell(socket, self.id.slot, from, to) {
-            return self.exchange.end(CloseReason::from(&error));
-        }
-        self.interest = to;
-        see.see(Step::InterestChanged(self.id, from, to));
-        if to.is_readable() && !from.is_readable() {
-            self.exchange.readiness.fold(Readiness::READABLE);
-        }
-    }
-
-    /// Closes the socket, by a reset if the reason asks for one.
-    pub(crate) fn close_socket(&mut self, system: &mut System) {
-        let reason = self.exchange.close_reason();
-        if let Some(socket) = &self.socket
-            && reason.is_some_and(CloseReason::asks_for_reset)
-        {
-            system.reset_on_close(socket);
-        }
-        self.socket = None;
-    }
-
-    fn moved(&mut self, system: &System) {
-        if let Some(deadlines) = &mut self.deadlines {
-            deadlines.moved(system.now());
-        }
-    }
-
-    /// The deadlines, if the connection needs any.
-    pub(crate) fn needed_deadlines(
-        &mut self,
-        now: impl FnOnce() -> Instant,
-    ) -> Option<&mut Deadlines> {
-        let phase = self.exchange.phase();
-        if self.deadlines.is_none() && phase == Phase::Unbounded {
-            return None;
-        }
-        let deadlines = self.deadlines_mut();
-        deadlines.enter(phase, now());
-        Some(deadlines)
     }
 }

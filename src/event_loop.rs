@@ -65,13 +65,13 @@ impl<T> EventLoop<T> {
 
     /// Has a closure see each step that the loop takes, in place of one set before.
     pub fn set_observer(&mut self, observer: impl Observer + 'static) {
-        self.turns.observers.set(Box::new(observer));
+        self.turns.tools.observers.set(Box::new(observer));
     }
 
     /// The time by the loop's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.turns.system.now()
+        self.turns.tools.system.now()
     }
 
     // Listening.
@@ -121,7 +121,7 @@ impl<T> EventLoop<T> {
         let none = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen at");
         let mut outcome = Err(none);
         for address in address.to_socket_addrs()? {
-            outcome = self.turns.system.listen(address, backlog);
+            outcome = self.turns.tools.system.listen(address, backlog);
             if outcome.is_ok() {
                 break;
             }
@@ -140,7 +140,7 @@ impl<T> EventLoop<T> {
         listener: TcpListener,
         make_data: impl FnMut() -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let socket = self.turns.system.adopt_listener(listener)?;
+        let socket = self.turns.tools.system.adopt_listener(listener)?;
         self.add_listener(socket, Box::new(make_data))
     }
 
@@ -152,10 +152,10 @@ impl<T> EventLoop<T> {
         socket.set_nodelay(self.turns.limits.connection.nodelay)?;
         socket.set_keepalive(self.turns.limits.connection.keepalive)?;
         let id = self.turns.listeners.next_id();
-        self.turns.system.watch_listener(&mut socket, id.slot, true)?;
+        self.turns.tools.system.watch_listener(&mut socket, id.slot, true)?;
         let address = shown(socket.local_addr());
         self.turns.listeners.insert(id, socket, make_data);
-        self.turns.observers.see(Step::Listening(id, address));
+        self.turns.tools.observers.see(Step::Listening(id, address));
         Ok(id)
     }
 
@@ -190,8 +190,8 @@ impl<T> EventLoop<T> {
         let listener = self.turns.listeners.get_mut(id)?;
         let is_paused = listener.accepting() == Accepting::Paused;
         if is_paused == watch {
-            self.turns.system.watch_listener(&mut listener.socket, id.slot, watch)?;
-            self.turns.set_accepting(id.slot, accepting);
+            self.turns.tools.system.watch_listener(&mut listener.socket, id.slot, watch)?;
+            self.turns.listeners.set_accepting(id.slot, accepting, &mut self.turns.tools);
             if watch {
                 self.turns.listeners.ready(id.slot);
             }
@@ -207,9 +207,9 @@ impl<T> EventLoop<T> {
     pub fn close_listener(&mut self, id: ListenerId) -> io::Result<()> {
         self.turns.listeners.get(id)?;
         // Takes back the alarm of one that waits for room.
-        self.turns.set_accepting(id.slot, Accepting::Paused);
+        self.turns.listeners.set_accepting(id.slot, Accepting::Paused, &mut self.turns.tools);
         drop(self.turns.listeners.remove(id)?);
-        self.turns.observers.see(Step::ListenerClosed(id));
+        self.turns.tools.observers.see(Step::ListenerClosed(id));
         Ok(())
     }
 

@@ -524,6 +524,13 @@ impl Exchange {
         }
     }
 
+    /// The deadline that the program set has passed.
+    pub(crate) fn tell_deadline(&mut self) {
+        if !self.is_ending() {
+            self.owe(Owed::Deadline);
+        }
+    }
+
     /// A deadline has passed. A write error that came before it remains the reason.
     pub(crate) fn pass(&mut self, deadline: Deadline) {
         self.end(self.reason.unwrap_or(CloseReason::TimedOut(deadline)));
@@ -561,7 +568,7 @@ impl Exchange {
 
     // What is owed to the program.
 
-    pub(crate) fn owe(&mut self, event: Owed) {
+    fn owe(&mut self, event: Owed) {
         self.owed |= event.bit();
     }
 

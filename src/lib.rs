@@ -15,8 +15,10 @@ mod observer;
 mod pool;
 mod read_write;
 mod ready;
+mod service;
 mod system;
 mod timers;
+mod tools;
 mod transfer;
 mod turn;
 

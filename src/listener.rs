@@ -9,15 +9,19 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::time::Duration;
 
 use slab::Slab;
 
-use crate::event::ListenerId;
+use crate::event::{Event, Failure, ListenerId};
 use crate::limits::Limits;
-use crate::system::ListeningSocket;
+use crate::observer::Step;
+use crate::system::{ListeningSocket, Socket};
 use crate::timers::Alarm;
+use crate::tools::{Called, Tools};
+use crate::transfer::Attempt;
 
 /// Makes the program's state for a connection that was accepted.
 pub(crate) type MakeData<T> = Box<dyn FnMut() -> T + Send>;
@@ -35,7 +39,7 @@ pub(crate) enum Accepting {
 pub(crate) struct Listener<T> {
     pub(crate) id: ListenerId,
     pub(crate) socket: ListeningSocket,
-    pub(crate) make_data: MakeData<T>,
+    make_data: MakeData<T>,
     accepting: Accepting,
     /// How long the next failure pauses it; `None` since an accept has succeeded.
     next_pause: Option<Duration>,
@@ -45,27 +49,29 @@ pub(crate) struct Listener<T> {
 }
 
 impl<T> Listener<T> {
-    /// An accept succeeded: the next failure is a new one.
-    pub(crate) fn succeeded(&mut self) {
-        self.next_pause = None;
-    }
-
-    /// No more peers wait.
-    pub(crate) fn emptied(&mut self) {
-        self.ready = false;
+    pub(crate) fn accepting(&self) -> Accepting {
+        self.accepting
     }
 
     /// An accept failed: how long to pause, and whether this is the first failure in a row.
-    pub(crate) fn failed(&mut self, limits: &Limits) -> (Duration, bool) {
+    fn back_off(&mut self, limits: &Limits) -> (Duration, bool) {
         let pause = self.next_pause.unwrap_or(limits.accept_pause_min);
         let is_first = self.next_pause.is_none();
         self.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
         (pause, is_first)
     }
+}
 
-    pub(crate) fn accepting(&self) -> Accepting {
-        self.accepting
-    }
+/// What came of accepting once.
+pub(crate) enum Accept<T> {
+    /// A peer, and the program's state for it.
+    Peer { listener: ListenerId, socket: Socket, peer: SocketAddr, data: T },
+    /// A peer that had gone; there may be another.
+    Skipped,
+    /// No more for now.
+    Done,
+    /// No more for now, and the program is to be told.
+    Failed(Event),
 }
 
 /// All listeners of a loop, and those with peers that wait.
@@ -122,10 +128,6 @@ impl<T> Listeners<T> {
         listener.filter(|listener| listener.id == id).ok_or_else(|| stale(id))
     }
 
-    pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Listener<T>> {
-        self.slots.get_mut(slot as usize)
-    }
-
     pub(crate) fn remove(&mut self, id: ListenerId) -> io::Result<Listener<T>> {
         self.get(id)?;
         let listener = self.slots.remove(id.slot as usize);
@@ -166,29 +168,74 @@ impl<T> Listeners<T> {
         self.ready.len()
     }
 
-    /// Changes whether a listener accepts, and returns the alarm that no longer counts.
-    pub(crate) fn set_accepting(&mut self, slot: u32, accepting: Accepting) -> Option<Alarm> {
-        let listener = self.slots.get_mut(slot as usize)?;
-        self.out_of_room -= usize::from(matches!(listener.accepting, Accepting::OutOfRoom(_)));
-        self.out_of_room += usize::from(matches!(accepting, Accepting::OutOfRoom(_)));
-        let before = std::mem::replace(&mut listener.accepting, accepting);
-        self.queue(slot);
-        match before {
-            Accepting::OutOfRoom(alarm) => alarm,
-            Accepting::Open | Accepting::Paused => None,
+    /// Accepts one connection, if the listener accepts now and there is room.
+    pub(crate) fn accept(
+        &mut self,
+        slot: u32,
+        has_room: bool,
+        limits: &Limits,
+        tools: &mut Tools,
+    ) -> Accept<T> {
+        let listener = self.slots.get_mut(slot as usize);
+        let listener = listener.filter(|listener| listener.accepting == Accepting::Open);
+        let Some(listener) = listener else { return Accept::Done };
+        if !has_room {
+            self.set_accepting(slot, Accepting::OutOfRoom(None), tools);
+            return Accept::Done;
+        }
+        let id = listener.id;
+        match tools.system.accept(&listener.socket) {
+            Attempt::Done((socket, peer)) => {
+                listener.next_pause = None;
+                let data = (listener.make_data)();
+                Accept::Peer { listener: id, socket, peer, data }
+            }
+            Attempt::NotReady => {
+                listener.ready = false;
+                Accept::Done
+            }
+            Attempt::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                tools.observers.see(Step::AcceptSkipped(id));
+                Accept::Skipped
+            }
+            Attempt::Failed(error) => {
+                let (pause, is_first) = listener.back_off(limits);
+                tools.observers.see(Step::AcceptPaused(id, Failure::from(&error), pause));
+                let at = tools.system.now().checked_add(pause);
+                let alarm = at.map(|at| tools.timers.set(at, Called::Listener(id)));
+                self.set_accepting(slot, Accepting::OutOfRoom(alarm), tools);
+                let failed = Accept::Failed(Event::AcceptFailed(id, error.kind()));
+                if is_first { failed } else { Accept::Done }
+            }
         }
     }
 
-    /// The listeners that wait for room.
-    pub(crate) fn out_of_room(&self) -> Vec<u32> {
-        if self.out_of_room == 0 {
-            return Vec::new();
+    /// Changes whether a listener accepts; an alarm that no longer counts is taken back.
+    pub(crate) fn set_accepting(&mut self, slot: u32, accepting: Accepting, tools: &mut Tools) {
+        let Some(listener) = self.slots.get_mut(slot as usize) else { return };
+        let before = std::mem::replace(&mut listener.accepting, accepting);
+        self.out_of_room -= usize::from(matches!(before, Accepting::OutOfRoom(_)));
+        self.out_of_room += usize::from(matches!(accepting, Accepting::OutOfRoom(_)));
+        if let Accepting::OutOfRoom(alarm) = before {
+            tools.cancel(alarm);
         }
-        let waiting = self
-            .slots
-            .iter()
-            .filter(|(_, listener)| matches!(listener.accepting, Accepting::OutOfRoom(_)));
-        waiting.map(|(_, listener)| listener.id.slot).collect()
+        self.queue(slot);
+    }
+
+    /// A connection has closed: those that wait for room may try again.
+    pub(crate) fn room_was_made(&mut self, tools: &mut Tools) {
+        if self.out_of_room > 0 {
+            for slot in self.waiting_for_room() {
+                self.set_accepting(slot, Accepting::Open, tools);
+            }
+        }
+    }
+
+    fn waiting_for_room(&self) -> Vec<u32> {
+        let listeners = self.slots.iter().map(|(_, listener)| listener);
+        let waiting =
+            listeners.filter(|listener| matches!(listener.accepting, Accepting::OutOfRoom(_)));
+        waiting.map(|listener| listener.id.slot).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - `fresh`: what the last wait brought, and what a resume or an owed event made ready. A turn
 //!   serves all that were there when it began.
-//! - `left_over`: those that stopped at a budget. One is served in each turn, so that a small
+//! - `left_over`: those that stopped early, at a budget or a full buffer. One is served in each turn, so that a small
 //!   talker waits for one bulk stream at most, not for all of them.
 //!
 //! A connection stands in one of them at a time: news does not move a bulk stream forward.
@@ -35,7 +35,7 @@ impl Ready {
         if exchange.next_owed().is_some() {
             self.push(connection, Queued::Fresh);
         } else if exchange.can_fill() || exchange.can_flush() {
-            let queue = if stream.over_budget { Queued::LeftOver } else { Queued::Fresh };
+            let queue = if stream.stopped_early { Queued::LeftOver } else { Queued::Fresh };
             self.push(connection, queue);
         }
     }

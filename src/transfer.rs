@@ -48,10 +48,8 @@ pub(crate) fn would_block() -> io::Error {
 /// Why a fill or flush came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// There is no room for more, or nothing more to send.
-    Satisfied,
-    /// The budget is spent, and there is more to do.
-    Budget,
+    /// We stopped: the budget is spent, there is no room for more, or nothing more to send.
+    Ours,
     /// The socket is not ready for more.
     NotReady,
     /// The peer's direction is at its end.
@@ -80,11 +78,8 @@ pub(crate) fn fill(
     let budget = exchange.limits().read_budget;
     let mut count = 0;
     let stop = loop {
-        if !exchange.wants_read() {
-            break Stop::Satisfied;
-        }
-        if count == budget {
-            break Stop::Budget;
+        if count == budget || !exchange.wants_read() {
+            break Stop::Ours;
         }
         match read_once(exchange, socket, pool, budget - count) {
             Attempt::Done((0, _)) => {
@@ -145,11 +140,8 @@ pub(crate) fn flush(
     let budget = exchange.limits().write_budget;
     let mut count = 0;
     let stop = loop {
-        if exchange.unsent() == 0 {
-            break Stop::Satisfied;
-        }
-        if count == budget {
-            break Stop::Budget;
+        if count == budget || exchange.unsent() == 0 {
+            break Stop::Ours;
         }
         let unsent = exchange.unsent_bytes();
         let asked = unsent.len().min(budget - count);

@@ -9,29 +9,24 @@
 //! before those already delivered, waits for the next turn. So what a program does while it handles
 //! an event cannot keep a turn from its end.
 //!
-//! Settling makes good what the program did to the connections that it touched: flush, go on to
-//! the next state, tell readers that are coupled, tell the kernel an interest that has changed,
-//! set the alarm, give back empty buffers, and have it served again if something is left.
+//! After each event the connections that the program touched are settled, those that are coupled
+//! to them are told, and any that has something left to do is queued to be served again.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Origin, Queued, Stream};
+use crate::connection::{Connection, Origin, Stream};
 use crate::connections::{Connections, Touched};
-use crate::deadlines::Passed;
-use crate::event::{CloseReason, ConnectionId, Deadline, Event, Failure, ListenerId};
+use crate::event::{CloseReason, ConnectionId, Event};
 use crate::exchange::{Exchange, Owed};
-use crate::interest::Readiness;
 use crate::limits::{ConnectionLimits, Limits};
-use crate::listener::{Accepting, Listeners};
-use crate::observer::{Observers, Step};
-use crate::pool::Pool;
+use crate::listener::{Accept, Accepting, Listeners};
+use crate::observer::Step;
 use crate::ready::Ready;
-use crate::system::{ListeningSocket, Socket, System, Watched};
-use crate::timers::Timers;
-use crate::transfer::Attempt;
+use crate::system::{ListeningSocket, Socket, Watched};
+use crate::tools::{Called, Tools};
 
 /// How far a turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +43,8 @@ enum Stage {
         at_hand: Option<(u32, usize)>,
     },
     LeftOver,
+    /// The left-over is served; then the turn is over.
+    Last,
 }
 
 /// The connection that is being served, and the event of it that was delivered last.
@@ -57,25 +54,15 @@ struct Service {
     delivered: Option<Owed>,
 }
 
-/// Whom an alarm calls.
-#[derive(Clone, Copy, Debug)]
-enum Called {
-    Connection(ConnectionId),
-    Listener(ListenerId),
-}
-
 /// Everything that a loop has, and the course of its turns.
 pub(crate) struct Turns<T> {
-    pub(crate) system: System,
+    pub(crate) tools: Tools,
     pub(crate) connections: Connections<T>,
     pub(crate) listeners: Listeners<T>,
-    pub(crate) observers: Observers,
     pub(crate) limits: Limits,
     /// What each connection starts with, shared by those that have no limits of their own.
     connection_limits: Arc<ConnectionLimits>,
-    pool: Pool,
     ready: Ready,
-    timers: Timers<Called>,
     stage: Stage,
     service: Option<Service>,
     /// Events that are no connection's.
@@ -85,15 +72,12 @@ pub(crate) struct Turns<T> {
 impl<T> Turns<T> {
     pub(crate) fn new(limits: Limits) -> io::Result<Self> {
         Ok(Self {
-            system: System::new(limits.event_capacity)?,
+            tools: Tools::new(limits.event_capacity)?,
             connections: Connections::new(),
             listeners: Listeners::new(),
-            observers: Observers::new(),
             connection_limits: Arc::new(limits.connection.clone()),
             limits,
-            pool: Pool::default(),
             ready: Ready::default(),
-            timers: Timers::default(),
             stage: Stage::Over,
             service: None,
             announced: VecDeque::new(),
@@ -104,13 +88,13 @@ impl<T> Turns<T> {
     pub(crate) fn next(&mut self, timeout: Option<Duration>) -> io::Result<Option<Event>> {
         self.free_closed();
         self.settle_touched();
-        let until = Until::after(timeout, || self.system.now());
+        let until = Until::after(timeout, || self.tools.system.now());
         loop {
             let is_turn = self.stage != Stage::Over;
             if let Some(event) = self.next_in_turn() {
                 return Ok(Some(event));
             }
-            if is_turn && until.has_passed(|| self.system.now()) {
+            if is_turn && until.has_passed(|| self.tools.system.now()) {
                 return Ok(None);
             }
             self.wait(until)?;
@@ -121,11 +105,12 @@ impl<T> Turns<T> {
 
     /// Begins a turn: waits for the kernel, unless something is left to do, and folds its answer.
     fn wait(&mut self, until: Until) -> io::Result<()> {
-        self.observers.refresh();
+        self.tools.observers.refresh();
         let timeout = self.wait_timeout(until);
-        let count = self.system.wait(timeout)?;
-        self.observers.see(Step::Waited(timeout, count));
-        let Self { system, connections, listeners, ready, observers, .. } = self;
+        let count = self.tools.system.wait(timeout)?;
+        self.tools.observers.see(Step::Waited(timeout, count));
+        let Self { tools, connections, listeners, ready, .. } = self;
+        let Tools { system, observers, .. } = tools;
         system.take_events(|watched, readiness| match watched {
             Watched::Listener(slot) => listeners.ready(slot),
             Watched::Connection(slot) => {
@@ -135,8 +120,8 @@ impl<T> Turns<T> {
                 }
             }
         });
-        self.stage = match self.timers.earliest() {
-            Some(_) => Stage::Alarms(self.system.now()),
+        self.stage = match self.tools.timers.earliest() {
+            Some(_) => Stage::Alarms(self.tools.system.now()),
             None => Stage::Fresh(self.ready.fresh_count()),
         };
         Ok(())
@@ -149,12 +134,12 @@ impl<T> Turns<T> {
         if has_more || until == Until::AtOnce {
             return Some(Duration::ZERO);
         }
-        let alarm = self.timers.earliest();
+        let alarm = self.tools.timers.earliest();
         let end = match until {
             Until::At(end) => Some(alarm.map_or(end, |alarm| alarm.min(end))),
             Until::AtOnce | Until::Never => alarm,
         };
-        end.map(|end| end.saturating_duration_since(self.system.now()))
+        end.map(|end| end.saturating_duration_since(self.tools.system.now()))
     }
 
     // Serving.
@@ -166,7 +151,7 @@ impl<T> Turns<T> {
             }
             self.stage = match self.stage {
                 Stage::Over => return None,
-                Stage::Alarms(now) => match self.timers.take_due(now) {
+                Stage::Alarms(now) => match self.tools.timers.take_due(now) {
                     Some(called) => {
                         self.ring(called);
                         self.stage
@@ -193,7 +178,11 @@ impl<T> Turns<T> {
                 Stage::LeftOver => {
                     let slot = self.ready.take_left_over();
                     self.serve(slot);
-                    Stage::Over
+                    Stage::Last
+                }
+                Stage::Last => {
+                    self.stage = Stage::Over;
+                    return None;
                 }
             };
         }
@@ -202,12 +191,10 @@ impl<T> Turns<T> {
     /// Begins the service of a connection: the transfers that it wants and is ready for.
     fn serve(&mut self, slot: Option<u32>) {
         let Some(slot) = slot else { return };
-        let Some(connection) = self.connections.at(slot) else {
-            return;
-        };
-        connection.stream.queued = Queued::No;
-        connection.stream.serve(&mut self.system, &mut self.pool, &mut self.observers);
-        self.service = Some(Service { slot, delivered: None });
+        if let Some(connection) = self.connections.at(slot) {
+            connection.stream.serve(&mut self.tools);
+            self.service = Some(Service { slot, delivered: None });
+        }
     }
 
     /// The next event of the connection that is being served; at the end it is settled.
@@ -243,7 +230,7 @@ impl<T> Turns<T> {
             Owed::Closed => {
                 let reason = stream.exchange.close_reason()?;
                 let (unsent, lost) = (stream.unsent(), stream.lost());
-                self.observers.see(Step::Closed(id, reason, unsent, lost));
+                self.tools.observers.see(Step::Closed(id, reason, unsent, lost));
                 self.connections.set_closed(slot);
                 Event::Closed(id, reason)
             }
@@ -252,133 +239,49 @@ impl<T> Turns<T> {
 
     /// Frees the connection whose `Closed` was handled, and lets those accept that wait for room.
     fn free_closed(&mut self) {
-        let Some(slot) = self.connections.take_closed() else {
-            return;
-        };
+        let Some(slot) = self.connections.take_closed() else { return };
         self.service = None;
-        let Some(mut connection) = self.connections.remove(slot) else {
-            return;
-        };
+        let Some(mut connection) = self.connections.remove(slot) else { return };
         connection.stream.assert_lives_in(slot);
-        if let Some(alarm) = connection.stream.deadlines.as_ref().and_then(|all| all.alarm) {
-            self.timers.cancel(alarm);
-        }
-        connection.stream.close_socket(&mut self.system);
-        for listener in self.listeners.out_of_room() {
-            self.set_accepting(listener, Accepting::Open);
-        }
+        connection.stream.close_socket(&mut self.tools);
+        self.listeners.room_was_made(&mut self.tools);
     }
-
-    // Alarms.
 
     fn ring(&mut self, called: Called) {
         match called {
-            Called::Connection(id) => self.ring_connection(id),
-            Called::Listener(id) => self.set_accepting(id.slot, Accepting::Open),
-        }
-    }
-
-    /// A connection's alarm rang: serves it if a deadline has passed, or sets the alarm again.
-    fn ring_connection(&mut self, id: ConnectionId) {
-        let now = self.system.now();
-        let Some(connection) = self.connections.at(id.slot) else {
-            return;
-        };
-        let stream = &mut connection.stream;
-        let Some(deadlines) = &mut stream.deadlines else {
-            return;
-        };
-        deadlines.alarm = None;
-        let passed = deadlines.next(stream.exchange.limits()).filter(|(at, _)| *at <= now);
-        match passed.map(|(_, passed)| passed) {
-            None => {}
-            Some(Passed::Program) => {
-                deadlines.set_program(None);
-                stream.exchange.owe(Owed::Deadline);
+            Called::Listener(id) => {
+                self.listeners.set_accepting(id.slot, Accepting::Open, &mut self.tools);
             }
-            Some(Passed::Limit(deadline)) => self.pass(id.slot, deadline),
-        }
-        self.service = Some(Service { slot: id.slot, delivered: None });
-    }
-
-    /// Ends a connection whose deadline has passed. A send succeeds long before the kernel reports
-    /// room, so one more flush is tried before a write counts as stalled.
-    fn pass(&mut self, slot: u32, deadline: Deadline) {
-        let Some(connection) = self.connections.at(slot) else {
-            return;
-        };
-        let stream = &mut connection.stream;
-        if deadline == Deadline::StalledWrite {
-            let unsent = stream.unsent();
-            stream.exchange.readiness.fold(Readiness::WRITABLE);
-            stream.flush(&mut self.system, &mut self.observers);
-            if stream.unsent() < unsent || stream.exchange.close_reason().is_some() {
-                return;
+            Called::Connection(id) => {
+                if let Some(connection) = self.connections.at(id.slot) {
+                    connection.stream.ring(&mut self.tools);
+                    self.service = Some(Service { slot: id.slot, delivered: None });
+                }
             }
         }
-        self.observers.see(Step::DeadlinePassed(stream.id(), deadline));
-        stream.exchange.pass(deadline);
     }
-
-    // Accepting.
 
     /// Accepts one connection and begins its service. Returns the listener and the budget that is
     /// left for it, unless it is done for this turn.
     fn accept(&mut self, slot: u32, budget: usize) -> Option<(u32, usize)> {
-        if budget == 0 || self.is_full(slot) {
+        let Some(left) = budget.checked_sub(1) else {
             self.listeners.queue(slot);
             return None;
-        }
-        let listener = self.listeners.at(slot)?;
-        let id = listener.id;
-        if listener.accepting() != Accepting::Open {
-            return None;
-        }
-        match self.system.accept(&listener.socket) {
-            Attempt::Done((socket, peer)) => {
-                listener.succeeded();
-                let data = (listener.make_data)();
-                let origin = Origin::accepted(id, peer);
-                let connection = self.add_accepted(data, origin, socket);
-                self.observers.see(Step::Accepted(id, connection, peer));
-                self.service = Some(Service { slot: connection.slot, delivered: None });
+        };
+        let has_room = self.limits.connections_max.is_none_or(|max| self.connections.len() < max);
+        match self.listeners.accept(slot, has_room, &self.limits, &mut self.tools) {
+            Accept::Done => None,
+            Accept::Failed(event) => {
+                self.announced.push_back(event);
+                None
             }
-            Attempt::NotReady => {
-                listener.emptied();
-                return None;
+            Accept::Skipped => Some((slot, left)),
+            Accept::Peer { listener, socket, peer, data } => {
+                let id = self.add_accepted(data, Origin::accepted(listener, peer), socket);
+                self.tools.observers.see(Step::Accepted(listener, id, peer));
+                self.service = Some(Service { slot: id.slot, delivered: None });
+                Some((slot, left))
             }
-            Attempt::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                self.observers.see(Step::AcceptSkipped(id));
-            }
-            Attempt::Failed(error) => {
-                let (pause, is_first) = listener.failed(&self.limits);
-                self.observers.see(Step::AcceptPaused(id, Failure::from(&error), pause));
-                let at = self.system.now().checked_add(pause);
-                let alarm = at.map(|at| self.timers.set(at, Called::Listener(id)));
-                self.set_accepting(slot, Accepting::OutOfRoom(alarm));
-                if is_first {
-                    self.announced.push_back(Event::AcceptFailed(id, error.kind()));
-                }
-                return None;
-            }
-        }
-        Some((slot, budget - 1))
-    }
-
-    /// Whether there are as many connections as the limits allow; then the listener waits.
-    fn is_full(&mut self, slot: u32) -> bool {
-        let most = self.limits.connections_max.unwrap_or(usize::MAX);
-        let is_full = self.connections.len() >= most;
-        if is_full {
-            self.set_accepting(slot, Accepting::OutOfRoom(None));
-        }
-        is_full
-    }
-
-    /// Changes whether a listener accepts; an alarm that no longer counts is taken back.
-    pub(crate) fn set_accepting(&mut self, slot: u32, accepting: Accepting) {
-        if let Some(alarm) = self.listeners.set_accepting(slot, accepting) {
-            self.timers.cancel(alarm);
         }
     }
 
@@ -386,73 +289,26 @@ impl<T> Turns<T> {
 
     fn settle_touched(&mut self) {
         while let Some(Touched { slot, unsent }) = self.connections.take_touched() {
-            if let Some(connection) = self.connections.at(slot) {
-                let queued = connection.unsent().saturating_sub(unsent);
-                if queued > 0 {
-                    self.observers.see(Step::Queued(connection.id(), queued));
-                }
+            let Some(connection) = self.connections.at(slot) else { continue };
+            let queued = connection.unsent().saturating_sub(unsent);
+            if queued > 0 {
+                self.tools.observers.see(Step::Queued(connection.id(), queued));
             }
             self.settle(slot);
         }
     }
 
     fn settle(&mut self, slot: u32) {
-        let Self { system, connections, observers, pool, .. } = self;
-        let Some(connection) = connections.at(slot) else {
-            return;
-        };
+        let Some(connection) = self.connections.at(slot) else { return };
         let stream = &mut connection.stream;
         stream.assert_lives_in(slot);
-        if stream.queued != Queued::LeftOver {
-            stream.flush(system, observers);
-        }
-        while let Some(action) = stream.exchange.advance() {
-            stream.act(action, system, observers);
-        }
-        if stream.exchange.close_reason().is_none() {
-            stream.tell_interest(system, observers);
-        }
-        for buffer in stream.exchange.buffers() {
-            pool.reclaim(buffer);
-        }
-        let (id, has_unsent) = (stream.id(), stream.unsent() > 0);
+        stream.settle(&mut self.tools);
         if stream.has_readers {
-            connections.tell_readers(id, has_unsent);
+            let (id, has_unsent) = (stream.id(), stream.unsent() > 0);
+            self.connections.tell_readers(id, has_unsent);
         }
-        self.set_alarm(slot);
         if self.service.is_none_or(|service| service.slot != slot) {
             self.requeue(slot);
-        }
-    }
-
-    /// Sets a connection's alarm for its next deadline. One that is set already rings first, and is
-    /// set again then, so that activity costs nothing here.
-    fn set_alarm(&mut self, slot: u32) {
-        let Self { system, connections, timers, .. } = self;
-        let Some(connection) = connections.at(slot) else {
-            return;
-        };
-        let stream = &mut connection.stream;
-        let id = stream.id();
-        let limits = stream.exchange.limits().clone();
-        let Some(deadlines) = stream.needed_deadlines(|| system.now()) else {
-            return;
-        };
-        let next = deadlines.next(&limits).map(|(at, _)| at);
-        match (next, deadlines.alarm) {
-            (Some(at), Some(alarm)) if alarm.at() <= at => {}
-            (Some(at), alarm) => {
-                if let Some(alarm) = alarm {
-                    timers.cancel(alarm);
-                }
-                deadlines.alarm = Some(timers.set(at, Called::Connection(id)));
-            }
-            (None, alarm) => {
-                if let Some(alarm) = alarm {
-                    timers.cancel(alarm);
-                }
-                stream.deadlines = None;
-            }
         }
     }
 
@@ -484,7 +340,7 @@ impl<T> Turns<T> {
     ) -> ConnectionId {
         let limits = self.connection_limits.clone();
         let mut exchange = Exchange::connecting(limits.clone());
-        let socket = self.system.connect(address).and_then(|socket| {
+        let socket = self.tools.system.connect(address).and_then(|socket| {
             socket.set_nodelay(limits.nodelay)?;
             socket.set_keepalive(limits.keepalive)?;
             Ok(socket)
@@ -497,7 +353,7 @@ impl<T> Turns<T> {
             .connections
             .insert(|id| Connection::new(data, Stream::new(id, origin, socket.ok(), exchange)));
         self.connections.touch(id.slot);
-        self.observers.see(Step::Connecting(id, address));
+        self.tools.observers.see(Step::Connecting(id, address));
         id
     }
 }

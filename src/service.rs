@@ -1,0 +1,220 @@
+//! Serving and settling one connection: the system calls that its exchange has come to.
+//!
+//! Serving follows readiness: learn what became of a connect, flush, fill. Settling follows what
+//! the program did: flush, go on to the next state, tell the kernel an interest that has changed,
+//! give back empty buffers, set the alarm. The methods below these two are their leaves: each makes
+//! one kind of system call, and tells the observers what came of it.
+
+use std::time::Instant;
+
+use crate::connection::{Queued, Stream};
+use crate::deadlines::Passed;
+use crate::event::{CloseReason, Deadline};
+use crate::exchange::{Action, Phase};
+use crate::interest::Readiness;
+use crate::observer::Step;
+use crate::system::ConnectOutcome;
+use crate::tools::{Called, Tools};
+use crate::transfer::{self, Stop};
+
+impl Stream {
+    /// Does what readiness and wants allow.
+    pub(crate) fn serve(&mut self, tools: &mut Tools) {
+        self.queued = Queued::No;
+        self.stopped_early = false;
+        self.look_at_connect(tools);
+        self.flush(tools);
+        self.fill(tools);
+    }
+
+    /// Makes good what the program did.
+    pub(crate) fn settle(&mut self, tools: &mut Tools) {
+        // One that has spent its budget waits for its turn among the left-overs.
+        if self.queued != Queued::LeftOver {
+            self.flush(tools);
+        }
+        while let Some(action) = self.exchange.advance() {
+            self.act(action, tools);
+        }
+        self.tell_interest(tools);
+        for buffer in self.exchange.buffers() {
+            tools.pool.reclaim(buffer);
+        }
+        self.set_alarm(tools);
+    }
+
+    /// Looks at the deadlines when the alarm has rung. One that has passed takes effect; for one
+    /// that has moved meanwhile, settling sets the alarm again.
+    pub(crate) fn ring(&mut self, tools: &mut Tools) {
+        let now = tools.system.now();
+        let Some(deadlines) = &mut self.deadlines else { return };
+        deadlines.alarm = None;
+        let passed = deadlines.next(self.exchange.limits()).filter(|(at, _)| *at <= now);
+        match passed.map(|(_, passed)| passed) {
+            None => {}
+            Some(Passed::Program) => {
+                deadlines.set_program(None);
+                self.exchange.tell_deadline();
+            }
+            Some(Passed::Limit(deadline)) => self.pass(deadline, tools),
+        }
+    }
+
+    /// Closes the socket, by a reset if the reason asks for one, and takes back the alarm.
+    pub(crate) fn close_socket(&mut self, tools: &mut Tools) {
+        tools.cancel(self.deadlines.take().and_then(|deadlines| deadlines.alarm));
+        let reason = self.exchange.close_reason();
+        if let Some(socket) = self.socket.take()
+            && reason.is_some_and(CloseReason::asks_for_reset)
+        {
+            tools.system.reset_on_close(&socket);
+        }
+    }
+
+    /// Two connections that a program borrowed and swapped would each answer to the other's id.
+    pub(crate) fn assert_lives_in(&self, slot: u32) {
+        let id = self.id();
+        assert!(id.slot == slot, "connection {id} was swapped into the place of another");
+    }
+
+    fn look_at_connect(&mut self, tools: &mut Tools) {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.is_connecting()) else {
+            return;
+        };
+        if self.exchange.readiness == Readiness::default() {
+            return;
+        }
+        self.exchange.readiness = Readiness::default();
+        match tools.system.connect_outcome(socket) {
+            ConnectOutcome::UnderWay => {}
+            ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::from(&error)),
+            ConnectOutcome::Connected => {
+                self.exchange.connected();
+                tools.observers.see(Step::Connected(self.id()));
+            }
+        }
+    }
+
+    fn fill(&mut self, tools: &mut Tools) {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_fill()) else {
+            return;
+        };
+        let discards = self.exchange.discards();
+        let short_proves_empty = socket.short_proves_blocked();
+        let mut io = tools.system.io(socket);
+        let filled =
+            transfer::fill(&mut self.exchange, &mut io, &mut tools.pool, short_proves_empty);
+        drop(io);
+        if filled.count > 0 {
+            self.note_moved(tools);
+            tools.observers.see(match discards {
+                true => Step::Discarded(self.id(), filled.count),
+                false => Step::Filled(self.id(), filled.count),
+            });
+        }
+        match filled.stop {
+            Stop::Ours => self.stopped_early |= filled.count > 0,
+            Stop::NotReady => tools.observers.see(Step::ReadBlocked(self.id())),
+            Stop::Ended => tools.observers.see(Step::PeerEnded(self.id())),
+            Stop::Failed => {}
+        }
+    }
+
+    fn flush(&mut self, tools: &mut Tools) {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_flush()) else {
+            return;
+        };
+        let short_proves_full = socket.short_proves_blocked();
+        let mut io = tools.system.io(socket);
+        let flushed = transfer::flush(&mut self.exchange, &mut io, short_proves_full);
+        drop(io);
+        if flushed.count > 0 {
+            self.note_moved(tools);
+            tools.observers.see(Step::Flushed(self.id(), flushed.count, self.unsent()));
+        }
+        match flushed.stop {
+            Stop::Ours => self.stopped_early |= self.unsent() > 0,
+            Stop::NotReady => tools.observers.see(Step::WriteBlocked(self.id())),
+            Stop::Ended | Stop::Failed => {}
+        }
+    }
+
+    fn act(&mut self, action: Action, tools: &mut Tools) {
+        let Action::Finish = action;
+        if let Some(socket) = &self.socket {
+            tools.system.finish(socket);
+            tools.observers.see(Step::Finished(self.id()));
+        }
+    }
+
+    /// Tells the kernel the interest that follows from the wants, if it differs from the one told
+    /// last. That a socket was readable meanwhile raises no new edge that mio promises, so where
+    /// readable is asked for anew, one read is tried. A closed socket is told nothing: closing it
+    /// ends its registration.
+    fn tell_interest(&mut self, tools: &mut Tools) {
+        let (from, to) = (self.interest, self.exchange.interest());
+        if from == to || self.exchange.close_reason().is_some() {
+            return;
+        }
+        let slot = self.id().slot;
+        let Some(socket) = &mut self.socket else { return };
+        if let Err(error) = tools.system.tell(socket, slot, from, to) {
+            return self.exchange.end(CloseReason::from(&error));
+        }
+        self.interest = to;
+        tools.observers.see(Step::InterestChanged(self.id(), from, to));
+        if to.is_readable() && !from.is_readable() {
+            self.exchange.readiness.fold(Readiness::READABLE);
+        }
+    }
+
+    /// Sets the alarm for the next deadline. One that is set already rings first, and is set again
+    /// then, so that activity costs nothing here.
+    fn set_alarm(&mut self, tools: &mut Tools) {
+        let next = self.next_deadline(|| tools.system.now());
+        let called = Called::Connection(self.id());
+        let Some(deadlines) = &mut self.deadlines else { return };
+        match (next, deadlines.alarm) {
+            (Some(at), Some(alarm)) if alarm.at() <= at => {}
+            (Some(at), alarm) => {
+                tools.cancel(alarm);
+                deadlines.alarm = Some(tools.timers.set(at, called));
+            }
+            (None, alarm) => {
+                tools.cancel(alarm);
+                self.deadlines = None;
+            }
+        }
+    }
+
+    fn next_deadline(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        let phase = self.exchange.phase();
+        if self.deadlines.is_none() && phase == Phase::Unbounded {
+            return None;
+        }
+        self.deadlines_mut().enter(phase, now());
+        let next = self.deadlines.as_ref()?.next(self.exchange.limits());
+        next.map(|(at, _)| at)
+    }
+
+    /// Ends the connection because of a deadline. A send succeeds long before the kernel reports
+    /// room, so one more flush is tried before a write counts as stalled.
+    fn pass(&mut self, deadline: Deadline, tools: &mut Tools) {
+        if deadline == Deadline::StalledWrite {
+            let unsent = self.unsent();
+            self.exchange.readiness.fold(Readiness::WRITABLE);
+            self.flush(tools);
+            if self.unsent() < unsent || self.exchange.close_reason().is_some() {
+                return;
+            }
+        }
+        tools.observers.see(Step::DeadlinePassed(self.id(), deadline));
+        self.exchange.pass(deadline);
+    }
+
+    fn note_moved(&mut self, tools: &Tools) {
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.moved(tools.system.now());
+        }
+    }
+}

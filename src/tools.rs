@@ -1,0 +1,41 @@
+//! What it takes to serve: the system, the pool, the timers and the observers, lent together.
+
+use std::io;
+
+use crate::event::{ConnectionId, ListenerId};
+use crate::observer::Observers;
+use crate::pool::Pool;
+use crate::system::System;
+use crate::timers::{Alarm, Timers};
+
+/// Whom an alarm calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Called {
+    Connection(ConnectionId),
+    Listener(ListenerId),
+}
+
+pub(crate) struct Tools {
+    pub(crate) system: System,
+    pub(crate) pool: Pool,
+    pub(crate) timers: Timers<Called>,
+    pub(crate) observers: Observers,
+}
+
+impl Tools {
+    pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
+        Ok(Self {
+            system: System::new(event_capacity)?,
+            pool: Pool::default(),
+            timers: Timers::default(),
+            observers: Observers::new(),
+        })
+    }
+
+    /// Takes an alarm back, if there is one.
+    pub(crate) fn cancel(&mut self, alarm: Option<Alarm>) {
+        if let Some(alarm) = alarm {
+            self.timers.cancel(alarm);
+        }
+    }
+}
