@@ -1,0 +1,101 @@
+//! What the examples share: their command line, and how they end when something fails.
+//!
+//! A program hands its usage text and the rest of itself to [`run`]. What fails is one line on
+//! standard error, named after the program, and exit status 1.
+
+#![allow(dead_code, reason = "each example uses a part of what they share")]
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+/// Where the servers listen, and the clients connect, unless they are told otherwise.
+pub(crate) const ADDRESS: &str = "127.0.0.1:65432";
+
+/// How a program ends: an error's message is for the user and names what it is about.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// The arguments of the command line.
+pub(crate) struct Arguments {
+    values: Vec<String>,
+    file: Option<OsString>,
+}
+
+/// Runs a program that takes values only, or prints its usage if it is asked for help.
+pub(crate) fn run(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
+    run_with(usage, false, program)
+}
+
+/// The same for a program that also takes the option `--file PATH`.
+pub(crate) fn run_with_file(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
+    run_with(usage, true, program)
+}
+
+fn run_with(usage: &str, takes_file: bool, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
+    let mut parser = Parser::from_env();
+    let name = parser.bin_name().unwrap_or("example").to_string();
+    let outcome = match Arguments::parse(&mut parser, takes_file) {
+        Ok(Some(arguments)) => program(arguments),
+        Ok(None) => {
+            println!("{}", usage.trim_end());
+            Ok(())
+        }
+        Err(error) => Err(format!("{error} (--help tells more)").into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Arguments {
+    /// Reads the command line; `None` if it asks for help.
+    fn parse(parser: &mut Parser, takes_file: bool) -> Result<Option<Self>, lexopt::Error> {
+        let mut arguments = Self { values: Vec::new(), file: None };
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Short('h') | Arg::Long("help") => return Ok(None),
+                Arg::Long("file") if takes_file => arguments.file = Some(parser.value()?),
+                Arg::Value(value) => arguments.values.push(value.string()?),
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(Some(arguments))
+    }
+
+    /// The path after `--file`.
+    pub(crate) fn file(&self) -> Option<OsString> {
+        self.file.clone()
+    }
+
+    /// The values in their order, `None` for those not given.
+    pub(crate) fn values<const MOST: usize>(self) -> Outcome<[Option<String>; MOST]> {
+        match self.values.get(MOST) {
+            Some(excess) => Err(format!("one argument too many: {excess:?}").into()),
+            None => {
+                let mut values = self.values.into_iter();
+                Ok(std::array::from_fn(|_| values.next()))
+            }
+        }
+    }
+}
+
+/// The address that an argument gives. A name is none: to look one up can block.
+pub(crate) fn address(argument: Option<String>) -> Outcome<SocketAddr> {
+    let text = argument.as_deref().unwrap_or(ADDRESS);
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address such as 127.0.0.1:65432 or [::1]:65432").into()
+    })
+}
+
+/// Has the log go to standard error: warnings, and more if `RUST_LOG` says so.
+pub(crate) fn start_log() {
+    let warnings = env_logger::Env::default().default_filter_or("warn");
+    env_logger::Builder::from_env(warnings).init();
+}
