@@ -31,8 +31,10 @@ impl FileCheck {
     pub(crate) fn take(&mut self, received: &[u8]) -> io::Result<()> {
         let mut expected = Vec::new();
         self.file.by_ref().take(received.len() as u64).read_to_end(&mut expected)?;
-        let pairs = received.iter().zip(&expected);
-        let count = pairs.take_while(|(one, other)| one == other).count();
+        let count = match received == expected {
+            true => received.len(),
+            false => received.iter().zip(&expected).take_while(|(one, other)| one == other).count(),
+        };
         self.identical += count as u64;
         self.progress.set_position(self.identical);
         let identical = self.identical;

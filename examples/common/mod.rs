@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -36,7 +37,7 @@ pub(crate) fn run_with_file(usage: &str, program: impl FnOnce(Arguments) -> Outc
 
 fn run_with(usage: &str, takes_file: bool, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
     let mut parser = Parser::from_env();
-    let name = parser.bin_name().unwrap_or("example").to_string();
+    let path = Path::new(parser.bin_name().unwrap_or("example")).to_owned();
     let outcome = match Arguments::parse(&mut parser, takes_file) {
         Ok(Some(arguments)) => program(arguments),
         Ok(None) => {
@@ -48,7 +49,7 @@ fn run_with(usage: &str, takes_file: bool, program: impl FnOnce(Arguments) -> Ou
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {error}");
+            eprintln!("{}: {error}", path.file_stem().unwrap_or_default().display());
             ExitCode::FAILURE
         }
     }

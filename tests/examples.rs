@@ -1,0 +1,544 @@
+//! The examples, as a newcomer meets them: started, talked to, and given what they must refuse.
+//!
+//! The servers listen on a port that the system chooses. Where a test must know how far a client
+//! has come, it reads the trace that the client prints.
+
+#![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
+#![allow(unreachable_pub, reason = "what is shared is public within each test file")]
+
+mod common;
+#[path = "common/programs.rs"]
+mod programs;
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::mpsc::channel;
+use std::thread::{self, JoinHandle};
+
+use common::{PATIENCE, pattern, peer};
+use programs::{Ended, Program};
+use socket2::{Domain, SockRef, Socket, Type};
+
+const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded_echo_server"];
+const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
+
+fn server(name: &str) -> (Program, SocketAddr) {
+    Program::start(name, &["127.0.0.1:0"]).listening()
+}
+
+/// Sends a message and checks that it comes back.
+fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
+    client.write_all(message).unwrap();
+    let mut answer = vec![0; message.len()];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, message);
+}
+
+/// Drops a connection with a reset.
+fn reset(connection: TcpStream) {
+    SockRef::from(&connection).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+}
+
+/// The next connection of a listener, with bounds as a [`peer`] has them.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (sender, connection) = channel();
+    let listener = listener.try_clone().unwrap();
+    thread::spawn(move || sender.send(listener.accept()));
+    let (connection, _) = connection.recv_timeout(PATIENCE).expect("a client in time").unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.set_write_timeout(Some(PATIENCE)).unwrap();
+    connection.set_nodelay(true).unwrap();
+    connection
+}
+
+/// A server of the test's own, which treats one client after the other, `count` in all, as `serve`
+/// says.
+fn serving(
+    count: usize,
+    mut serve: impl FnMut(TcpStream) + Send + 'static,
+) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || (0..count).for_each(|_| serve(accept(&listener))));
+    (address, server)
+}
+
+/// A file of the test's own.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(name: &str, content: &[u8]) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[track_caller]
+fn assert_succeeded(ended: &Ended, stdout: &str) {
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), stdout), "{ended:?}");
+    assert_eq!(ended.stderr, "");
+}
+
+/// It failed with status 1, one line that names the program and what it is about, and no more.
+#[track_caller]
+fn assert_failed(name: &str, arguments: &[&str], about: &str) {
+    let ended = Program::run(name, arguments);
+    assert_eq!(ended.status, Some(1), "{name} {arguments:?}: {ended:?}");
+    assert_eq!(ended.stdout, "", "{name} {arguments:?}");
+    let line = ended.stderr.strip_suffix('\n').unwrap_or_default();
+    assert!(line.starts_with(&format!("{name}: ")), "{name} {arguments:?}: {line:?}");
+    assert!(line.contains(about), "{name} {arguments:?}: {line:?} does not name {about:?}");
+    assert!(!line.contains('\n'), "{name} {arguments:?}: {line:?}");
+}
+
+// The servers.
+
+#[test]
+fn server_on_port_zero_prints_its_address_and_echoes_client_after_client() {
+    for name in SERVERS {
+        let (_server, address) = server(name);
+        assert_ne!(address.port(), 0);
+        for round in 0..2 {
+            let mut client = peer(address);
+            assert_echoes(&mut client, b"Hello, world");
+            assert_echoes(&mut client, &pattern(round, 10_000));
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(client.read(&mut [0]).unwrap(), 0, "{name} ends when its client does");
+        }
+    }
+}
+
+#[test]
+fn server_without_an_address_takes_the_default_one() {
+    for name in SERVERS {
+        let mut program = Program::start(name, &[]);
+        match program.stdout.next() {
+            Some(line) => assert_eq!(line, "Listening on 127.0.0.1:65432"),
+            // Another program has the port: then it says so.
+            None => {
+                let ended = program.ended();
+                assert_eq!(ended.status, Some(1));
+                assert!(ended.stderr.contains("127.0.0.1:65432"), "{ended:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn server_at_ipv6_loopback_prints_the_address_as_clients_take_it() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return eprintln!("skipped: this host has no IPv6 loopback");
+    }
+    for name in SERVERS {
+        let (_server, address) = Program::start(name, &["[::1]:0"]).listening();
+        let ended = Program::run("echo_client", &[&address.to_string()]);
+        assert_succeeded(&ended, "Received \"Hello, world\"\n");
+    }
+}
+
+#[test]
+fn silent_client_connected_others_are_echoed_at_once() {
+    for name in ["echo_server", "threaded_echo_server"] {
+        let (_server, address) = server(name);
+        let mut silent = peer(address);
+        assert_echoes(&mut silent, b"here");
+        assert_echoes(&mut peer(address), b"meanwhile");
+        assert_echoes(&mut silent, b"still here");
+    }
+}
+
+#[test]
+fn blocking_server_with_a_client_leaves_the_next_waiting_until_it_leaves() {
+    let (_server, address) = server("blocking_echo_server");
+    let (mut first, mut second) = (peer(address), peer(address));
+    second.write_all(b"waiting").unwrap();
+    for _ in 0..100 {
+        assert_echoes(&mut first, b"first");
+    }
+    second.set_nonblocking(true).unwrap();
+    let error = second.peek(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "the second was served beside the first");
+    second.set_nonblocking(false).unwrap();
+    drop(first);
+    let mut answer = [0; 7];
+    second.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"waiting");
+}
+
+#[test]
+fn client_reset_server_serves_the_others() {
+    for name in SERVERS {
+        let (_server, address) = server(name);
+        let mut client = peer(address);
+        assert_echoes(&mut client, b"soon gone");
+        reset(client);
+        assert_echoes(&mut peer(address), b"next");
+    }
+}
+
+#[test]
+fn traced_server_with_a_slow_reader_shows_the_interest_switch_and_back() {
+    let (mut server, address) = Program::start_traced("echo_server", &["127.0.0.1:0"]).listening();
+    let mut client = peer(address);
+    assert_echoes(&mut client, b"Hello");
+    for step in ["listens at", "accepted by", "filled 5", "queued 5", "flushed 5, all is sent"] {
+        let line = std::iter::from_fn(|| server.stderr.next()).find(|line| line.contains(step));
+        assert!(line.is_some_and(|line| line.contains("readiness]")), "no step {step:?}");
+    }
+
+    const COUNT: usize = 32 * 1024 * 1024;
+    let mut sender = client.try_clone().unwrap();
+    let sender = thread::spawn(move || {
+        let block = pattern(0, 1 << 20);
+        (0..COUNT / block.len()).for_each(|_| sender.write_all(&block).unwrap());
+    });
+    server.stderr.until("interest readable -> writable");
+    let block = pattern(0, 1 << 20);
+    let mut answer = vec![0; block.len()];
+    for _ in 0..COUNT / block.len() {
+        client.read_exact(&mut answer).unwrap();
+        assert!(answer == block, "what came back is not what was sent");
+    }
+    server.stderr.until("interest writable -> readable");
+    sender.join().unwrap();
+}
+
+// The echo client.
+
+#[test]
+fn client_with_a_message_prints_what_came_back_from_each_server() {
+    for name in SERVERS {
+        let (_server, address) = server(name);
+        let address = address.to_string();
+        let ended = Program::run("echo_client", &[&address]);
+        assert_succeeded(&ended, "Received \"Hello, world\"\n");
+        let ended = Program::run("echo_client", &[&address, "Grüße"]);
+        assert_succeeded(&ended, "Received \"Grüße\"\n");
+        let ended = Program::run("echo_client", &[&address, ""]);
+        assert_succeeded(&ended, "Received \"\"\n");
+        let long = "0123456789".repeat(10_000);
+        let ended = Program::run("echo_client", &[&address, &long]);
+        assert_succeeded(&ended, &format!("Received \"{long}\"\n"));
+    }
+}
+
+#[test]
+fn message_cut_into_single_bytes_is_received_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut client = Program::start_traced("echo_client", &[&address]);
+    let mut server = accept(&listener);
+    let mut message = Vec::new();
+    server.read_to_end(&mut message).unwrap();
+    for byte in message {
+        server.write_all(&[byte]).unwrap();
+        client.stderr.until("filled 1");
+    }
+    drop(server);
+    let ended = client.ended();
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "Received \"Hello, world\"\n"));
+}
+
+#[test]
+fn message_that_another_server_changed_is_printed_as_it_came() {
+    let (address, server) = serving(1, |mut client| {
+        let mut message = String::new();
+        client.read_to_string(&mut message).unwrap();
+        client.write_all(message.to_uppercase().as_bytes()).unwrap();
+    });
+    let ended = Program::run("echo_client", &[&address]);
+    assert_succeeded(&ended, "Received \"HELLO, WORLD\"\n");
+    server.join().unwrap();
+}
+
+#[test]
+fn file_streamed_through_each_server_comes_back_identical() {
+    let content = pattern(0, 3 * 1024 * 1024 + 1);
+    let file = TempFile::new("streamed", &content);
+    let empty = TempFile::new("empty", &[]);
+    for name in SERVERS {
+        let (_server, address) = server(name);
+        let address = address.to_string();
+        let ended = Program::run("echo_client", &[&address, "--file", file.path()]);
+        assert_succeeded(&ended, "3145729 bytes came back identical\n");
+        let ended = Program::run("echo_client", &["--file", empty.path(), &address]);
+        assert_succeeded(&ended, "0 bytes came back identical\n");
+    }
+}
+
+#[test]
+fn file_to_a_server_that_reads_late_is_held_in_pieces_and_goes_on_when_it_drains() {
+    const HIGH_WATER: usize = 64 * 1024;
+    const PIECE: usize = 64 * 1024;
+    const COUNT: usize = 48;
+    let mut block = pattern(0, 1 << 20);
+    block.push(1); // no multiple of any buffer
+    let file = TempFile::new("late", &block.repeat(COUNT));
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut client = Program::start_traced("echo_client", &[&address, "--file", file.path()]);
+    let server = accept(&listener);
+    client.stderr.until("has no more room to write");
+    assert_peak_below(client.process_id(), 16 * 1024 * 1024);
+
+    let echo = thread::spawn(move || {
+        let (mut from, mut to) = (&server, &server);
+        io::copy(&mut from, &mut to).unwrap()
+    });
+    let mut drained = 0;
+    while let Some(line) = client.stderr.next() {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let [.., unsent, "unsent"] = words[..] {
+            let unsent: usize = unsent.parse().unwrap();
+            assert!(unsent <= HIGH_WATER + PIECE, "the client ran ahead: {line}");
+            drained += 1;
+        }
+    }
+    assert!(drained > 1, "the client was never clogged");
+    let ended = client.ended();
+    let count = COUNT * block.len();
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout, format!("{count} bytes came back identical\n"));
+    assert_eq!(echo.join().unwrap(), count as u64);
+}
+
+/// The most memory that a process has had so far, where the system tells.
+fn assert_peak_below(process: u32, most: usize) {
+    let Ok(status) = fs::read_to_string(format!("/proc/{process}/status")) else {
+        return eprintln!("not checked: this system does not tell a process's memory");
+    };
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kilobytes * 1024 < most, "the process had {kilobytes} kB");
+}
+
+#[test]
+fn file_that_comes_back_other_than_it_left_is_told_with_the_place() {
+    let content = pattern(0, 300_000);
+    let file = TempFile::new("changed", &content);
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(Change, &str); 4] = [
+        (|bytes| bytes[123_456] ^= 1, "the byte after 123456 identical ones"),
+        (|bytes| bytes.truncate(299_999), "only 299999 bytes"),
+        (|bytes| bytes.push(0), "more came back than the file's 300000 bytes"),
+        (Vec::clear, "only 0 bytes"),
+    ];
+    for (change, about) in changes {
+        let (address, server) = serving(1, move |mut client| {
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).unwrap();
+            change(&mut bytes);
+            // The client may leave before it has taken all.
+            let _ = client.write_all(&bytes);
+        });
+        assert_failed("echo_client", &[&address, "--file", file.path()], about);
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn connection_reset_by_the_server_is_told_with_the_address() {
+    let (address, server) = serving(1, |mut client| {
+        client.read_exact(&mut [0; 12]).unwrap();
+        reset(client);
+    });
+    let about = format!("the connection to {address} failed: reset by the peer");
+    assert_failed("echo_client", &[&address], &about);
+    server.join().unwrap();
+}
+
+// The client of many connections.
+
+#[test]
+fn many_connections_each_get_all_their_messages_back_from_each_server() {
+    const COUNT: usize = 100; // fewer than the shortest backlog among the servers
+    for name in SERVERS {
+        let (_server, address) = server(name);
+        let arguments = [&address.to_string(), &COUNT.to_string()];
+        let ended = Program::run("multi_connection_client", &arguments.map(|text| text.as_str()));
+        let mut expected = 0;
+        let mut lines: Vec<&str> = ended.stdout.lines().collect();
+        let summary = lines.pop().unwrap_or_default();
+        lines.sort_by_key(|line| line.split([' ', ':']).nth(1)?.parse::<usize>().ok());
+        assert_eq!(lines.len(), COUNT, "{ended:?}");
+        for (number, line) in (1..).zip(lines) {
+            let bytes = 3 * format!("Message 1 of connection {number}").len();
+            expected += bytes;
+            let head = format!("Connection {number}: 3 of 3 messages came back, {bytes} bytes; ");
+            assert!(line.starts_with(&head), "{name}: {line:?}");
+        }
+        let all = format!("{COUNT} of {COUNT} connections got all back, {expected} bytes in all");
+        assert_eq!((ended.status, summary, ended.stderr.as_str()), (Some(0), all.as_str(), ""));
+    }
+}
+
+#[test]
+fn message_that_comes_back_in_two_parts_is_awaited_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut client = Program::start_traced("multi_connection_client", &[&address, "1"]);
+    let mut server = accept(&listener);
+    let mut message = [0; 25];
+    for number in 1..=3 {
+        server.read_exact(&mut message).unwrap();
+        assert_eq!(message, *format!("Message {number} of connection 1").as_bytes());
+        server.write_all(&message[..9]).unwrap();
+        client.stderr.until("filled 9");
+        server.write_all(&message[9..]).unwrap();
+    }
+    assert_eq!(server.read(&mut message).unwrap(), 0, "after the last message the client ends");
+    drop(server);
+    let ended = client.ended();
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.stdout.starts_with("Connection 1: 3 of 3 messages came back, 75 bytes"));
+}
+
+/// Echoes whole messages; what `treat` makes of the first is sent in its place, or a reset.
+fn echo_but(mut client: TcpStream, treat: impl Fn(String) -> Option<String>) {
+    let mut message = [0; 25];
+    for number in 1.. {
+        // The end, or the reset of a client that gave up.
+        if client.read_exact(&mut message).is_err() {
+            return;
+        }
+        let text = String::from_utf8(message.to_vec()).unwrap();
+        let answer = if number == 1 { treat(text) } else { Some(text) };
+        match answer {
+            Some(answer) => client.write_all(answer.as_bytes()).unwrap(),
+            None => return reset(client),
+        }
+    }
+}
+
+#[test]
+fn one_connection_reset_the_others_go_on_and_the_failure_is_told() {
+    let (address, server) = serving(4, |client| {
+        echo_but(client, |text| (!text.ends_with("connection 2")).then_some(text));
+    });
+    let ended = Program::run("multi_connection_client", &[&address, "4"]);
+    server.join().unwrap();
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let broken = "Connection 2: 0 of 3 messages came back, 0 bytes; reset by the peer";
+    assert_eq!(ended.stdout.lines().filter(|line| *line == broken).count(), 1, "{ended:?}");
+    assert_eq!(ended.stdout.matches(": 3 of 3 messages").count(), 3, "{ended:?}");
+    assert!(ended.stderr.contains(&address) && ended.stderr.contains("only 3 of 4"), "{ended:?}");
+}
+
+#[test]
+fn one_message_changed_the_others_go_on_and_the_difference_is_told() {
+    let (address, server) = serving(4, |client| {
+        echo_but(client, |text| Some(text.replace("of connection 3", "of connection ?")));
+    });
+    let ended = Program::run("multi_connection_client", &[&address, "4"]);
+    server.join().unwrap();
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(ended.stderr.starts_with("Connection 3: message 1 came back different\n"), "{ended:?}");
+    assert!(ended.stdout.contains("Connection 3: 0 of 3 messages"), "{ended:?}");
+    assert_eq!(ended.stdout.matches(": 3 of 3 messages").count(), 3, "{ended:?}");
+}
+
+// Bad input, and help.
+
+#[test]
+fn address_that_does_not_parse_is_named() {
+    for name in SERVERS.into_iter().chain(CLIENTS) {
+        for address in ["nonsense", "127.0.0.1", "127.0.0.1:99999", "256.0.0.1:1", "::1:1", ""] {
+            assert_failed(name, &[address], &format!("{address:?}"));
+        }
+    }
+}
+
+#[test]
+fn port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for name in SERVERS {
+        assert_failed(name, &[&address], &address);
+    }
+}
+
+#[test]
+fn address_that_is_not_ours_is_named() {
+    for name in SERVERS {
+        assert_failed(name, &["192.0.2.1:7"], "192.0.2.1:7");
+    }
+}
+
+#[test]
+fn address_where_nobody_listens_is_named_by_the_clients() {
+    // Bound and never listening, so that no other test can be given the port.
+    let taken = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    taken.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let address = taken.local_addr().unwrap().as_socket().unwrap().to_string();
+    assert_failed("echo_client", &[&address], &format!("{address} failed: refused"));
+
+    let ended = Program::run("multi_connection_client", &[&address, "2"]);
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert_eq!(ended.stdout.matches("0 of 3 messages came back, 0 bytes; refused").count(), 2);
+    assert!(ended.stderr.contains(&address) && ended.stderr.contains("only 0 of 2"), "{ended:?}");
+}
+
+#[test]
+fn argument_too_many_is_named() {
+    for name in SERVERS {
+        assert_failed(name, &["127.0.0.1:0", "excess"], "\"excess\"");
+    }
+    assert_failed("echo_client", &["127.0.0.1:1", "message", "excess"], "\"excess\"");
+    assert_failed("multi_connection_client", &["127.0.0.1:1", "1", "excess"], "\"excess\"");
+}
+
+#[test]
+fn unknown_option_is_named() {
+    for name in SERVERS.into_iter().chain(CLIENTS) {
+        assert_failed(name, &["--unknown"], "'--unknown'");
+        assert_failed(name, &["127.0.0.1:0", "-x"], "'-x'");
+    }
+    for name in SERVERS.into_iter().chain([CLIENTS[1]]) {
+        assert_failed(name, &["--file", "path"], "'--file'");
+    }
+}
+
+#[test]
+fn file_that_cannot_be_sent_is_named() {
+    let directory = env!("CARGO_TARGET_TMPDIR");
+    let missing = format!("{directory}/missing");
+    assert_failed("echo_client", &["127.0.0.1:1", "--file", &missing], &missing);
+    assert_failed("echo_client", &["127.0.0.1:1", "--file", directory], directory);
+    assert_failed("echo_client", &["127.0.0.1:1", "--file"], "'--file'");
+    let both = ["127.0.0.1:1", "message", "--file", &missing];
+    assert_failed("echo_client", &both, "either a message or a file");
+}
+
+#[test]
+fn number_of_connections_that_is_none_is_named() {
+    for count in ["0", "many", "65536", "1.5", ""] {
+        assert_failed("multi_connection_client", &["127.0.0.1:1", count], &format!("{count:?}"));
+    }
+}
+
+#[test]
+fn help_is_printed_with_the_usage_and_status_zero() {
+    for name in SERVERS.into_iter().chain(CLIENTS) {
+        for arguments in [&["--help"][..], &["-h"], &["127.0.0.1:0", "--help"]] {
+            let ended = Program::run(name, arguments);
+            assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+            let usage = format!("\nUsage: {name} [ADDRESS]");
+            assert!(ended.stdout.contains(&usage), "{ended:?}");
+            assert!(ended.stdout.contains("default: 127.0.0.1:65432"), "{ended:?}");
+        }
+    }
+}
