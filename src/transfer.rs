@@ -171,3 +171,6 @@ pub(crate) fn flush(
     };
     Transferred { count, stop }
 }
+
+#[cfg(test)]
+mod tests;
