@@ -6,29 +6,31 @@
 //!
 //! Each direction is open or ended; ours can also be ending (its end is owed after the unsent
 //! bytes), and so can the whole (input is then read and thrown away, since two sides that only
-//! write must not wait for each other). The twelve states, and what leads from one to the next;
-//! `·` means that nothing changes:
+//! write must not wait for each other). The thirteen states, and what leads from one to the next.
+//! `·` means that nothing changes, an empty cell that it cannot come to that. A test reads this
+//! table:
 //!
 //! | state | connected | peer's end | all sent | `finish` | `close` | write error |
 //! |---|---|---|---|---|---|---|
-//! | Connecting | Open | | | ConnectingToFinish | ConnectingToClose, or Closed with nothing unsent | |
-//! | ConnectingToFinish | Finishing | | | · | as Connecting | |
-//! | ConnectingToClose | Closing | | | · | · | |
+//! | Connecting | Open | | · | ConnectingToFinish | ConnectingToClose ¹ | |
+//! | ConnectingToFinish | Finishing | | · | · | ConnectingToClose ¹ | |
+//! | ConnectingToClose | Closing | | · | · | · | |
 //! | Open | | PeerFinished | · | Finishing | Closing | Broken |
-//! | PeerFinished | | | ¹ | BothFinishing | BothClosing | Closed |
-//! | Finishing | | BothFinishing | Finished ² | · | Closing | Broken |
-//! | BothFinishing | | | Closed ³ | · | BothClosing | Closed |
+//! | PeerFinished | | | Closed ² ³ | BothFinishing | BothClosing | Closed |
+//! | Finishing | | BothFinishing | Finished ⁴ | · | Closing | Broken |
+//! | BothFinishing | | | Closed ² | · | BothClosing | Closed |
 //! | Finished | | BothFinishing | · | · | Lingering | |
-//! | Broken | | Closed | | · | Closed | |
-//! | Closing | | BothClosing | Lingering ² | · | · | Closed |
+//! | Broken | | Closed | · | · | Closed | |
+//! | Closing | | BothClosing | Lingering ⁴ | · | · | Closed |
 //! | BothClosing | | | Closed | · | · | Closed |
-//! | Lingering | | Closed | | · | · | |
-//! | Closed | | | | · | · | |
+//! | Lingering | | Closed | · | · | · | |
+//! | Closed | | | · | · | · | |
 //!
-//! - ¹ BothFinishing, once the program has handled `PeerFinished`, unless it is paused or allows
-//!   half-open.
-//! - ² The end of our direction is sent: [`Action::Finish`].
-//! - ³ Once the program has handled `PeerFinished`.
+//! - ¹ Closed at once, with nothing unsent.
+//! - ² Once the program has handled `PeerFinished`.
+//! - ³ Through BothFinishing, to which it goes with bytes unsent too; but not while it is paused or
+//!   allows half-open.
+//! - ⁴ The end of our direction is sent: [`Action::Finish`].
 //! - From every state a failed connect, a read error, a passed deadline, an abort and an overflow
 //!   lead to Closed. A write error does not where there is still something to read: the kernel
 //!   may hold bytes that came before it. Broken reads them, and the end behind them is then not
@@ -598,3 +600,6 @@ impl Exchange {
         [&mut self.read_buffer, &mut self.write_buffer]
     }
 }
+
+#[cfg(test)]
+mod tests;

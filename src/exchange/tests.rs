@@ -1,0 +1,427 @@
+//! The states of an exchange: its table and its wants. What it does with bytes and events stands in
+//! `bytes.rs` and `events.rs`.
+
+mod bytes;
+mod events;
+
+use super::*;
+use crate::pool::Pool;
+
+/// High water at 8, low water at 2, at most 16 unsent, at most 4 received.
+fn small() -> Arc<ConnectionLimits> {
+    let mut limits = ConnectionLimits::default();
+    (limits.high_water, limits.low_water, limits.unsent_max) = (8, 2, 16);
+    limits.read_buffer_max = 4;
+    Arc::new(limits)
+}
+
+/// An open exchange, coupled to nobody, whose `Accepted` was delivered.
+fn open() -> Exchange {
+    let mut exchange = Exchange::accepted(small());
+    exchange.set_coupling(Coupling::None);
+    exchange.delivered(Owed::Accepted);
+    exchange
+}
+
+/// What a fill of these bytes does.
+fn receive(exchange: &mut Exchange, bytes: &[u8]) {
+    let room = Pool::default().room(exchange.read_buffer(), bytes.len());
+    room.copy_from_slice(bytes);
+    exchange.filled(bytes.len());
+}
+
+fn all_owed(exchange: &mut Exchange) -> Vec<Owed> {
+    std::iter::from_fn(|| {
+        let owed = exchange.next_owed()?;
+        exchange.delivered(owed);
+        Some(owed)
+    })
+    .collect()
+}
+
+const BROKEN: CloseReason = CloseReason::Reset;
+
+/// The columns of the table, and one input more, which leads to Closed from everywhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Input {
+    Connected,
+    PeersEnd,
+    AllSent,
+    Finish,
+    Close,
+    WriteError,
+    Abort,
+}
+
+use Input::{Abort, AllSent, Close, Connected, Finish, PeersEnd, WriteError};
+
+const COLUMNS: [(&str, Input); 6] = [
+    ("connected", Connected),
+    ("peer's end", PeersEnd),
+    ("all sent", AllSent),
+    ("`finish`", Finish),
+    ("`close`", Close),
+    ("write error", WriteError),
+];
+
+impl Input {
+    /// Gives the input, and returns the action that came of it.
+    fn apply(self, exchange: &mut Exchange) -> Option<Action> {
+        match self {
+            Connected => exchange.connected(),
+            PeersEnd => exchange.peer_ended(),
+            AllSent => {
+                if exchange.can_flush() {
+                    exchange.flushed(exchange.unsent());
+                }
+                return exchange.advance();
+            }
+            Finish => exchange.finish(),
+            Close => exchange.close(),
+            WriteError => exchange.write_failed(BROKEN),
+            Abort => exchange.abort(),
+        }
+        None
+    }
+
+    /// Whether the loop can come to give this input: it reads only what is wanted, and writes only
+    /// what there is.
+    fn can_come(self, exchange: &Exchange) -> bool {
+        match self {
+            Connected => exchange.is_connecting(),
+            PeersEnd => exchange.wants_read(),
+            WriteError => exchange.can_flush(),
+            AllSent | Finish | Close | Abort => true,
+        }
+    }
+}
+
+/// Whether input is read, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Inbound {
+    NotYet,
+    Received,
+    Discarded,
+    Over,
+}
+
+/// What becomes of bytes that are unsent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outbound {
+    NotYet,
+    Leave,
+    /// There are none.
+    Gone,
+    /// They stay, and will not leave.
+    Stay,
+}
+
+/// Every state: the inputs that lead there, and what it means for the two directions.
+const STATES: [(State, &[Input], Inbound, Outbound); 13] = [
+    (State::Connecting, &[], Inbound::NotYet, Outbound::NotYet),
+    (State::ConnectingToFinish, &[Finish], Inbound::NotYet, Outbound::NotYet),
+    (State::ConnectingToClose, &[Close], Inbound::NotYet, Outbound::NotYet),
+    (State::Open, &[], Inbound::Received, Outbound::Leave),
+    (State::PeerFinished, &[PeersEnd], Inbound::Over, Outbound::Leave),
+    (State::Finishing, &[Finish], Inbound::Received, Outbound::Leave),
+    (State::BothFinishing, &[PeersEnd, Finish], Inbound::Over, Outbound::Leave),
+    (State::Finished, &[Finish, AllSent], Inbound::Received, Outbound::Gone),
+    (State::Broken, &[WriteError], Inbound::Received, Outbound::Gone),
+    (State::Closing, &[Close], Inbound::Discarded, Outbound::Leave),
+    (State::BothClosing, &[PeersEnd, Close], Inbound::Over, Outbound::Leave),
+    (State::Lingering, &[Close, AllSent], Inbound::Discarded, Outbound::Gone),
+    (State::Closed, &[Abort], Inbound::Over, Outbound::Stay),
+];
+
+fn begin(state: State) -> Exchange {
+    use State::{Connecting, ConnectingToClose, ConnectingToFinish};
+    match state {
+        Connecting | ConnectingToFinish | ConnectingToClose => Exchange::connecting(small()),
+        _ => open(),
+    }
+}
+
+/// An exchange in this state, with bytes unsent where there can be some, and nothing owed.
+fn in_state(state: State) -> Exchange {
+    let mut exchange = begin(state);
+    exchange.send(b"unsent");
+    go_to(&mut exchange, state);
+    all_owed(&mut exchange);
+    exchange
+}
+
+fn go_to(exchange: &mut Exchange, state: State) {
+    let (_, path, ..) = STATES.into_iter().find(|row| row.0 == state).unwrap();
+    for input in path {
+        input.apply(exchange);
+    }
+    assert_eq!(exchange.state, state);
+}
+
+/// The rows of the table in the module doc, its head first, each cut into cells.
+fn table() -> Vec<Vec<&'static str>> {
+    let lines = include_str!("../exchange.rs").lines();
+    let rows = lines.filter_map(|line| line.strip_prefix("//! |")?.strip_suffix('|'));
+    let rows = rows.filter(|row| !row.starts_with('-'));
+    rows.map(|row| row.split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn every_input_in_every_state_does_what_the_table_says() {
+    let table = table();
+    let head: Vec<&str> = ["state"].into_iter().chain(COLUMNS.map(|column| column.0)).collect();
+    assert_eq!(table[0], head);
+    let states: Vec<&str> = table[1..].iter().map(|row| row[0]).collect();
+    assert_eq!(states, STATES.map(|row| format!("{:?}", row.0)));
+
+    for (row, (state, ..)) in table[1..].iter().zip(STATES) {
+        for (cell, (_, input)) in row[1..].iter().zip(COLUMNS) {
+            let mut exchange = in_state(state);
+            if cell.is_empty() {
+                assert!(!input.can_come(&exchange), "{input:?} can come to {state:?}");
+                continue;
+            }
+            assert!(input.can_come(&exchange), "{input:?} cannot come to {state:?}");
+            let action = input.apply(&mut exchange);
+            let expected = match cell.split(' ').next() {
+                Some("·") => format!("{state:?}"),
+                name => name.unwrap().to_owned(),
+            };
+            assert_eq!(format!("{:?}", exchange.state), expected, "{input:?} in {state:?}");
+            let finishes = cell.contains('⁴').then_some(Action::Finish);
+            assert_eq!(action, finishes, "{input:?} in {state:?}");
+            let has_reason = matches!(exchange.state, State::Broken | State::Closed);
+            assert_eq!(exchange.reason.is_some(), has_reason, "{input:?} in {state:?}");
+        }
+    }
+}
+
+#[test]
+fn connect_under_way_with_nothing_unsent_closes_at_once() {
+    for state in [State::Connecting, State::ConnectingToFinish] {
+        let mut exchange = begin(state);
+        go_to(&mut exchange, state);
+        exchange.close();
+        assert_eq!(exchange.close_reason(), Some(CloseReason::Closed), "{state:?}");
+        assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+    }
+}
+
+#[test]
+fn exchange_goes_on_behind_the_peers_end_only_when_nothing_holds_it() {
+    type Hold = fn(&mut Exchange);
+    let unhandled: Hold = |exchange| exchange.owe(Owed::PeerFinished);
+    let paused: Hold = Exchange::pause;
+    let half_open: Hold = |exchange| exchange.allow_half_open(true);
+    for (state, hold, name) in [
+        (State::PeerFinished, unhandled, "unhandled"),
+        (State::PeerFinished, paused, "paused"),
+        (State::PeerFinished, half_open, "half-open"),
+        (State::BothFinishing, unhandled, "unhandled"),
+    ] {
+        let mut exchange = in_state(state);
+        hold(&mut exchange);
+        AllSent.apply(&mut exchange);
+        assert_eq!((exchange.state, exchange.unsent()), (state, 0), "{name}");
+        all_owed(&mut exchange);
+        exchange.allow_half_open(false);
+        exchange.resume();
+        assert_eq!(exchange.advance(), None);
+        assert_eq!(exchange.close_reason(), Some(CloseReason::Finished), "{state:?}, {name}");
+    }
+    let mut exchange = in_state(State::PeerFinished);
+    exchange.advance();
+    assert_eq!(exchange.state, State::BothFinishing, "goes so far with bytes unsent");
+    assert_eq!(exchange.unsent(), 6);
+}
+
+#[test]
+fn failure_in_every_state_closes_and_the_first_reason_stays() {
+    type Fail = fn(&mut Exchange);
+    let failures: [(Fail, CloseReason, &str); 4] = [
+        (|exchange| exchange.end(CloseReason::Refused), CloseReason::Refused, "connect"),
+        (|exchange| exchange.read_failed(CloseReason::Refused), CloseReason::Refused, "read"),
+        (
+            |exchange| exchange.pass(Deadline::Idle),
+            CloseReason::TimedOut(Deadline::Idle),
+            "deadline",
+        ),
+        (Exchange::abort, CloseReason::Aborted, "abort"),
+    ];
+    for (state, ..) in STATES {
+        for (fail, reason, name) in failures {
+            let mut exchange = in_state(state);
+            fail(&mut exchange);
+            let reason = match (state, name) {
+                (State::Closed, _) => CloseReason::Aborted,
+                (State::Broken, "read" | "deadline") => BROKEN,
+                _ => reason,
+            };
+            assert_eq!(exchange.state, State::Closed, "{name} in {state:?}");
+            assert_eq!(exchange.close_reason(), Some(reason), "{name} in {state:?}");
+            let owed: &[Owed] = if state == State::Closed { &[] } else { &[Owed::Closed] };
+            assert_eq!(all_owed(&mut exchange), owed, "Closed comes once, {name} in {state:?}");
+        }
+    }
+}
+
+#[test]
+fn end_has_the_reason_of_what_led_to_it() {
+    for (state, input, reason) in [
+        (State::PeerFinished, AllSent, CloseReason::Finished),
+        (State::BothFinishing, AllSent, CloseReason::Finished),
+        (State::BothClosing, AllSent, CloseReason::Closed),
+        (State::Lingering, PeersEnd, CloseReason::Closed),
+        (State::Broken, PeersEnd, BROKEN),
+        (State::Broken, Close, BROKEN),
+        (State::PeerFinished, WriteError, BROKEN),
+        (State::Closing, WriteError, BROKEN),
+    ] {
+        let mut exchange = in_state(state);
+        input.apply(&mut exchange);
+        assert_eq!(exchange.close_reason(), Some(reason), "{input:?} in {state:?}");
+    }
+}
+
+#[test]
+fn other_inputs_in_every_state_lead_nowhere() {
+    type Do = fn(&mut Exchange);
+    let inputs: [(Do, &str); 8] = [
+        (Exchange::pause, "pause"),
+        (Exchange::resume, "resume"),
+        (|exchange| exchange.allow_half_open(true), "allow_half_open"),
+        (|exchange| exchange.set_coupling(Coupling::Itself), "set_coupling"),
+        (|exchange| exchange.set_limits(Arc::default()), "set_limits"),
+        (|exchange| exchange.send(b"more"), "send"),
+        (Exchange::send_received, "send_received"),
+        (|exchange| exchange.readiness.fold(Readiness::HINTED), "readiness"),
+    ];
+    for (state, ..) in STATES {
+        for (input, name) in inputs {
+            let mut exchange = in_state(state);
+            input(&mut exchange);
+            assert_eq!(exchange.state, state, "{name}");
+        }
+    }
+}
+
+// Wants.
+
+/// The interest rule, written down a second time: what an exchange wants, by what is true of it.
+fn wants(
+    (inbound, outbound): (Inbound, Outbound),
+    (paused, coupling): (bool, Coupling),
+    (has_unsent, is_full): (bool, bool),
+    readiness: Readiness,
+) -> (bool, bool) {
+    let writer_has_unsent = match coupling {
+        Coupling::None => false,
+        Coupling::Itself => has_unsent,
+        Coupling::Writer { has_unsent } => has_unsent,
+    };
+    let reads = match inbound {
+        Inbound::NotYet | Inbound::Over => false,
+        Inbound::Discarded => true,
+        Inbound::Received => !(paused || is_full || writer_has_unsent),
+    };
+    let writes = match outbound {
+        Outbound::NotYet => true,
+        Outbound::Leave => has_unsent && !readiness.is_writable(),
+        Outbound::Gone | Outbound::Stay => false,
+    };
+    (reads, writes)
+}
+
+const COUPLINGS: [Coupling; 4] = [
+    Coupling::None,
+    Coupling::Itself,
+    Coupling::Writer { has_unsent: false },
+    Coupling::Writer { has_unsent: true },
+];
+
+fn every_readiness() -> impl Iterator<Item = Readiness> {
+    (0..8).map(|number: u8| {
+        let part = |bit, news| if number & bit == 0 { Readiness::default() } else { news };
+        part(1, Readiness::READABLE) | part(2, Readiness::WRITABLE) | part(4, Readiness::HINTED)
+    })
+}
+
+fn check_wants(row: usize, paused: bool, coupling: Coupling, has_unsent: bool, is_full: bool) {
+    let (state, _, inbound, outbound) = STATES[row];
+    let mut exchange = begin(state);
+    exchange.send(if has_unsent { b"unsent" } else { b"" });
+    if is_full {
+        receive(&mut exchange, b"full");
+    }
+    // What a close lifts can have been set before it, and cannot be set after it.
+    let hold = |exchange: &mut Exchange| {
+        exchange.set_coupling(coupling);
+        if paused {
+            exchange.pause();
+        }
+    };
+    hold(&mut exchange);
+    go_to(&mut exchange, state);
+    hold(&mut exchange);
+    for readiness in every_readiness() {
+        exchange.readiness = readiness;
+        let context = format!(
+            "{state:?} paused {paused} {coupling:?} unsent {has_unsent} full {is_full}, {readiness}"
+        );
+        let (reads, writes) =
+            wants((inbound, outbound), (paused, coupling), (has_unsent, is_full), readiness);
+        assert_eq!(exchange.wants_read(), reads, "reads: {context}");
+        assert_eq!(exchange.wants_write(), writes, "writes: {context}");
+        let interest = match (reads, writes) {
+            (true, false) => Interest::Readable,
+            (true, true) => Interest::ReadableWritable,
+            (false, true) => Interest::Writable,
+            (false, false) => Interest::None,
+        };
+        assert_eq!(exchange.interest(), interest, "{context}");
+        assert_eq!(exchange.can_fill(), reads && readiness.is_readable(), "{context}");
+        let can_flush = outbound == Outbound::Leave && has_unsent && readiness.is_writable();
+        assert_eq!(exchange.can_flush(), can_flush, "{context}");
+    }
+}
+
+#[test]
+fn interest_follows_the_rule_in_every_state_whatever_else_is_true() {
+    let both = [false, true];
+    for (row, (state, _, inbound, outbound)) in STATES.into_iter().enumerate() {
+        for (paused, has_unsent, is_full) in both
+            .into_iter()
+            .flat_map(|one| both.map(|two| (one, two)))
+            .flat_map(|(one, two)| both.map(|three| (one, two, three)))
+        {
+            // Nothing is received before it is connected; where all was sent nothing is unsent; a
+            // close of a connect with nothing unsent ends it.
+            let cannot_be = is_full && inbound == Inbound::NotYet
+                || has_unsent && outbound == Outbound::Gone
+                || !has_unsent && state == State::ConnectingToClose;
+            if !cannot_be {
+                for coupling in COUPLINGS {
+                    check_wants(row, paused, coupling, has_unsent, is_full);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn phase_names_what_a_deadline_bounds() {
+    for (state, _, _, outbound) in STATES {
+        let mut exchange = in_state(state);
+        let phase = match state {
+            State::Broken => Phase::Broken,
+            State::Lingering => Phase::Lingering,
+            _ if outbound == Outbound::NotYet => Phase::Connecting,
+            _ => Phase::Unbounded,
+        };
+        exchange.readiness = Readiness::WRITABLE;
+        assert_eq!(exchange.phase(), phase, "{state:?}, which may write");
+        exchange.readiness = Readiness::default();
+        let stalled = if outbound == Outbound::Leave { Phase::Stalled } else { phase };
+        assert_eq!(exchange.phase(), stalled, "{state:?}, which may not");
+    }
+}

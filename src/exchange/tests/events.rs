@@ -1,0 +1,134 @@
+//! Which events are owed, in which order, and what holds them back.
+
+use super::*;
+
+/// Open, with a reply sent above the high-water mark and taken, a request received, and the peer's
+/// end behind it.
+fn with_much_owed() -> Exchange {
+    let mut exchange = Exchange::accepted(small());
+    exchange.set_coupling(Coupling::None);
+    exchange.peer_ended();
+    exchange.owe(Owed::Deadline);
+    exchange.send(b"0123456789");
+    exchange.flushed(10);
+    receive(&mut exchange, b"abc");
+    exchange
+}
+
+#[test]
+fn owed_events_come_in_their_order_whatever_the_order_of_their_causes() {
+    let mut exchange = with_much_owed();
+    exchange.end(CloseReason::Reset);
+    assert_eq!(
+        all_owed(&mut exchange),
+        [
+            Owed::Accepted,
+            Owed::Received,
+            Owed::Drained,
+            Owed::Deadline,
+            Owed::PeerFinished,
+            Owed::Closed
+        ]
+    );
+}
+
+#[test]
+fn connected_exchange_says_so_first_and_a_failed_connect_only_that_it_closed() {
+    let mut exchange = Exchange::connecting(small());
+    assert_eq!(all_owed(&mut exchange), []);
+    exchange.connected();
+    receive(&mut exchange, b"abc");
+    assert_eq!(all_owed(&mut exchange), [Owed::Connected, Owed::Received]);
+
+    let mut exchange = Exchange::connecting(small());
+    exchange.end(CloseReason::Refused);
+    assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+}
+
+#[test]
+fn connect_that_was_to_close_does_not_say_that_it_connected() {
+    let mut exchange = in_state(State::ConnectingToClose);
+    exchange.connected();
+    assert_eq!((exchange.state, all_owed(&mut exchange)), (State::Closing, vec![]));
+}
+
+#[test]
+fn pause_holds_what_comes_from_the_peer_and_nothing_else() {
+    let mut exchange = with_much_owed();
+    exchange.pause();
+    assert_eq!(all_owed(&mut exchange), [Owed::Accepted, Owed::Drained, Owed::Deadline]);
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), [Owed::Received, Owed::PeerFinished]);
+}
+
+#[test]
+fn closed_comes_through_a_pause_and_nothing_behind_it() {
+    let mut exchange = with_much_owed();
+    exchange.pause();
+    exchange.end(CloseReason::Reset);
+    assert_eq!(all_owed(&mut exchange).last(), Some(&Owed::Closed));
+    exchange.end(CloseReason::Aborted);
+    exchange.pass(Deadline::Idle);
+    assert_eq!(all_owed(&mut exchange), []);
+}
+
+#[test]
+fn resumed_exchange_announces_again_what_was_left() {
+    let mut exchange = open();
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), [], "it was not paused");
+    receive(&mut exchange, b"abc");
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), [Owed::Received], "once for the fill");
+    exchange.pause();
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), [Owed::Received], "once more for what was left");
+    exchange.pause();
+    exchange.consume(3);
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), [], "nothing was left");
+}
+
+#[test]
+fn closed_or_aborted_exchange_hears_only_that_it_closed() {
+    for end in [Exchange::close, Exchange::abort] {
+        let mut exchange = with_much_owed();
+        exchange.pause();
+        exchange.set_coupling(Coupling::Itself);
+        end(&mut exchange);
+        AllSent.apply(&mut exchange);
+        assert_eq!(exchange.coupling(), Coupling::None);
+        assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+    }
+}
+
+#[test]
+fn closing_exchange_that_drains_says_nothing() {
+    let mut exchange = open();
+    exchange.send(b"0123456789");
+    exchange.close();
+    exchange.flushed(10);
+    assert_eq!(all_owed(&mut exchange), []);
+}
+
+#[test]
+fn abort_overrides_every_close() {
+    for state in [State::Closing, State::BothClosing, State::Lingering, State::ConnectingToClose] {
+        let mut exchange = in_state(state);
+        exchange.abort();
+        assert_eq!(exchange.close_reason(), Some(CloseReason::Aborted), "{state:?}");
+        assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+    }
+}
+
+#[test]
+fn peers_end_leaves_what_was_received_and_is_told_apart_from_a_broken_end() {
+    for (state, _, inbound, _) in STATES.into_iter().filter(|row| row.2 == Inbound::Received) {
+        let mut exchange = in_state(state);
+        receive(&mut exchange, b"abc");
+        exchange.peer_ended();
+        assert_eq!(inbound, Inbound::Received);
+        assert_eq!(exchange.received(), b"abc", "{state:?}");
+        assert_eq!(exchange.is_at_end(), state != State::Broken, "{state:?}");
+    }
+}
