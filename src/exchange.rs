@@ -27,9 +27,8 @@
 //! | Closed | | | · | · | · | |
 //!
 //! - ¹ Closed at once, with nothing unsent.
-//! - ² Once the program has handled `PeerFinished`.
-//! - ³ Through BothFinishing, to which it goes with bytes unsent too; but not while it is paused or
-//!   allows half-open.
+//! - ² Once the program has handled all events that are owed to it, and not while it is paused.
+//! - ³ Not while half-open is allowed.
 //! - ⁴ The end of our direction is sent: [`Action::Finish`].
 //! - From every state a failed connect, a read error, a passed deadline, an abort and an overflow
 //!   lead to Closed. A write error does not where there is still something to read: the kernel
@@ -542,13 +541,14 @@ impl Exchange {
     /// again and again until there is nothing to do.
     pub(crate) fn advance(&mut self) -> Option<Action> {
         let all_sent = self.unsent() == 0;
-        let handled = !self.owes(Owed::PeerFinished);
+        // What the program is yet to hear it may answer, and so what it sends must still be taken.
+        let may_end = all_sent && self.owed == 0 && !self.paused;
         match self.state {
-            State::PeerFinished if handled && !self.half_open && !self.paused => {
-                self.state = State::BothFinishing;
-                self.advance()
+            State::PeerFinished if may_end && !self.half_open => {
+                self.end(CloseReason::Finished);
+                None
             }
-            State::BothFinishing if all_sent && handled => {
+            State::BothFinishing if may_end => {
                 self.end(CloseReason::Finished);
                 None
             }

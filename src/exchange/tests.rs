@@ -208,31 +208,35 @@ fn connect_under_way_with_nothing_unsent_closes_at_once() {
 }
 
 #[test]
-fn exchange_goes_on_behind_the_peers_end_only_when_nothing_holds_it() {
+fn behind_the_peers_end_it_closes_by_itself_only_when_nothing_holds_it() {
     type Hold = fn(&mut Exchange);
-    let unhandled: Hold = |exchange| exchange.owe(Owed::PeerFinished);
     let paused: Hold = Exchange::pause;
     let half_open: Hold = |exchange| exchange.allow_half_open(true);
-    for (state, hold, name) in [
-        (State::PeerFinished, unhandled, "unhandled"),
-        (State::PeerFinished, paused, "paused"),
-        (State::PeerFinished, half_open, "half-open"),
-        (State::BothFinishing, unhandled, "unhandled"),
-    ] {
-        let mut exchange = in_state(state);
-        hold(&mut exchange);
-        AllSent.apply(&mut exchange);
-        assert_eq!((exchange.state, exchange.unsent()), (state, 0), "{name}");
-        all_owed(&mut exchange);
-        exchange.allow_half_open(false);
-        exchange.resume();
-        assert_eq!(exchange.advance(), None);
-        assert_eq!(exchange.close_reason(), Some(CloseReason::Finished), "{state:?}, {name}");
+    let holds: [(Hold, &str); 6] = [
+        (paused, "paused"),
+        (half_open, "half-open"),
+        (|exchange| exchange.owe(Owed::PeerFinished), "peer's end unhandled"),
+        (|exchange| exchange.owe(Owed::Received), "announced again, unhandled"),
+        (|exchange| exchange.owe(Owed::Drained), "drained, unhandled"),
+        (|exchange| exchange.owe(Owed::Deadline), "deadline, unhandled"),
+    ];
+    for state in [State::PeerFinished, State::BothFinishing] {
+        for (hold, name) in holds {
+            let mut exchange = in_state(state);
+            assert_eq!(exchange.advance(), None);
+            assert_eq!(exchange.state, state, "bytes are unsent");
+            hold(&mut exchange);
+            AllSent.apply(&mut exchange);
+            // We have said our last word in BothFinishing, so half-open changes nothing there.
+            let holds = state == State::PeerFinished || name != "half-open";
+            assert_eq!((exchange.state == state, exchange.unsent()), (holds, 0), "{name}");
+            all_owed(&mut exchange);
+            exchange.allow_half_open(false);
+            exchange.resume();
+            assert_eq!(exchange.advance(), None);
+            assert_eq!(exchange.close_reason(), Some(CloseReason::Finished), "{state:?}, {name}");
+        }
     }
-    let mut exchange = in_state(State::PeerFinished);
-    exchange.advance();
-    assert_eq!(exchange.state, State::BothFinishing, "goes so far with bytes unsent");
-    assert_eq!(exchange.unsent(), 6);
 }
 
 #[test]

@@ -132,3 +132,42 @@ fn peers_end_leaves_what_was_received_and_is_told_apart_from_a_broken_end() {
         assert_eq!(exchange.is_at_end(), state != State::Broken, "{state:?}");
     }
 }
+
+#[test]
+fn request_left_over_a_pause_behind_the_peers_end_can_be_answered() {
+    let mut exchange = open();
+    receive(&mut exchange, b"ask");
+    exchange.peer_ended();
+    assert_eq!(all_owed(&mut exchange), [Owed::Received, Owed::PeerFinished]);
+    exchange.pause();
+    exchange.advance();
+    exchange.resume();
+    exchange.advance();
+    assert_eq!(all_owed(&mut exchange), [Owed::Received]);
+    exchange.send_received();
+    exchange.advance();
+    assert_eq!((exchange.unsent_bytes(), exchange.lost()), (&b"ask"[..], 0));
+}
+
+#[test]
+fn stream_behind_the_peers_end_goes_on_at_each_drained() {
+    let mut exchange = open();
+    exchange.peer_ended();
+    exchange.send(b"0123456789");
+    assert_eq!(all_owed(&mut exchange), [Owed::PeerFinished]);
+    exchange.advance();
+    // Once down to the low-water mark, and once with nothing unsent in between.
+    for flushed in [9, 11] {
+        exchange.flushed(flushed);
+        exchange.advance();
+        assert_eq!(all_owed(&mut exchange), [Owed::Drained]);
+        exchange.send(b"0123456789");
+        exchange.advance();
+        assert_eq!((exchange.is_clogged(), exchange.lost()), (true, 0));
+    }
+    exchange.finish();
+    exchange.flushed(10);
+    exchange.delivered(Owed::Drained);
+    exchange.advance();
+    assert_eq!(exchange.close_reason(), Some(CloseReason::Finished));
+}
