@@ -368,27 +368,29 @@ impl Exchange {
                 return self.abandon(CloseReason::Closed);
             }
             State::Broken => return self.abandon(self.reason.unwrap_or(CloseReason::Closed)),
-            State::ConnectingToClose
-            | State::Closing
-            | State::BothClosing
-            | State::Lingering
-            | State::Closed => return,
+            State::Closed => return self.hear_only_the_end(),
+            State::ConnectingToClose | State::Closing | State::BothClosing | State::Lingering => {
+                return;
+            }
         };
-        self.owed = 0;
+        self.hear_only_the_end();
         self.paused = false;
         self.coupling = Coupling::None;
     }
 
     pub(crate) fn abort(&mut self) {
-        if self.state != State::Closed {
-            self.abandon(CloseReason::Aborted);
-        }
+        self.abandon(CloseReason::Aborted);
     }
 
-    /// Ends at the program's word: it hears nothing more but that it has ended.
+    /// Ends at the program's word, if it has not ended before.
     fn abandon(&mut self, reason: CloseReason) {
-        self.owed = 0;
+        self.hear_only_the_end();
         self.end(reason);
+    }
+
+    /// The program has closed: of what it is owed, only the last event still comes.
+    fn hear_only_the_end(&mut self) {
+        self.owed &= Owed::Closed.bit();
     }
 
     pub(crate) fn pause(&mut self) {

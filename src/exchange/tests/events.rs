@@ -103,6 +103,18 @@ fn closed_or_aborted_exchange_hears_only_that_it_closed() {
 }
 
 #[test]
+fn closed_or_aborted_after_an_end_that_was_not_told_hears_only_that() {
+    for end in [Exchange::close, Exchange::abort] {
+        let mut exchange = with_much_owed();
+        exchange.read_failed(CloseReason::Reset);
+        exchange.delivered(Owed::Accepted);
+        end(&mut exchange);
+        assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+        assert_eq!(exchange.close_reason(), Some(CloseReason::Reset), "the first reason stays");
+    }
+}
+
+#[test]
 fn closing_exchange_that_drains_says_nothing() {
     let mut exchange = open();
     exchange.send(b"0123456789");
