@@ -8,7 +8,7 @@ fn with_much_owed() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
     exchange.peer_ended();
-    exchange.owe(Owed::Deadline);
+    exchange.tell_deadline();
     exchange.send(b"0123456789");
     exchange.flushed(10);
     receive(&mut exchange, b"abc");
@@ -111,6 +111,17 @@ fn closed_or_aborted_after_an_end_that_was_not_told_hears_only_that() {
         end(&mut exchange);
         assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
         assert_eq!(exchange.close_reason(), Some(CloseReason::Reset), "the first reason stays");
+    }
+}
+
+#[test]
+fn programs_deadline_that_passes_is_told_until_it_closes() {
+    for (state, ..) in STATES {
+        let mut exchange = in_state(state);
+        exchange.tell_deadline();
+        let owed: &[Owed] = if exchange.is_ending() { &[] } else { &[Owed::Deadline] };
+        assert_eq!(all_owed(&mut exchange), owed, "{state:?}");
+        assert_eq!(exchange.state, state);
     }
 }
 
