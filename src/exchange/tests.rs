@@ -1,8 +1,9 @@
 //! The states of an exchange: its table and its wants. What it does with bytes and events stands in
-//! `bytes.rs` and `events.rs`.
+//! `bytes.rs` and `events.rs`, and long random ways through it in `walk.rs`.
 
 mod bytes;
 mod events;
+mod walk;
 
 use super::*;
 use crate::pool::Pool;
