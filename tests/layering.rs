@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order of their use: each may use only those above it. Most are a file; a
 /// folder counts as one.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 21] = [
     "buffer",
     "pool",
     "interest",
@@ -22,8 +22,10 @@ const ORDER: [&str; 19] = [
     "deadlines",
     "observer",
     "system",
+    "tools",
     "listener",
     "connection",
+    "service",
     "read_write",
     "connections",
     "ready",

@@ -242,14 +242,14 @@ fn fills_until_stopped() -> Vec<Fill> {
             )
         },
         stopped(
-            Stop::Budget,
+            Stop::Ours,
             b"abcdefgh",
             fill_case("the budget, in one read", READABLE, true, &[bytes(b"abcdefgh")]),
         ),
         Fill {
             asked: &[8, 7, 5],
             ..stopped(
-                Stop::Budget,
+                Stop::Ours,
                 b"abcdefgh",
                 fill_case("the budget, in several reads", READABLE, false, &three_reads),
             )
@@ -287,7 +287,7 @@ fn full_read_buffer_stops_the_fill_and_keeps_the_bit() {
     filled(&mut exchange, &[bytes(b"abcdefgh")], true);
     let mut socket = Script::new(&[bytes(b"ijklmnop")]);
     let filled = fill(&mut exchange, &mut socket, &mut Pool::default(), true);
-    assert_eq!(filled, Transferred { count: 4, stop: Stop::Satisfied });
+    assert_eq!(filled, Transferred { count: 4, stop: Stop::Ours });
     assert_eq!((socket.asked, socket.answers), (vec![4], VecDeque::from([bytes(b"mnop")])));
     assert_eq!(exchange.received(), b"abcdefghijkl");
     assert!(exchange.readiness.is_readable() && !exchange.can_fill());
@@ -310,7 +310,7 @@ fn exchange_that_wants_no_read_is_not_filled() {
     for mut exchange in [paused(), held_back(), Exchange::connecting(small())] {
         let readiness = exchange.readiness;
         let filled = filled(&mut exchange, &[], true);
-        assert_eq!(filled, Transferred { count: 0, stop: Stop::Satisfied });
+        assert_eq!(filled, Transferred { count: 0, stop: Stop::Ours });
         assert_eq!(exchange.readiness, readiness);
     }
 }
@@ -340,7 +340,7 @@ fn closing_exchange_reads_and_throws_away() {
         assert!(!exchange.readiness.is_readable());
         exchange.readiness.fold(READABLE);
         let thrown = filled(&mut exchange, &[bytes(b"abcdefgh")], true);
-        assert_eq!(thrown, Transferred { count: 8, stop: Stop::Budget });
+        assert_eq!(thrown, Transferred { count: 8, stop: Stop::Ours });
         assert_eq!(exchange.received(), b"kept");
         assert_eq!(all_owed(&mut exchange), []);
 
@@ -403,8 +403,8 @@ fn flushes() -> Vec<Flush> {
     };
     let slow = |flush| Flush { short_proves_full: false, ..flush };
     vec![
-        flush("all at once", &[Room(100)], b"abcdef", Stop::Satisfied),
-        Flush { unsent: b"", asked: &[], ..flush("nothing", &[], b"", Stop::Satisfied) },
+        flush("all at once", &[Room(100)], b"abcdef", Stop::Ours),
+        Flush { unsent: b"", asked: &[], ..flush("nothing", &[], b"", Stop::Ours) },
         flush("a short write proves the socket full", &[Room(2)], b"ab", Stop::NotReady),
         flush("no room", &[WouldBlock], b"", Stop::NotReady),
         Flush {
@@ -418,7 +418,7 @@ fn flushes() -> Vec<Flush> {
         },
         Flush {
             asked: &[6, 5, 4, 3, 2, 1],
-            ..slow(flush("one byte at a time", &vec![Room(1); 6], b"abcdef", Stop::Satisfied))
+            ..slow(flush("one byte at a time", &vec![Room(1); 6], b"abcdef", Stop::Ours))
         },
         Flush {
             asked: &[6, 6, 6, 4, 4],
@@ -432,7 +432,7 @@ fn flushes() -> Vec<Flush> {
         Flush {
             unsent: b"abcdefghij",
             asked: &[8],
-            ..flush("the budget, in one write", &[Room(100)], b"abcdefgh", Stop::Budget)
+            ..flush("the budget, in one write", &[Room(100)], b"abcdefgh", Stop::Ours)
         },
         Flush {
             unsent: b"abcdefghij",
@@ -441,7 +441,7 @@ fn flushes() -> Vec<Flush> {
                 "the budget, in several writes",
                 &[Room(1), Room(2), Room(5)],
                 b"abcdefgh",
-                Stop::Budget,
+                Stop::Ours,
             ))
         },
     ]

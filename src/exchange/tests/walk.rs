@@ -83,7 +83,7 @@ impl Walk {
             }
             15 if numbers.below(3) == 0 => {
                 self.steps.push("deadline");
-                exchange.pass_programs();
+                exchange.tell_deadline();
             }
             _ => {}
         }
