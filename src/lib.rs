@@ -1,5 +1,61 @@
 //! A small single-threaded readiness event loop with buffered connections, to embed in other
 //! programs and to learn non-blocking I/O from.
+//!
+//! One thread serves many connections. The program asks the loop for the next [`Event`] and acts on
+//! connections by their ids; the loop moves the bytes, never blocks on one peer, and asks the kernel
+//! only for what each connection waits for.
+//!
+//! # An echo server
+//!
+//! ```no_run
+//! use readiness::{Event, EventLoop};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let mut server: EventLoop = EventLoop::new()?;
+//!     let listener = server.listen("127.0.0.1:65432")?;
+//!     println!("Listening on {}", server.listener_addr(listener)?);
+//!     loop {
+//!         match server.next_event()? {
+//!             Event::Received(id) => server[id].send_received(), // what came in goes out, whole
+//!             Event::Closed(id, reason) => println!("{id} {reason}"),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! # The way of a byte
+//!
+//! ```text
+//! kernel -> readiness -> fill -> read buffer -> Received -> the program
+//!                                                              |
+//!                                                            send
+//!                                                              v
+//! kernel <-------------- flush <--------------------- write buffer
+//!
+//! interest follows from what is left
+//! ```
+//!
+//! - The kernel says that a socket is ready. The loop remembers it as the connection's
+//!   [`Readiness`], until a read or write disproves it.
+//! - A *fill* moves what has come into the connection's read buffer, and
+//!   [`Event::Received`] tells the program. It reads [`Stream::received`], as much or as little as
+//!   it likes, and gives it up by [`Stream::consume`].
+//! - [`Stream::send`] appends to the connection's write buffer, and never blocks. At the next call
+//!   into the loop a *flush* hands the bytes to the kernel.
+//! - What the kernel does not take stays. From what is left follows the [`Interest`]: the socket is
+//!   watched for room to write until all is sent. An accepted connection does not read meanwhile, so
+//!   that a peer that never reads cannot make the server grow.
+//!
+//! # Where to read next
+//!
+//! - [`EventLoop`]: listening, connecting, and the next event.
+//! - [`Event`]: what a program hears, and in which order.
+//! - [`Stream`]: what it can do with a connection; [`Connection`] adds the program's own state.
+//! - [`ConnectionLimits`] and [`Limits`]: every bound, with its default and the reason for it.
+//! - [`Step`]: what the loop did, step by step. With a logger, `RUST_LOG=readiness=trace` prints it.
+//! - In the repository: the guide under `docs/`, which begins with the problems that this loop
+//!   answers, and `ARCHITECTURE.md`, the map of the source.
 
 mod buffer;
 mod connection;
@@ -28,3 +84,22 @@ pub use event_loop::EventLoop;
 pub use interest::{Interest, Readiness};
 pub use limits::{ConnectionLimits, Limits};
 pub use observer::{Observer, Step};
+
+/// The programs in the pages for readers, to be run as doc tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/1-loopback.md")]
+    struct Loopback;
+    #[doc = include_str!("../docs/2-one-client.md")]
+    struct OneClient;
+    #[doc = include_str!("../docs/3-a-byte-at-a-time.md")]
+    struct AByteAtATime;
+    #[doc = include_str!("../docs/4-a-partial-send.md")]
+    struct APartialSend;
+    #[doc = include_str!("../docs/5-threads.md")]
+    struct Threads;
+    #[doc = include_str!("../docs/6-the-loop.md")]
+    struct TheLoop;
+}
