@@ -196,7 +196,8 @@ impl Stream {
         self.exchange.consume(count);
     }
 
-    /// Appends `bytes` to the unsent ones. Never blocks and never fails: after
+    /// Appends `bytes` to the unsent ones; they leave at the next call into the loop, or as soon
+    /// after it as the kernel takes them. Never blocks and never fails: after
     /// [`finish`](Self::finish), [`close`](Self::close) or an end the bytes count as
     /// [`lost`](Self::lost). A send that would pass
     /// [`unsent_max`](ConnectionLimits::unsent_max) takes nothing and ends the connection.
@@ -229,35 +230,96 @@ impl Stream {
     /// [`low_water`](ConnectionLimits::low_water). Also when what is sent can no longer leave, so
     /// that sending until clogged always ends. Bytes sent before the connection is connected do
     /// not clog it.
+    ///
+    /// ```
+    /// /// Sends the squares, as far as they go. To be called again at `Event::Drained`.
+    /// fn produce(connection: &mut readiness::Connection<u64>) {
+    ///     while !connection.is_clogged() {
+    ///         connection.data += 1;
+    ///         let line = format!("{}\n", connection.data * connection.data);
+    ///         connection.send(line.as_bytes());
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn is_clogged(&self) -> bool {
         self.exchange.is_clogged()
     }
 
-    /// Ends our direction once everything unsent has left: the peer reads the end.
+    /// Ends our direction once everything unsent has left: the peer reads the end. What it still
+    /// sends is received as before, until it ends too. On a connect under way this waits until it
+    /// has succeeded.
     pub fn finish(&mut self) {
         self.exchange.finish();
     }
 
     /// Closes gracefully: sends what is unsent and our end, throws away what still comes in, and
-    /// waits for the peer's end as long as the limits allow. The program hears only
-    /// [`Closed`](crate::Event::Closed). A connect under way with nothing unsent is given up at
-    /// once.
+    /// waits for the peer's end. From here on the program hears only
+    /// [`Closed`](crate::Event::Closed).
+    ///
+    /// The wait has bounds: while bytes are unsent
+    /// [`stalled_write_deadline`](ConnectionLimits::stalled_write_deadline), then
+    /// [`close_quiet_deadline`](ConnectionLimits::close_quiet_deadline) and
+    /// [`close_deadline`](ConnectionLimits::close_deadline). A connect under way with nothing
+    /// unsent is given up at once; with something unsent it goes on until that has left.
+    ///
+    /// ```
+    /// use readiness::{CloseReason, Event, EventLoop};
+    /// use std::io::Read;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server: EventLoop = EventLoop::new()?;
+    /// let listener = server.listen("127.0.0.1:0")?;
+    /// let mut peer = std::net::TcpStream::connect(server.listener_addr(listener)?)?;
+    /// let Event::Accepted(_, id) = server.next_event()? else { panic!("it comes first") };
+    /// server[id].send(b"bye");
+    /// server[id].close();
+    /// server.poll_event(Some(std::time::Duration::ZERO))?; // takes effect at the next call
+    ///
+    /// let mut received = String::new();
+    /// peer.read_to_string(&mut received)?; // to the end
+    /// assert_eq!(received, "bye");
+    /// drop(peer);
+    /// assert_eq!(server.next_event()?, Event::Closed(id, CloseReason::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&mut self) {
         self.exchange.close();
     }
 
-    /// Closes at once, with a reset: what is unsent is not sent. The program hears only
-    /// [`Closed`](crate::Event::Closed).
+    /// Closes at once, with a reset: what is unsent is not sent, and the peer may lose what it has
+    /// not read yet. The program hears only [`Closed`](crate::Event::Closed).
     pub fn abort(&mut self) {
         self.exchange.abort();
     }
 
     /// Stops reading. Until [`resume`](Self::resume) there is neither
     /// [`Received`](crate::Event::Received) nor [`PeerFinished`](crate::Event::PeerFinished), and
-    /// the connection does not close by itself. A paused connection with nothing unsent is not
-    /// watched: its peer's end or reset is learnt when it is resumed, at the next send, or from a
-    /// deadline.
+    /// the connection does not close by itself. What was received before stays, and sending goes
+    /// on. The peer's bytes wait in the kernels, until they take no more of them. A paused
+    /// connection with nothing unsent is not watched: its peer's end or reset is learnt when it is
+    /// resumed, at the next send, or from a deadline.
+    ///
+    /// ```
+    /// use readiness::{Event, EventLoop};
+    /// use std::io::Write;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server: EventLoop = EventLoop::new()?;
+    /// let listener = server.listen("127.0.0.1:0")?;
+    /// let mut peer = std::net::TcpStream::connect(server.listener_addr(listener)?)?;
+    /// peer.write_all(b"hello")?;
+    /// let Event::Accepted(_, id) = server.next_event()? else { panic!("it comes first") };
+    /// server[id].pause();
+    /// assert_eq!(server.poll_event(Some(Duration::from_millis(10)))?, None);
+    ///
+    /// server[id].resume();
+    /// assert_eq!(server.next_event()?, Event::Received(id));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pause(&mut self) {
         self.exchange.pause();
     }
@@ -268,7 +330,8 @@ impl Stream {
     }
 
     /// Whether the connection stays open after the peer has finished, until the program finishes
-    /// or closes it too. Not at first.
+    /// or closes it too. Not at first: a connection then closes by itself once the program has
+    /// handled [`PeerFinished`](crate::Event::PeerFinished) and everything unsent has left.
     pub fn allow_half_open(&mut self, allowed: bool) {
         self.exchange.allow_half_open(allowed);
     }
@@ -279,8 +342,8 @@ impl Stream {
         self.deadlines_mut().set_program(after);
     }
 
-    /// Closes the connection when nothing has moved in either direction for so long; `None` for
-    /// never. In place of the limit of the same name.
+    /// Ends the connection, with a reset, when nothing has moved in either direction for so long;
+    /// `None` for never. In place of the limit of the same name.
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.deadlines_mut().set_idle_timeout(timeout);
     }

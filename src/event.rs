@@ -40,7 +40,10 @@ id! {
 /// [`Connected`](Event::Connected); then any number of [`Received`](Event::Received),
 /// [`Drained`](Event::Drained) and [`Deadline`](Event::Deadline);
 /// [`PeerFinished`](Event::PeerFinished) at most once; [`Closed`](Event::Closed) exactly once, and
-/// nothing after it. A connect that fails gives `Closed` alone.
+/// nothing after it. A connect that fails gives `Closed` alone. While a connection that allows
+/// half-open writes on, `Drained` and `Deadline` may also come after `PeerFinished`.
+///
+/// More kinds may be added, so a `match` needs an arm for the rest.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -53,12 +56,14 @@ pub enum Event {
     Received(ConnectionId),
     /// A clogged connection is no longer: its unsent bytes have come down to the low-water mark.
     Drained(ConnectionId),
-    /// The peer sends no more. Unless half-open is allowed, the connection closes by itself as
-    /// soon as this event is handled and everything unsent has left.
+    /// The peer sends no more; it may still read. Unless half-open is allowed or the connection is
+    /// paused, it closes by itself as soon as this event is handled and everything unsent has
+    /// left. A program whose answer comes later allows half-open, here at the latest.
     PeerFinished(ConnectionId),
     /// The deadline that the program set has passed.
     Deadline(ConnectionId),
-    /// The connection has ended. It can be read until the next call into the loop.
+    /// The connection has ended. What it has received, its counts and its data can be read until
+    /// the next call into the loop, which drops them; what is sent to it now is lost.
     Closed(ConnectionId, CloseReason),
     /// The listener could not accept, for a reason that is not one peer's own: most often the
     /// process has no descriptor left. It tries again by itself, after a pause or as soon as a

@@ -215,9 +215,26 @@ impl<T> EventLoop<T> {
 
     // Connecting.
 
-    /// Begins a connect. Never fails here: every failure, also one known at once, is that
-    /// connection's [`Closed`](Event::Closed). What is sent before
-    /// [`Connected`](Event::Connected) leaves in order afterwards.
+    /// Begins a connect, and returns at once. Never fails here: every failure, also one known at
+    /// once, is that connection's [`Closed`](Event::Closed). What is sent before
+    /// [`Connected`](Event::Connected) leaves in order afterwards. Names are not resolved, since
+    /// that blocks.
+    ///
+    /// One that is connected reads on while it has unsent bytes, other than one that was accepted:
+    /// see [`couple`](Self::couple).
+    ///
+    /// ```
+    /// use readiness::{CloseReason, Event, EventLoop};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop: EventLoop<&str> = EventLoop::new()?;
+    /// let nobody = "127.0.0.1:1".parse().expect("an address");
+    /// let id = event_loop.connect(nobody, "my data");
+    /// assert_eq!(event_loop.next_event()?, Event::Closed(id, CloseReason::Refused));
+    /// assert_eq!(event_loop[id].data, "my data"); // until the next call
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn connect(&mut self, address: SocketAddr, data: T) -> ConnectionId {
         self.turns.add_connecting(address, data)
     }
@@ -225,6 +242,30 @@ impl<T> EventLoop<T> {
     // Events.
 
     /// Waits for the next event: for ever, if there is nothing to wait for.
+    ///
+    /// Each call first makes good what the program did since the last one: it sends what was
+    /// [sent](crate::Stream::send), closes what was closed, frees the connection whose
+    /// [`Closed`](Event::Closed) was handled. So handle the event, and come back soon.
+    ///
+    /// ```
+    /// use readiness::{Event, EventLoop};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// // Both ends in one loop: a server that echoes, and its client.
+    /// let mut event_loop: EventLoop = EventLoop::new()?;
+    /// let listener = event_loop.listen("127.0.0.1:0")?;
+    /// let client = event_loop.connect(event_loop.listener_addr(listener)?, ());
+    /// event_loop[client].send(b"hello");
+    /// while event_loop[client].received() != b"hello" {
+    ///     match event_loop.next_event()? {
+    ///         Event::Received(id) if id != client => event_loop[id].send_received(),
+    ///         Event::Closed(id, reason) => panic!("{id} {reason}"),
+    ///         _ => {} // there may be more kinds of event one day
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -242,6 +283,20 @@ impl<T> EventLoop<T> {
     ///
     /// With `Some(Duration::ZERO)` it does not wait, and `None` comes at the end of every turn,
     /// even when more is ready, so that a host with a loop of its own is never held.
+    ///
+    /// ```
+    /// use readiness::EventLoop;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop: EventLoop = EventLoop::new()?;
+    /// // What a host with its own loop does now and then:
+    /// while let Some(event) = event_loop.poll_event(Some(Duration::ZERO))? {
+    ///     panic!("nobody is there, and yet: {event:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -286,7 +341,63 @@ impl<T> EventLoop<T> {
     /// Moves all that `from` has received to the unsent bytes of `to`, and returns how many bytes
     /// that was. Where `to` has nothing unsent no byte is copied. Also above the high-water mark,
     /// and also while [`Closed`](Event::Closed) of `from` is handled. If either has gone or `to`
-    /// takes no more, nothing is moved and 0 is returned.
+    /// takes no more, nothing is moved and 0 is returned: the bytes stay with `from`.
+    ///
+    /// A proxy is made of this:
+    ///
+    /// ```
+    /// use readiness::{ConnectionId, Event, EventLoop};
+    /// use std::io::{Read, Write};
+    /// use std::net::{SocketAddr, TcpListener, TcpStream};
+    ///
+    /// /// Each connection's data is its other half.
+    /// type Proxy = EventLoop<Option<ConnectionId>>;
+    ///
+    /// fn handle(proxy: &mut Proxy, event: Event, target: SocketAddr) {
+    ///     match event {
+    ///         Event::Accepted(_, client) => {
+    ///             let server = proxy.connect(target, Some(client));
+    ///             proxy[client].data = Some(server);
+    ///             // Neither half reads faster than the other can send.
+    ///             proxy.couple(client, server);
+    ///             proxy.couple(server, client);
+    ///         }
+    ///         Event::Received(id) => {
+    ///             if let Some(other) = proxy[id].data {
+    ///                 proxy.transfer(id, other);
+    ///             }
+    ///         }
+    ///         Event::Closed(id, _) => {
+    ///             if let Some(other) = proxy[id].data.and_then(|other| proxy.get_mut(other)) {
+    ///                 other.close();
+    ///             }
+    ///         }
+    ///         _ => {}
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let target = TcpListener::bind("127.0.0.1:0")?;
+    /// let target_address = target.local_addr()?;
+    /// let server = std::thread::spawn(move || -> std::io::Result<String> {
+    ///     let mut received = String::new();
+    ///     target.accept()?.0.read_to_string(&mut received)?;
+    ///     Ok(received)
+    /// });
+    /// let mut proxy = Proxy::new()?;
+    /// let listener = proxy.listen("127.0.0.1:0")?;
+    /// let mut client = TcpStream::connect(proxy.listener_addr(listener)?)?;
+    /// client.write_all(b"hello")?;
+    /// drop(client);
+    /// while !server.is_finished() {
+    ///     if let Some(event) = proxy.poll_event(Some(std::time::Duration::from_millis(1)))? {
+    ///         handle(&mut proxy, event, target_address);
+    ///     }
+    /// }
+    /// assert_eq!(server.join().expect("the server has received")?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn transfer(&mut self, from: ConnectionId, to: ConnectionId) -> usize {
         let connections = &mut self.turns.connections;
         if from == to {
@@ -307,8 +418,10 @@ impl<T> EventLoop<T> {
     }
 
     /// Has `reader` read only while `writer` has nothing unsent, in place of what it was coupled
-    /// to before. So a proxy holds no more than one read of each half. Does nothing if either has
-    /// gone or the reader is closing.
+    /// to before. So a proxy, which couples each half to the other (see the example of
+    /// [`transfer`](Self::transfer)), holds no more than one read of each half. Does nothing if
+    /// either has gone or the reader is closing. It ends with the writer, after which the reader
+    /// is coupled to nobody.
     ///
     /// An accepted connection begins coupled to itself: a client that sends and never reads makes
     /// its server stop reading. One that was connected begins coupled to nobody, because if both
@@ -317,7 +430,9 @@ impl<T> EventLoop<T> {
         self.turns.connections.couple(reader, writer);
     }
 
-    /// Has `reader` read whatever is unsent elsewhere. The writer's end does the same.
+    /// Has `reader` read however much is unsent, by itself or by another. Do so for an accepted
+    /// connection whose peer sends much before it reads: a server that answers each request while
+    /// the next ones still come in would stop reading until its answers have left.
     pub fn uncouple(&mut self, reader: ConnectionId) {
         self.turns.connections.uncouple(reader);
     }
