@@ -36,8 +36,11 @@ pub(crate) struct Deadlines {
     phase: Phase,
     /// When the phase began; none until the loop has looked at the connection for the first time.
     began: Option<Instant>,
-    /// When bytes moved last; at first when `began`.
+    /// When bytes moved last, in either direction; at first when `began`.
     moved: Option<Instant>,
+    /// When the kernel last took unsent bytes. Reading does not count: a peer that sends and never
+    /// reads would put off its end for ever.
+    flushed: Option<Instant>,
     idle_timeout: Option<Duration>,
     program: ProgramDeadline,
     pub(crate) alarm: Option<Alarm>,
@@ -57,6 +60,7 @@ impl Deadlines {
             phase: Phase::Unbounded,
             began: None,
             moved: None,
+            flushed: None,
             idle_timeout,
             program: ProgramDeadline::None,
             alarm: None,
@@ -81,6 +85,12 @@ impl Deadlines {
         self.moved = Some(now);
     }
 
+    /// Notes that the kernel took unsent bytes.
+    pub(crate) fn flushed(&mut self, now: Instant) {
+        self.moved = Some(now);
+        self.flushed = Some(now);
+    }
+
     pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.idle_timeout = timeout;
     }
@@ -92,6 +102,7 @@ impl Deadlines {
     /// The earliest deadline and what it is, if there is one. Times beyond the clock never come.
     pub(crate) fn next(&self, limits: &ConnectionLimits) -> Option<(Instant, Passed)> {
         let (began, moved) = (self.began?, self.moved?);
+        let since_flushed = self.flushed.map_or(began, |flushed| flushed.max(began));
         let since_moved = began.max(moved);
         let phase = match self.phase {
             Phase::Unbounded => None,
@@ -100,7 +111,7 @@ impl Deadlines {
             }
             Phase::Stalled => limit(
                 Deadline::StalledWrite,
-                since_moved.checked_add(limits.stalled_write_deadline),
+                since_flushed.checked_add(limits.stalled_write_deadline),
             ),
             Phase::Broken => limit(Deadline::Close, began.checked_add(limits.close_deadline)),
             Phase::Lingering => {
@@ -155,8 +166,9 @@ mod tests {
             next_after(&deadlines, start),
             Some((61, Passed::Limit(Deadline::StalledWrite)))
         );
-        deadlines.moved(start + 5 * SECOND);
+        deadlines.flushed(start + 5 * SECOND);
         deadlines.enter(Phase::Stalled, start + 6 * SECOND);
+        deadlines.moved(start + 7 * SECOND);
         assert_eq!(
             next_after(&deadlines, start),
             Some((65, Passed::Limit(Deadline::StalledWrite)))

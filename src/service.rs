@@ -106,7 +106,9 @@ impl Stream {
             transfer::fill(&mut self.exchange, &mut io, &mut tools.pool, short_proves_empty);
         drop(io);
         if filled.count > 0 {
-            self.note_moved(tools);
+            if let Some(deadlines) = &mut self.deadlines {
+                deadlines.moved(tools.system.now());
+            }
             tools.observers.see(match discards {
                 true => Step::Discarded(self.id(), filled.count),
                 false => Step::Filled(self.id(), filled.count),
@@ -129,7 +131,9 @@ impl Stream {
         let flushed = transfer::flush(&mut self.exchange, &mut io, short_proves_full);
         drop(io);
         if flushed.count > 0 {
-            self.note_moved(tools);
+            if let Some(deadlines) = &mut self.deadlines {
+                deadlines.flushed(tools.system.now());
+            }
             tools.observers.see(Step::Flushed(self.id(), flushed.count, self.unsent()));
         }
         match flushed.stop {
@@ -210,11 +214,5 @@ impl Stream {
         }
         tools.observers.see(Step::DeadlinePassed(self.id(), deadline));
         self.exchange.pass(deadline);
-    }
-
-    fn note_moved(&mut self, tools: &Tools) {
-        if let Some(deadlines) = &mut self.deadlines {
-            deadlines.moved(tools.system.now());
-        }
     }
 }
