@@ -5,11 +5,19 @@
 //! long a test that fails takes.
 
 #![allow(dead_code, reason = "each test file uses a part of what they share")]
+#![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
+#![allow(unreachable_pub, reason = "each test file is a crate of its own")]
 
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use readiness::{ConnectionId, Event, EventLoop, ListenerId};
+use readiness::{
+    CloseReason, ConnectionId, ConnectionLimits, Event, EventLoop, Limits, ListenerId, Step,
+};
+use socket2::SockRef;
 
 /// After so long a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,4 +103,132 @@ pub fn pattern(offset: usize, count: usize) -> Vec<u8> {
 pub fn pattern_at(place: usize) -> u8 {
     let mixed = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 56) as u8
+}
+
+/// A loop with these limits that listens on a free port of IPv4 loopback.
+pub fn listening_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, SocketAddr) {
+    let mut event_loop = EventLoop::with_limits(limits).unwrap();
+    let listener = event_loop.listen("127.0.0.1:0").unwrap();
+    let address = event_loop.listener_addr(listener).unwrap();
+    (event_loop, address)
+}
+
+/// The default limits with some of those of a connection changed.
+pub fn connection_limits(change: impl FnOnce(&mut ConnectionLimits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits.connection);
+    limits
+}
+
+/// A loop with one accepted connection, and its blocking peer.
+pub fn pair<T: Default + 'static>() -> (EventLoop<T>, ConnectionId, TcpStream) {
+    pair_with(Limits::default())
+}
+
+/// The same with these limits.
+pub fn pair_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, ConnectionId, TcpStream) {
+    let (mut event_loop, address) = listening_with(limits);
+    let peer = peer(address);
+    let id = accepted(&mut event_loop);
+    (event_loop, id, peer)
+}
+
+/// A kernel holds several megabytes for a peer that reads nothing. This bounds both ends of a
+/// connection to about half a megabyte, so that little is needed to fill it.
+pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStream) {
+    const SIZE: usize = 128 * 1024;
+    #[cfg(unix)]
+    SockRef::from(&*event_loop[id]).set_send_buffer_size(SIZE).unwrap();
+    SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
+}
+
+/// Closes a peer by a reset.
+pub fn reset(peer: TcpStream) {
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+/// All events up to and with the `Closed` of this connection.
+pub fn until_closed<T>(
+    event_loop: &mut EventLoop<T>,
+    id: ConnectionId,
+) -> (Vec<Event>, CloseReason) {
+    let mut events = Vec::new();
+    let reason = until(event_loop, |_, event| {
+        events.push(event);
+        match event {
+            Event::Closed(closed, reason) if closed == id => Some(reason),
+            _ => None,
+        }
+    });
+    (events, reason)
+}
+
+/// The steps that the loop takes from here on.
+pub fn steps<T>(event_loop: &mut EventLoop<T>) -> Receiver<Step> {
+    let (seen, steps) = mpsc::channel();
+    event_loop.set_observer(move |step: Step| {
+        // The test may have finished looking.
+        let _ = seen.send(step);
+    });
+    steps
+}
+
+/// Runs turns without handling their events until the steps have one that `is_it`; all up to it.
+pub fn until_step<T>(
+    event_loop: &mut EventLoop<T>,
+    steps: &Receiver<Step>,
+    is_it: impl Fn(&Step) -> bool,
+) -> Vec<Step> {
+    let mut seen = Vec::new();
+    let mut found = false;
+    let end = Instant::now() + PATIENCE;
+    while !found {
+        assert!(Instant::now() < end, "the step did not come; seen: {seen:?}");
+        event_loop.poll_event(Some(Duration::from_millis(1))).unwrap();
+        for step in steps.try_iter() {
+            found |= is_it(&step);
+            seen.push(step);
+        }
+    }
+    seen
+}
+
+/// How many bytes of a connection the kernel took, going by the steps.
+pub fn flushed(steps: &[Step], id: ConnectionId) -> u64 {
+    let count = |step: &Step| match step {
+        Step::Flushed(of, count, _) if *of == id => *count as u64,
+        _ => 0,
+    };
+    steps.iter().map(count).sum()
+}
+
+/// Reads to the end in a thread of its own. A reset ends it too, and is the error.
+pub fn read_in_thread(mut peer: TcpStream) -> JoinHandle<(Vec<u8>, io::Result<()>)> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let outcome = peer.read_to_end(&mut bytes).map(|_| ());
+        (bytes, outcome)
+    })
+}
+
+/// Runs turns, handing each event to `handle`, until the thread has ended; what it returned.
+pub fn drive_until_joined<T, R>(
+    event_loop: &mut EventLoop<T>,
+    thread: JoinHandle<R>,
+    handle: impl FnMut(&mut EventLoop<T>, Event),
+) -> R {
+    drive(event_loop, handle, || thread.is_finished());
+    thread.join().expect("the peer's thread did not panic")
+}
+
+/// An address at which nobody listens.
+pub fn refusing_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Says aloud that a test did less than it is for: past the harness, which hides what passes.
+pub fn say_aloud(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
 }
