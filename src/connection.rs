@@ -363,8 +363,9 @@ impl Stream {
     /// # Errors
     ///
     /// `InvalidInput` if the limits contradict each other; then nothing is changed.
-    pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
+    pub fn set_limits(&mut self, mut limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
+        limits.idle_timeout = self.exchange.limits().idle_timeout;
         self.exchange.set_limits(Arc::new(limits));
         Ok(())
     }

@@ -374,8 +374,6 @@ impl Exchange {
             }
         };
         self.hear_only_the_end();
-        self.paused = false;
-        self.coupling = Coupling::None;
     }
 
     pub(crate) fn abort(&mut self) {
@@ -388,9 +386,12 @@ impl Exchange {
         self.end(reason);
     }
 
-    /// The program has closed: of what it is owed, only the last event still comes.
+    /// The program has closed: of what it is owed, only the last event still comes, and nothing
+    /// that it asked for before holds back the reading.
     fn hear_only_the_end(&mut self) {
         self.owed &= Owed::Closed.bit();
+        self.paused = false;
+        self.coupling = Coupling::None;
     }
 
     pub(crate) fn pause(&mut self) {

@@ -186,7 +186,11 @@ impl Stream {
             }
             (None, alarm) => {
                 tools.cancel(alarm);
-                self.deadlines = None;
+                deadlines.alarm = None;
+                // Where the limits have an idle timeout, this remembers that it was taken back.
+                if self.exchange.limits().idle_timeout.is_none() {
+                    self.deadlines = None;
+                }
             }
         }
     }
