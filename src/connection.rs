@@ -337,7 +337,8 @@ impl Stream {
     }
 
     /// Has [`Deadline`](crate::Event::Deadline) come once after this time, in place of one set
-    /// before; `None` takes it back. Counted from the next call into the loop, never early.
+    /// before; `None` takes it back. Counted from the next call into the loop, never early, and never
+    /// before [`Connected`](crate::Event::Connected).
     pub fn set_deadline(&mut self, after: Option<Duration>) {
         self.deadlines_mut().set_program(after);
     }

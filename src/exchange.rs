@@ -521,6 +521,9 @@ impl Exchange {
     /// It is over. Received bytes stay, to be read while `Closed` is handled.
     pub(crate) fn end(&mut self, reason: CloseReason) {
         if self.state != State::Closed {
+            if self.is_connecting() {
+                self.owed = 0;
+            }
             self.state = State::Closed;
             self.reason = Some(reason);
             self.coupling = Coupling::None;
@@ -581,12 +584,17 @@ impl Exchange {
         self.owed & event.bit() != 0
     }
 
-    /// The event to deliver next; a pause holds back what comes from the peer.
+    /// The event to deliver next; a pause holds back what comes from the peer, and nothing comes
+    /// before `Connected` but a `Closed`.
     pub(crate) fn next_owed(&self) -> Option<Owed> {
         if self.owed == 0 {
             return None;
         }
-        let held = |event| self.paused && matches!(event, Owed::Received | Owed::PeerFinished);
+        let held = |event| match event {
+            Owed::Received | Owed::PeerFinished => self.paused,
+            Owed::Deadline => self.is_connecting(),
+            Owed::Accepted | Owed::Connected | Owed::Drained | Owed::Closed => false,
+        };
         Owed::ALL.into_iter().find(|event| self.owes(*event) && !held(*event))
     }
 
