@@ -94,6 +94,8 @@ impl<T> Turns<T> {
             if let Some(event) = self.next_in_turn() {
                 return Ok(Some(event));
             }
+            // A writer whose last bytes left without an event has touched its readers.
+            self.settle_touched();
             if is_turn && until.has_passed(|| self.tools.system.now()) {
                 return Ok(None);
             }
