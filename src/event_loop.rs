@@ -401,15 +401,8 @@ impl<T> EventLoop<T> {
     pub fn transfer(&mut self, from: ConnectionId, to: ConnectionId) -> usize {
         let connections = &mut self.turns.connections;
         if from == to {
-            let Some(connection) = connections.get_mut(from) else {
-                return 0;
-            };
-            let takes_bytes = connection.exchange.takes_bytes();
-            let count = if takes_bytes { connection.received().len() } else { 0 };
-            if takes_bytes {
-                connection.send_received();
-            }
-            return count;
+            let connection = connections.get_mut(from);
+            return connection.map_or(0, |connection| connection.exchange.transfer_to_itself());
         }
         let Some((from, to)) = connections.get_two_mut(from, to) else {
             return 0;

@@ -312,11 +312,7 @@ impl Exchange {
     /// nothing if `to` takes no more.
     pub(crate) fn transfer_to(&mut self, to: &mut Exchange) -> usize {
         let count = self.received().len();
-        if !to.takes_bytes() || count == 0 {
-            return 0;
-        }
-        if count > to.limits.unsent_max - to.unsent().min(to.limits.unsent_max) {
-            to.end(CloseReason::Overflow);
+        if !to.has_room_for(count) {
             return 0;
         }
         self.read_buffer.move_to(&mut to.write_buffer);
@@ -324,20 +320,37 @@ impl Exchange {
         count
     }
 
+    /// The same to its own unsent bytes.
+    pub(crate) fn transfer_to_itself(&mut self) -> usize {
+        let count = self.received().len();
+        if !self.has_room_for(count) {
+            return 0;
+        }
+        self.read_buffer.move_to(&mut self.write_buffer);
+        self.notice_high_water();
+        count
+    }
+
     /// Whether `count` more bytes may be appended to the unsent ones; counts them as lost if not.
     fn admits(&mut self, count: usize) -> bool {
-        if count == 0 {
+        let admits = self.has_room_for(count);
+        if !admits {
+            self.lost += count as u64;
+        }
+        admits
+    }
+
+    /// Whether there are bytes and they may be appended to the unsent ones. Too many end the
+    /// exchange.
+    fn has_room_for(&mut self, count: usize) -> bool {
+        if count == 0 || !self.takes_bytes() {
             return false;
         }
         let fits = count <= self.limits.unsent_max.saturating_sub(self.unsent());
-        if self.takes_bytes() && fits {
-            return true;
-        }
-        self.lost += count as u64;
-        if self.takes_bytes() {
+        if !fits {
             self.end(CloseReason::Overflow);
         }
-        false
+        fits
     }
 
     fn notice_high_water(&mut self) {
