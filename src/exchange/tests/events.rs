@@ -146,14 +146,28 @@ fn closed_or_aborted_after_an_end_that_was_not_told_hears_only_that() {
 }
 
 #[test]
-fn programs_deadline_that_passes_is_told_until_it_closes() {
+fn programs_deadline_that_passes_is_told_between_the_first_event_and_a_close() {
     for (state, ..) in STATES {
         let mut exchange = in_state(state);
         exchange.tell_deadline();
-        let owed: &[Owed] = if exchange.is_ending() { &[] } else { &[Owed::Deadline] };
+        let is_told = !exchange.is_connecting() && !exchange.is_ending();
+        let owed: &[Owed] = if is_told { &[Owed::Deadline] } else { &[] };
         assert_eq!(all_owed(&mut exchange), owed, "{state:?}");
         assert_eq!(exchange.state, state);
     }
+}
+
+#[test]
+fn programs_deadline_that_passes_while_connecting_is_told_behind_connected_or_not_at_all() {
+    let mut exchange = in_state(State::Connecting);
+    exchange.tell_deadline();
+    exchange.connected();
+    assert_eq!(all_owed(&mut exchange), [Owed::Connected, Owed::Deadline]);
+
+    let mut exchange = in_state(State::Connecting);
+    exchange.tell_deadline();
+    exchange.end(CloseReason::Refused);
+    assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
 }
 
 #[test]
