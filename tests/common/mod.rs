@@ -8,6 +8,10 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 #![allow(unreachable_pub, reason = "each test file is a crate of its own")]
 
+pub mod child;
+pub mod steps;
+pub mod talker;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver};
@@ -37,6 +41,35 @@ pub fn peer(address: SocketAddr) -> TcpStream {
     peer.set_write_timeout(Some(PATIENCE)).unwrap();
     peer.set_nodelay(true).unwrap();
     peer
+}
+
+/// Has a socket be closed by a reset, as a peer that fails does.
+pub fn reset(peer: TcpStream) {
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+/// Waits until so many finished handshakes wait to be accepted at an address of IPv4. A peer's
+/// connect can return a moment before its last acknowledgement has reached the listener.
+pub fn await_backlog(address: SocketAddr, count: usize) {
+    let end = Instant::now() + PATIENCE;
+    while cfg!(target_os = "linux") && backlog(address) != Some(count) {
+        assert!(Instant::now() < end, "{count} peers do not wait: {:?}", backlog(address));
+        std::thread::yield_now();
+    }
+}
+
+/// How many peers wait at a listener, as the kernel lists it: state 0A, and the number as the
+/// second of its two queues.
+fn backlog(address: SocketAddr) -> Option<usize> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", address.port());
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_listener = fields[1].ends_with(&port) && fields[3] == "0A";
+        let (_, waiting) = fields[4].split_once(':').filter(|_| is_listener)?;
+        usize::from_str_radix(waiting, 16).ok()
+    })
 }
 
 /// The next event; panics if none comes.

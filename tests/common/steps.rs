@@ -1,0 +1,62 @@
+//! What a loop did, step by step, and whether it has come to rest.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use readiness::{ConnectionId, EventLoop, Interest, Step};
+
+use super::PATIENCE;
+
+/// The steps of one loop since they were taken last.
+#[derive(Clone)]
+pub struct Steps(Arc<Mutex<Vec<Step>>>);
+
+impl Steps {
+    /// Records the steps of this loop from now on.
+    pub fn of<T>(event_loop: &mut EventLoop<T>) -> Self {
+        let steps = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&steps);
+        event_loop.set_observer(move |step: Step| seen.lock().unwrap().push(step));
+        Self(steps)
+    }
+
+    /// The steps so far; from here on they are recorded anew.
+    pub fn take(&self) -> Vec<Step> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// How often the loop has waited.
+    pub fn waits(&self) -> usize {
+        self.count(|step| matches!(step, Step::Waited(..)))
+    }
+
+    /// How many of the steps fit.
+    pub fn count(&self, fits: impl Fn(&Step) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|step| fits(step)).count()
+    }
+
+    /// The interests of one connection, each as it was told to the kernel.
+    pub fn interests(&self, id: ConnectionId) -> Vec<(Interest, Interest)> {
+        let steps = self.0.lock().unwrap();
+        let told = steps.iter().filter_map(|step| match *step {
+            Step::InterestChanged(of, from, to) if of == id => Some((from, to)),
+            _ => None,
+        });
+        told.collect()
+    }
+}
+
+/// Fails unless the loop comes to rest without an event: call after call that waits to its end in
+/// one single wait. What is still under way in the kernel may come first; a loop that spins never
+/// gets there.
+pub fn assert_rests<T>(event_loop: &mut EventLoop<T>, steps: &Steps) {
+    let end = Instant::now() + PATIENCE;
+    let mut calls_at_rest = 0;
+    while calls_at_rest < 4 {
+        assert!(Instant::now() < end, "the loop does not come to rest");
+        steps.take();
+        let event = event_loop.poll_event(Some(Duration::from_millis(20))).unwrap();
+        assert_eq!(event, None);
+        calls_at_rest = if steps.waits() == 1 { calls_at_rest + 1 } else { 0 };
+    }
+}
