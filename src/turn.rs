@@ -64,6 +64,9 @@ pub(crate) struct Turns<T> {
     connection_limits: Arc<ConnectionLimits>,
     ready: Ready,
     stage: Stage,
+    /// The one left-over that this turn serves: taken when it began, because a budget is for a turn,
+    /// and who stops at it in this turn waits for the next.
+    left_over: Option<u32>,
     service: Option<Service>,
     /// Events that are no connection's.
     announced: VecDeque<Event>,
@@ -79,6 +82,7 @@ impl<T> Turns<T> {
             limits,
             ready: Ready::default(),
             stage: Stage::Over,
+            left_over: None,
             service: None,
             announced: VecDeque::new(),
         })
@@ -122,6 +126,7 @@ impl<T> Turns<T> {
                 }
             }
         });
+        self.left_over = self.ready.take_left_over();
         self.stage = match self.tools.timers.earliest() {
             Some(_) => Stage::Alarms(self.tools.system.now()),
             None => Stage::Fresh(self.ready.fresh_count()),
@@ -178,7 +183,7 @@ impl<T> Turns<T> {
                     Stage::Accepting { listeners: listeners - 1, at_hand }
                 }
                 Stage::LeftOver => {
-                    let slot = self.ready.take_left_over();
+                    let slot = self.left_over.take();
                     self.serve(slot);
                     Stage::Last
                 }

@@ -175,12 +175,6 @@ pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStr
     SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
 }
 
-/// Closes a peer by a reset.
-pub fn reset(peer: TcpStream) {
-    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(peer);
-}
-
 /// All events up to and with the `Closed` of this connection.
 pub fn until_closed<T>(
     event_loop: &mut EventLoop<T>,
