@@ -1,0 +1,280 @@
+//! The interest rule as an observer sees it from outside: what the kernel is asked while bytes
+//! flow, stall and flow again, and that a connection with nothing to do costs no turns.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use common::steps::{Steps, assert_rests};
+use common::talker::Talker;
+use common::{PATIENCE, accepted, listening, next, peer, reset, turns, until};
+use readiness::{CloseReason, ConnectionId, Event, EventLoop, Interest, Step};
+
+fn echo(event_loop: &mut EventLoop, event: Event) {
+    if let Event::Received(id) = event {
+        event_loop[id].send_received();
+    }
+}
+
+/// Echoes until the loop has nothing to do at once.
+fn echo_on(event_loop: &mut EventLoop) {
+    while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
+        echo(event_loop, event);
+    }
+}
+
+/// A peer that sends until neither kernel nor loop takes more, and reads nothing.
+fn clogging_peer(
+    address: std::net::SocketAddr,
+    event_loop: &mut EventLoop,
+) -> (ConnectionId, Talker) {
+    let mut talker = Talker::connect(address);
+    let id = accepted(event_loop);
+    let end = Instant::now() + PATIENCE;
+    let mut idle_rounds = 0;
+    while idle_rounds < 20 {
+        assert!(Instant::now() < end, "{} bytes do not clog it", talker.written);
+        let taken = talker.write_to(usize::MAX / 2);
+        echo_on(event_loop);
+        let has_nothing = event_loop.poll_event(Some(Duration::from_millis(1))).unwrap();
+        match has_nothing {
+            None if taken == 0 => idle_rounds += 1,
+            None => idle_rounds = 0,
+            Some(event) => {
+                idle_rounds = 0;
+                echo(event_loop, event);
+            }
+        }
+    }
+    (id, talker)
+}
+
+#[test]
+fn echo_that_always_fits_never_asks_for_writable() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let mut peer = peer(address);
+    let id = accepted(&mut event_loop);
+    let message = [7; 64];
+    for _ in 0..200 {
+        peer.write_all(&message).unwrap();
+        let event = next(&mut event_loop);
+        assert_eq!(event, Event::Received(id));
+        echo(&mut event_loop, event);
+        assert_eq!(turns(&mut event_loop, 1), []);
+        let mut answer = [0; 64];
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, message);
+        assert_eq!(event_loop[id].interest(), Interest::Readable);
+    }
+    // The registration is touched once in all.
+    assert_eq!(steps.interests(id), [(Interest::None, Interest::Readable)]);
+    assert_eq!(steps.count(|step| matches!(step, Step::WriteBlocked(_))), 0);
+}
+
+#[test]
+fn one_message_costs_one_fill_one_flush_and_one_wait() {
+    const MESSAGES: usize = 100;
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let mut peer = peer(address);
+    let id = accepted(&mut event_loop);
+    assert_rests(&mut event_loop, &steps);
+    steps.take();
+    for _ in 0..MESSAGES {
+        peer.write_all(&[7; 64]).unwrap();
+        let event = next(&mut event_loop);
+        echo(&mut event_loop, event);
+        // The next call sends the answer, and would wait for the next message.
+        event_loop.poll_event(Some(Duration::ZERO)).unwrap();
+        peer.read_exact(&mut [0; 64]).unwrap();
+    }
+    assert_eq!(steps.count(|step| *step == Step::Filled(id, 64)), MESSAGES);
+    assert_eq!(steps.count(|step| *step == Step::Flushed(id, 64, 0)), MESSAGES);
+    let fruitful = steps.count(|step| matches!(step, Step::Waited(_, 1..)));
+    assert_eq!(fruitful, MESSAGES);
+    // A short read shows that nothing is left: the socket is not asked again.
+    assert_eq!(steps.interests(id), []);
+}
+
+#[test]
+fn slow_reader_switches_the_interest_to_writable_and_back_each_time() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let (id, mut talker) = clogging_peer(address, &mut event_loop);
+    assert_eq!(event_loop[id].interest(), Interest::Writable);
+    assert!(event_loop[id].unsent() > 0);
+    assert_eq!(event_loop[id].received(), b"", "it reads nothing while it has unsent bytes");
+
+    let all = talker.written;
+    let end = Instant::now() + PATIENCE;
+    while talker.read < all {
+        assert!(Instant::now() < end, "only {} of {all} came back", talker.read);
+        talker.read_on();
+        echo_on(&mut event_loop);
+    }
+    let told = steps.interests(id);
+    assert_eq!(told[0], (Interest::None, Interest::Readable));
+    assert!(told.len() >= 3, "{told:?}");
+    for (place, change) in told[1..].iter().enumerate() {
+        let expected = match place % 2 {
+            0 => (Interest::Readable, Interest::Writable),
+            _ => (Interest::Writable, Interest::Readable),
+        };
+        assert_eq!(*change, expected);
+    }
+    assert_eq!(told.last(), Some(&(Interest::Writable, Interest::Readable)));
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(event_loop[id].interest(), Interest::Readable);
+}
+
+#[test]
+fn uncoupled_clogged_connection_asks_for_both_and_goes_on_reading() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let mut talker = Talker::connect(address);
+    let id = accepted(&mut event_loop);
+    event_loop.uncouple(id);
+    while !event_loop[id].is_clogged() {
+        event_loop[id].send(&[0; 64 * 1024]);
+        turns(&mut event_loop, 20);
+    }
+    assert_eq!(event_loop[id].interest(), Interest::ReadableWritable);
+    assert_rests(&mut event_loop, &steps);
+    talker.write_to(5);
+    assert_eq!(next(&mut event_loop), Event::Received(id));
+    event_loop[id].consume(5);
+    // A coupling withdraws the question to read, and its end puts it again.
+    event_loop.couple(id, id);
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(event_loop[id].interest(), Interest::Writable);
+    event_loop.uncouple(id);
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(event_loop[id].interest(), Interest::ReadableWritable);
+}
+
+#[test]
+fn idle_connections_cost_no_turns() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    assert_rests(&mut event_loop, &steps);
+    let _peers: Vec<_> = (0..50).map(|_| peer(address)).collect();
+    for _ in 0..50 {
+        accepted(&mut event_loop);
+    }
+    assert_rests(&mut event_loop, &steps);
+    let outgoing = event_loop.connect(address, ());
+    let (mut has_connected, mut was_accepted) = (false, false);
+    while !(has_connected && was_accepted) {
+        match next(&mut event_loop) {
+            Event::Connected(id) => has_connected = id == outgoing,
+            Event::Accepted(..) => was_accepted = true,
+            other => panic!("{other:?} was not to come"),
+        }
+    }
+    assert_rests(&mut event_loop, &steps);
+}
+
+#[test]
+fn paused_connection_costs_no_turns_whatever_its_peer_does() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let mut peer = peer(address);
+    let id = accepted(&mut event_loop);
+    event_loop[id].pause();
+    assert_rests(&mut event_loop, &steps);
+    peer.write_all(&[0; 10_000]).unwrap();
+    assert_rests(&mut event_loop, &steps);
+    peer.shutdown(Shutdown::Write).unwrap();
+    assert_rests(&mut event_loop, &steps);
+    reset(peer);
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(event_loop[id].interest(), Interest::None);
+}
+
+#[test]
+fn clogged_connection_costs_no_turns_and_others_are_served() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let (id, talker) = clogging_peer(address, &mut event_loop);
+    assert_rests(&mut event_loop, &steps);
+    let mut other = peer(address);
+    let other_id = accepted(&mut event_loop);
+    other.write_all(b"ping").unwrap();
+    let event = next(&mut event_loop);
+    assert_eq!(event, Event::Received(other_id));
+    echo(&mut event_loop, event);
+    turns(&mut event_loop, 1);
+    other.read_exact(&mut [0; 4]).unwrap();
+    assert_rests(&mut event_loop, &steps);
+    // What the kernel still holds of a peer that resets is read before it has ended.
+    reset(talker.stream);
+    let reason = until(&mut event_loop, |event_loop, event| match event {
+        Event::Received(_) => {
+            let count = event_loop[id].received().len();
+            event_loop[id].consume(count);
+            None
+        }
+        Event::Closed(_, reason) => Some(reason),
+        // Its unsent bytes are gone with it.
+        Event::Drained(_) => None,
+        other => panic!("{other:?} was not to come"),
+    });
+    assert_eq!(reason, CloseReason::Reset);
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(event_loop.connection_count(), 1);
+}
+
+#[test]
+fn clogged_and_paused_connection_whose_peer_resets_costs_no_turns() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let (id, talker) = clogging_peer(address, &mut event_loop);
+    event_loop[id].pause();
+    assert_rests(&mut event_loop, &steps);
+    reset(talker.stream);
+    assert_rests(&mut event_loop, &steps);
+    event_loop[id].abort();
+    assert_eq!(next(&mut event_loop), Event::Closed(id, CloseReason::Aborted));
+}
+
+#[test]
+fn half_closed_connection_costs_no_turns_in_either_direction() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let (peer_ends, mut we_end) = (peer(address), peer(address));
+    let (peer_ended, we_ended) = (accepted(&mut event_loop), accepted(&mut event_loop));
+
+    event_loop[peer_ended].allow_half_open(true);
+    peer_ends.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(next(&mut event_loop), Event::PeerFinished(peer_ended));
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(event_loop[peer_ended].interest(), Interest::None);
+
+    event_loop[we_ended].finish();
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(we_end.read(&mut [0; 8]).unwrap(), 0);
+    assert_rests(&mut event_loop, &steps);
+    assert_eq!(event_loop[we_ended].interest(), Interest::Readable);
+    we_end.write_all(b"still talking").unwrap();
+    assert_eq!(next(&mut event_loop), Event::Received(we_ended));
+    assert_rests(&mut event_loop, &steps);
+}
+
+#[test]
+fn closed_connection_whose_peer_stays_costs_no_turns() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let mut peer = peer(address);
+    let id = accepted(&mut event_loop);
+    event_loop[id].close();
+    assert_rests(&mut event_loop, &steps);
+    peer.write_all(&[0; 10_000]).unwrap();
+    assert_rests(&mut event_loop, &steps);
+    drop(peer);
+    assert_eq!(next(&mut event_loop), Event::Closed(id, CloseReason::Closed));
+}
