@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::steps::{Steps, assert_rests};
 use common::talker::Talker;
-use common::{PATIENCE, accepted, listening, next, peer, reset, turns, until};
-use readiness::{CloseReason, ConnectionId, Event, EventLoop, Interest, Step};
+use common::{PATIENCE, accepted, listening, next, pattern, peer, reset, turns, until};
+use readiness::{CloseReason, ConnectionId, ConnectionLimits, Event, EventLoop, Interest, Step};
 
 fn echo(event_loop: &mut EventLoop, event: Event) {
     if let Event::Received(id) = event {
@@ -155,6 +155,30 @@ fn uncoupled_clogged_connection_asks_for_both_and_goes_on_reading() {
     event_loop.uncouple(id);
     assert_rests(&mut event_loop, &steps);
     assert_eq!(event_loop[id].interest(), Interest::ReadableWritable);
+}
+
+#[test]
+fn flush_that_stops_at_its_budget_asks_nothing_and_goes_on() {
+    const COUNT: usize = 50_000;
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let mut talker = Talker::connect(address);
+    let id = accepted(&mut event_loop);
+    let mut limits = ConnectionLimits::default();
+    limits.write_budget = 1000;
+    event_loop[id].set_limits(limits).unwrap();
+    event_loop.uncouple(id);
+    event_loop[id].send(&pattern(0, COUNT));
+    let end = Instant::now() + PATIENCE;
+    while talker.read < COUNT {
+        assert!(Instant::now() < end, "only {} of {COUNT} came", talker.read);
+        assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
+        talker.read_on();
+    }
+    assert!(steps.count(|step| matches!(step, Step::Flushed(..))) >= COUNT / 1000);
+    // The kernel has room all the time.
+    assert_eq!(steps.interests(id), [(Interest::None, Interest::Readable)]);
+    assert_rests(&mut event_loop, &steps);
 }
 
 #[test]

@@ -204,7 +204,12 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
         let was_served = turn.iter().any(|s| matches!(s, Step::Filled(id, _) if *id == talker_id));
         assert_eq!(was_ready, was_served, "the talker is served in the turn it is ready in");
     }
-    // From the second turn on each hose has stopped at a budget: one of them is served in a turn.
+    // From the second turn on each hose has stopped at a budget: one of them is served in a turn,
+    // so that a talker never waits for more than one.
+    for turn in &turns[2..turns.len() - 1] {
+        let is_a_hose_s = |step: &&Step| matches!(step, Step::Filled(id, _) if ids.contains(id));
+        assert_eq!(turn.iter().filter(is_a_hose_s).count(), 1);
+    }
     for window in turns[2..turns.len() - 1].windows(HOSES) {
         for hose in &ids {
             let is_its = |step: &Step| matches!(step, Step::Filled(id, _) if id == hose);
