@@ -205,16 +205,25 @@ impl Stream {
         next.map(|(at, _)| at)
     }
 
-    /// Ends the connection because of a deadline. A send succeeds long before the kernel reports
-    /// room, so one more flush is tried before a write counts as stalled.
+    /// Ends the connection because of a deadline, unless a last look shows that it has moved on: a
+    /// send succeeds long before the kernel reports room, and a connect may have succeeded while the
+    /// program was busy.
     fn pass(&mut self, deadline: Deadline, tools: &mut Tools) {
-        if deadline == Deadline::StalledWrite {
-            let unsent = self.unsent();
-            self.exchange.readiness.fold(Readiness::WRITABLE);
-            self.flush(tools);
-            if self.unsent() < unsent || self.exchange.close_reason().is_some() {
-                return;
+        let unsent = self.unsent();
+        self.exchange.readiness.fold(Readiness::WRITABLE);
+        let has_moved = match deadline {
+            Deadline::Connect => {
+                self.look_at_connect(tools);
+                !self.exchange.is_connecting()
             }
+            Deadline::StalledWrite => {
+                self.flush(tools);
+                self.unsent() < unsent
+            }
+            Deadline::Close | Deadline::Idle => false,
+        };
+        if has_moved || self.exchange.close_reason().is_some() {
+            return;
         }
         tools.observers.see(Step::DeadlinePassed(self.id(), deadline));
         self.exchange.pass(deadline);

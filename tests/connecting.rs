@@ -315,3 +315,13 @@ fn both_ends_in_one_loop_connect_and_talk() {
     assert_eq!(event_loop[ours].local_addr().unwrap(), event_loop[theirs].peer_addr());
     assert_eq!(event_loop[ours].listener(), None);
 }
+
+#[test]
+fn connect_that_has_succeeded_when_its_deadline_is_looked_at_is_connected() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut limits = Limits::default();
+    limits.connection.connect_deadline = Duration::from_nanos(1);
+    let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
+    let id = event_loop.connect(listener.local_addr().unwrap(), ());
+    assert_eq!(next(&mut event_loop), Event::Connected(id));
+}
