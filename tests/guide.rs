@@ -95,13 +95,29 @@ fn assert_is_transcript(transcript: &str, trace: &[String]) {
     }
 }
 
+/// The trace with one switch to writable and one back. While the peer reads what has piled up, its
+/// kernel may be full again for a moment, so that a run can have more of them; they alternate.
+fn with_one_switch(trace: Vec<String>) -> Vec<String> {
+    let mut switches = 0;
+    let only_first = trace.into_iter().filter(|line| {
+        let expected = ["readable -> writable", "writable -> readable"][switches % 2];
+        let is_switch = line.contains(" interest ") && !line.contains("none");
+        assert!(!is_switch || line.ends_with(expected), "{line} where {expected} was due");
+        switches += usize::from(is_switch);
+        !is_switch || switches <= 2
+    });
+    let trace = only_first.collect();
+    assert!(switches % 2 == 0, "it reads again at the end");
+    trace
+}
+
 #[test]
 fn slow_reader_runs_and_its_trace_is_the_transcript_of_the_page() {
     let trace: Vec<String> = slow_reader::run().unwrap().iter().map(ToString::to_string).collect();
     println!("{}", trace.join("\n"));
     let transcripts = blocks(&read(PAGE), "text");
     let transcript = transcripts.iter().find(|block| block.starts_with("l0.1 listens"));
-    assert_is_transcript(transcript.expect("the page has a transcript"), &trace);
+    assert_is_transcript(transcript.expect("the page has a transcript"), &with_one_switch(trace));
 }
 
 #[test]
