@@ -372,6 +372,16 @@ fn abort_with_unsent_bytes_reports_them_with_closed() {
 }
 
 #[test]
+fn abort_while_its_own_event_is_handled_drops_what_is_queued() {
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    peer.write_all(b"hello").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(next(&mut event_loop), Event::Received(id));
+    event_loop[id].abort();
+    assert_closes_alone(&mut event_loop, id, CloseReason::Aborted);
+}
+
+#[test]
 fn abort_overrides_close() {
     let (mut event_loop, id, mut peer) = pair::<()>();
     event_loop[id].send(b"sent");
