@@ -357,6 +357,8 @@ impl Exchange {
         // Before it is connected nothing can drain, so there is no mark to tell the program of.
         if !self.is_connecting() && self.unsent() > self.limits.high_water {
             self.clogged = true;
+            // One that was not told yet would come too early now.
+            self.delivered(Owed::Drained);
         }
     }
 

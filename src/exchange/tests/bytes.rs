@@ -40,6 +40,17 @@ fn clogged_exchange_drains_once_for_each_crossing() {
 }
 
 #[test]
+fn drained_exchange_that_clogs_before_it_was_told_is_told_only_when_it_drains_again() {
+    let mut exchange = open();
+    exchange.send(&[7; 9]);
+    exchange.flushed(9);
+    exchange.send(&[7; 9]);
+    assert_eq!(all_owed(&mut exchange), []);
+    exchange.flushed(9);
+    assert_eq!(all_owed(&mut exchange), [Owed::Drained]);
+}
+
+#[test]
 fn received_bytes_moved_above_the_mark_clog() {
     let mut exchange = open();
     exchange.send(b"seven..");
