@@ -60,9 +60,14 @@ impl Stream {
         }
     }
 
-    /// Closes the socket, by a reset if the reason asks for one, and takes back the alarm.
-    pub(crate) fn close_socket(&mut self, tools: &mut Tools) {
+    /// Gives back all that the connection holds: its alarm, its blocks and its socket, which is
+    /// closed by a reset if the reason asks for one.
+    pub(crate) fn release(&mut self, tools: &mut Tools) {
         tools.cancel(self.deadlines.take().and_then(|deadlines| deadlines.alarm));
+        for buffer in self.exchange.buffers() {
+            buffer.consume(buffer.len());
+            tools.pool.reclaim(buffer);
+        }
         let reason = self.exchange.close_reason();
         if let Some(socket) = self.socket.take()
             && reason.is_some_and(CloseReason::asks_for_reset)

@@ -250,7 +250,7 @@ impl<T> Turns<T> {
         self.service = None;
         let Some(mut connection) = self.connections.remove(slot) else { return };
         connection.stream.assert_lives_in(slot);
-        connection.stream.close_socket(&mut self.tools);
+        connection.stream.release(&mut self.tools);
         self.listeners.room_was_made(&mut self.tools);
     }
 
