@@ -522,8 +522,10 @@ impl Exchange {
     pub(crate) fn write_failed(&mut self, reason: CloseReason) {
         match self.state {
             State::Open | State::Finishing => {
-                self.lost += self.unsent() as u64;
-                self.write_buffer = Buffer::default();
+                let unsent = self.unsent();
+                self.lost += unsent as u64;
+                // The block stays for the pool, like that of any other empty buffer.
+                self.write_buffer.consume(unsent);
                 self.state = State::Broken;
                 self.reason = Some(reason);
                 // What the kernel holds of the peer's is read to its end before it is over.
