@@ -8,7 +8,8 @@ use std::env;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{self, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Instant;
 
 use super::PATIENCE;
 
@@ -84,6 +85,20 @@ impl Child {
     /// Whether a report has come that was not looked at.
     pub fn has_reported(&self, name: &str) -> bool {
         self.reports.try_iter().any(|report| report.starts_with(name))
+    }
+
+    /// Waits until the child, and whatever it runs under, has ended by itself. What it still
+    /// reports is not looked at.
+    pub fn await_end(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.reports.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the child does not end"),
+            }
+        }
+        self.process.wait().unwrap();
     }
 
     /// Gives the child a command.

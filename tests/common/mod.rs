@@ -9,6 +9,9 @@
 #![allow(unreachable_pub, reason = "each test file is a crate of its own")]
 
 pub mod child;
+pub mod crowd;
+pub mod measure;
+pub mod server;
 pub mod steps;
 pub mod talker;
 

@@ -1,0 +1,63 @@
+//! What a process costs, as Linux tells it, and saying aloud what was left out.
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{Write, stderr};
+
+/// Raises the soft limit of descriptors as far as the hard one allows: for the shell that starts
+/// a child.
+pub const ALL_DESCRIPTORS: &str = "ulimit -S -n $(ulimit -H -n);";
+
+/// Whether this system tells what a process costs. Says aloud if not.
+pub fn can_measure() -> bool {
+    let can = cfg!(target_os = "linux") && fs::metadata("/proc/self/smaps_rollup").is_ok();
+    if !can {
+        aloud("skipped: this system does not tell what a process costs");
+    }
+    can
+}
+
+/// Says something that the harness does not swallow.
+pub fn aloud(what: impl Display) {
+    let _ = writeln!(stderr(), "{what}");
+}
+
+/// The bytes of memory that belong to a process alone and stand behind no file: its heap and its
+/// stacks. Counted page by page; the figure of the same kind in `status` may lag behind by more
+/// than what a test here looks for.
+pub fn user_memory(process: u32) -> i64 {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
+    let kilobytes = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<i64>().unwrap()
+    };
+    assert_eq!(kilobytes("AnonHugePages:"), 0, "huge pages hide what is used of them");
+    kilobytes("Anonymous:") * 1024
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+}
+
+/// How many descriptors a process may have open.
+pub fn descriptors_max(process: u32) -> usize {
+    let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
+}
+
+/// The parts that a test binary plays as a child: whether this process is one for the test, after
+/// it has played its part.
+pub fn has_played(test: &str) -> bool {
+    if !super::child::is_child(test) {
+        return false;
+    }
+    let commands = super::child::commands();
+    let part = commands.recv().expect("the parent says which part to play");
+    match part.split_once(' ') {
+        Some(("serve", protocol)) => super::server::serve(protocol.parse().unwrap(), commands),
+        _ => super::crowd::play(&commands),
+    }
+    true
+}

@@ -1,0 +1,250 @@
+//! A server in a process of its own, so that what it costs is its own, and the answers it gives
+//! about itself over a second listener.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread;
+
+use readiness::{CloseReason, ConnectionId, Event, EventLoop, Step};
+use socket2::{Domain, Socket, Type};
+
+use super::child::{self, Child};
+use super::{measure, peer};
+
+/// What the server does with what it receives.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol {
+    /// Sends it back.
+    Echo,
+    /// Sends whole lines back and leaves half of one where it is.
+    Lines,
+    /// Sends it back through send buffers as small as the kernel makes them.
+    NarrowEcho,
+    /// Answers each event with [`REPLY`] bytes, through send buffers as small.
+    NarrowReply,
+}
+
+/// The bytes of one answer by [`Protocol::NarrowReply`].
+pub const REPLY: usize = 4096;
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Lines => "lines",
+            Self::NarrowEcho => "narrow-echo",
+            Self::NarrowReply => "narrow-reply",
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Self::Echo, Self::Lines, Self::NarrowEcho, Self::NarrowReply]
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
+            .ok_or_else(|| format!("no protocol {name}"))
+    }
+}
+
+/// What a server tells of itself. The fills and flushes of the questions are not counted, but each
+/// question costs it a wait of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub waits: u64,
+    pub fills: u64,
+    pub flushes: u64,
+    /// Connections that the peer has reset.
+    pub resets: u64,
+    /// Connections that are there, without the one that asks.
+    pub connections: u64,
+}
+
+/// The parent's end of a server.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    control: BufReader<TcpStream>,
+    asked: u64,
+}
+
+impl Server {
+    /// Starts the server of one test, after the shell has done what `before` says.
+    pub fn start(test: &str, before: &str, protocol: Protocol) -> Self {
+        let mut child = Child::start(test, before);
+        child.say(&format!("serve {}", protocol.name()));
+        let address = child.report("serves").parse().unwrap();
+        let control: SocketAddr = child.report("tells").parse().unwrap();
+        Self { child, address, control: BufReader::new(peer(control)), asked: 0 }
+    }
+
+    /// Asks the server about itself.
+    pub fn told(&mut self) -> Told {
+        let line = self.ask(b"counts");
+        let mut numbers = line.split_whitespace().map(|number| number.parse().unwrap());
+        let mut next = || numbers.next().unwrap();
+        Told {
+            waits: next(),
+            fills: next() - self.asked,
+            // The answer itself has not left when it is made.
+            flushes: next() - (self.asked - 1),
+            resets: next(),
+            connections: next(),
+        }
+    }
+
+    /// How many connections have unsent bytes, and how many bytes those are.
+    pub fn stalled(&mut self) -> (usize, usize) {
+        let line = self.ask(b"stalled");
+        let (connections, bytes) = line.trim().split_once(' ').unwrap();
+        (connections.parse().unwrap(), bytes.parse().unwrap())
+    }
+
+    fn ask(&mut self, what: &[u8]) -> String {
+        self.control.get_mut().write_all(what).unwrap();
+        self.asked += 1;
+        let mut line = String::new();
+        self.control.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Asks until what the server tells fits.
+    pub fn until(&mut self, mut fits: impl FnMut(Told) -> bool) -> Told {
+        let end = std::time::Instant::now() + super::PATIENCE;
+        loop {
+            let told = self.told();
+            if fits(told) {
+                return told;
+            }
+            assert!(std::time::Instant::now() < end, "the server comes no further than {told:?}");
+        }
+    }
+
+    /// The bytes of memory that the server uses of its own.
+    pub fn memory(&self) -> i64 {
+        measure::user_memory(self.child.id())
+    }
+
+    pub fn descriptors(&self) -> usize {
+        measure::descriptors(self.child.id())
+    }
+
+    pub fn descriptors_max(&self) -> usize {
+        measure::descriptors_max(self.child.id())
+    }
+
+    /// Has the server end, and waits until it has.
+    pub fn end(mut self) {
+        self.child.say("end");
+        self.child.await_end();
+    }
+}
+
+/// What the observer has counted.
+#[derive(Default)]
+struct Counts {
+    waits: AtomicU64,
+    fills: AtomicU64,
+    flushes: AtomicU64,
+    resets: AtomicU64,
+}
+
+impl Counts {
+    fn see(&self, step: Step) {
+        let count = match step {
+            Step::Waited(..) => &self.waits,
+            Step::Filled(..) => &self.fills,
+            Step::Flushed(..) => &self.flushes,
+            Step::Closed(_, CloseReason::Reset, ..) => &self.resets,
+            _ => return,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// In the child: serves until the parent says the end or has ended itself.
+pub fn serve(protocol: Protocol, commands: Receiver<String>) {
+    let mut server: EventLoop = EventLoop::new().unwrap();
+    let counts = Arc::new(Counts::default());
+    let seen = Arc::clone(&counts);
+    server.set_observer(move |step: Step| seen.see(step));
+    let listener = match protocol {
+        Protocol::NarrowEcho | Protocol::NarrowReply => {
+            server.adopt_listener(with_small_buffers(), || ()).unwrap()
+        }
+        Protocol::Echo | Protocol::Lines => server.listen("127.0.0.1:0").unwrap(),
+    };
+    let control = server.listen("127.0.0.1:0").unwrap();
+    child::report("serves", server.listener_addr(listener).unwrap());
+    child::report("tells", server.listener_addr(control).unwrap());
+    thread::spawn(move || {
+        let _ = commands.recv();
+        process::exit(0);
+    });
+    loop {
+        match server.next_event().unwrap() {
+            Event::Received(id) if server[id].listener() == Some(control) => {
+                let asked = server[id].received().to_vec();
+                server[id].consume(asked.len());
+                let line = match &asked[..] {
+                    b"counts" => tell(&server, &counts),
+                    _ => tell_stalled(&server),
+                };
+                server[id].send(line.as_bytes());
+                server[id].send(b"\n");
+            }
+            Event::Received(id) => answer(&mut server, id, protocol),
+            _ => {}
+        }
+    }
+}
+
+fn answer(server: &mut EventLoop, id: ConnectionId, protocol: Protocol) {
+    let connection = &mut server[id];
+    match protocol {
+        Protocol::Echo | Protocol::NarrowEcho => connection.send_received(),
+        Protocol::Lines => {
+            let mut line = Vec::new();
+            while connection.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                connection.send(&line);
+                line.clear();
+            }
+        }
+        Protocol::NarrowReply => {
+            let count = connection.received().len();
+            connection.consume(count);
+            connection.send(&[7; REPLY]);
+        }
+    }
+}
+
+fn tell(server: &EventLoop, counts: &Counts) -> String {
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let Counts { waits, fills, flushes, resets } = counts;
+    let connections = server.connection_count() - 1;
+    format!("{} {} {} {} {connections}", of(waits), of(fills), of(flushes), of(resets))
+}
+
+fn tell_stalled(server: &EventLoop) -> String {
+    let unsent = server.connections().map(|one| one.unsent());
+    let (connections, bytes) = unsent
+        .filter(|count| *count > 0)
+        .fold((0, 0), |(connections, bytes), count| (connections + 1, bytes + count));
+    format!("{connections} {bytes}")
+}
+
+/// A listener whose connections inherit the smallest send buffer that there is.
+fn with_small_buffers() -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_send_buffer_size(1).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1024).unwrap();
+    socket.into()
+}

@@ -1,0 +1,254 @@
+//! What connections cost: memory and descriptors, of a server in a process of its own.
+//!
+//! The bounds are of the entry of a connection and of the blocks that it holds; see the constants.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use common::crowd::Crowd;
+use common::measure::{ALL_DESCRIPTORS, aloud, can_measure, has_played};
+use common::server::{Protocol, REPLY, Server};
+use common::talker::Talker;
+use common::{PATIENCE, peer};
+
+/// What an idle connection may cost: its entry in the slab. A debug build of mio adds a field of 8
+/// bytes to each socket, for which the entry grows by 8.
+const IDLE_COST: i64 = if cfg!(debug_assertions) { 120 } else { 112 };
+
+/// What any number of connections may cost once: pages that are used in part, and the pool's
+/// blocks that are in use at the moment.
+const FIXED_COST: i64 = 256 * 1024;
+
+/// A stalled client's receive buffer: small, so that it stalls soon, but not so small that the
+/// kernel drops what should fit and waits for ever longer before it tries again.
+const RECEIVE_BUFFER: usize = 4 * 1024;
+
+/// How many clients leave at once what they have begun; also ten times as many.
+const CROWD: usize = 1_000;
+
+/// Says a message and reads it back.
+fn talk(peer: &mut TcpStream) {
+    const MESSAGE: [u8; 64] = [5; 64];
+    peer.write_all(&MESSAGE).unwrap();
+    let mut answer = [0; 64];
+    peer.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, MESSAGE);
+}
+
+/// As many as wanted, or as the descriptors allow; says so aloud.
+fn at_most(wanted: usize, server: &Server, crowd: &Crowd) -> usize {
+    let descriptors = server.descriptors_max().min(crowd.descriptors_max());
+    let count = wanted.min(descriptors.saturating_sub(64));
+    if count < wanted {
+        aloud(format!("scaled down: {count} clients, not {wanted}, for {descriptors} descriptors"));
+    }
+    count
+}
+
+#[test]
+fn idle_connections_cost_their_entries_alone() {
+    let name = "idle_connections_cost_their_entries_alone";
+    if has_played(name) || !can_measure() {
+        return;
+    }
+    let mut server = Server::start(name, ALL_DESCRIPTORS, Protocol::Echo);
+    let mut crowd = Crowd::start(name, ALL_DESCRIPTORS);
+    let count = at_most(10_000, &server, &crowd);
+    talk(&mut peer(server.address));
+    server.until(|told| told.connections == 0);
+
+    let before = server.memory();
+    crowd.connect(server.address, count, None);
+    server.until(|told| told.connections == count as u64);
+    let cost = server.memory() - before;
+    aloud(format!("{count} idle connections: {:.1} bytes each", cost as f64 / count as f64));
+    assert!(cost <= IDLE_COST * count as i64, "{count} idle connections cost {cost} bytes");
+
+    let told = server.told();
+    // The same holds once each of them has said something and was answered.
+    crowd.send(64);
+    server.until(|now| now.flushes - told.flushes == count as u64);
+    let cost = server.memory() - before;
+    aloud(format!("idle again after a message: {:.1} bytes each", cost as f64 / count as f64));
+    assert!(cost <= IDLE_COST * count as i64, "{count} answered connections cost {cost} bytes");
+}
+
+#[test]
+fn half_messages_left_by_a_crowd_are_held_in_blocks_of_their_size() {
+    let name = "half_messages_left_by_a_crowd_are_held_in_blocks_of_their_size";
+    if has_played(name) || !can_measure() {
+        return;
+    }
+    // The entry; the block's own description (three words of a vector and two places, with the
+    // allocator's two words: 56) and its bytes, rounded up (112 + 16); and half as much again for
+    // what lies between them.
+    const HALF: usize = 100;
+    const COST: i64 = (IDLE_COST + 56 + 128) * 3 / 2;
+    for wanted in [CROWD, 10 * CROWD] {
+        let mut server = Server::start(name, ALL_DESCRIPTORS, Protocol::Lines);
+        let mut crowd = Crowd::start(name, ALL_DESCRIPTORS);
+        let count = at_most(wanted, &server, &crowd);
+        let mut first = peer(server.address);
+        first.write_all(b"a line\n").unwrap();
+        first.read_exact(&mut [0; 7]).unwrap();
+
+        let before = (server.told(), server.memory());
+        crowd.connect(server.address, count, None);
+        crowd.send(HALF);
+        server.until(|now| now.fills - before.0.fills == count as u64);
+        let cost = server.memory() - before.1;
+        aloud(format!("{count} half messages: {:.1} bytes each", cost as f64 / count as f64));
+        assert!(cost <= COST * count as i64 + FIXED_COST, "{count} half messages cost {cost}");
+    }
+}
+
+#[test]
+fn replies_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size() {
+    let name = "replies_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size";
+    if has_played(name) || !can_measure() {
+        return;
+    }
+    for wanted in [CROWD, 10 * CROWD] {
+        stall(name, Protocol::NarrowReply, wanted, |count, _| count * REPLY);
+    }
+}
+
+#[test]
+fn echoes_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size() {
+    let name = "echoes_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size";
+    if has_played(name) || !can_measure() {
+        return;
+    }
+    // A block is given up for a smaller one when a quarter of it is used, so that it is four times
+    // as large as what is unsent at most.
+    for wanted in [CROWD, 10 * CROWD] {
+        stall(name, Protocol::NarrowEcho, wanted, |_, unsent| 4 * unsent);
+    }
+}
+
+/// Has a crowd send and not read until the server owes something to each of them, and fails if that
+/// costs more than blocks of the bytes that `blocks_max` makes of how many clients there are and
+/// of how much is unsent.
+fn stall(
+    test: &str,
+    protocol: Protocol,
+    wanted: usize,
+    blocks_max: impl Fn(usize, usize) -> usize,
+) {
+    // The entry; the block's own description; the deadlines of a stalled write with their alarm
+    // (less than 256 bytes).
+    const COST: i64 = IDLE_COST + 56 + 256;
+    let mut server = Server::start(test, ALL_DESCRIPTORS, protocol);
+    let mut crowd = Crowd::start(test, ALL_DESCRIPTORS);
+    let count = at_most(wanted, &server, &crowd);
+    let mut first = peer(server.address);
+    first.write_all(b"?").unwrap();
+    first.read_exact(&mut [0]).unwrap();
+
+    let before = server.memory();
+    crowd.connect(server.address, count, Some(RECEIVE_BUFFER));
+    // What the kernel takes is its own affair: send until it takes no more. The server reads
+    // nothing more from a client that it owes something.
+    let end = Instant::now() + PATIENCE;
+    let unsent = loop {
+        crowd.send(1024);
+        let (stalled, unsent) = server.stalled();
+        if stalled == count {
+            break unsent;
+        }
+        assert!(Instant::now() < end, "{stalled} of {count} stalled");
+    };
+    let cost = server.memory() - before;
+    let each = |bytes: i64| bytes as f64 / count as f64;
+    let owed = each(unsent as i64);
+    aloud(format!("{count} stalled clients, owed {owed:.1} bytes each: {:.1} each", each(cost)));
+    let most = COST * count as i64 + blocks_max(count, unsent) as i64 + FIXED_COST;
+    assert!(cost <= most, "{count} stalled clients cost {cost} bytes, above {most}");
+}
+
+#[test]
+fn short_connections_leave_no_descriptor_and_no_memory_behind() {
+    let name = "short_connections_leave_no_descriptor_and_no_memory_behind";
+    if has_played(name) || !can_measure() {
+        return;
+    }
+    const PORTION: usize = 5_000;
+    const PORTIONS: usize = 20;
+    let mut server = Server::start(name, "", Protocol::Echo);
+    let mut crowd = Crowd::start(name, "");
+    crowd.come_and_go(server.address, PORTION);
+    server.until(|told| told.connections == 0);
+
+    let before = (server.descriptors(), server.memory());
+    for _ in 0..PORTIONS {
+        crowd.come_and_go(server.address, PORTION);
+    }
+    server.until(|told| told.connections == 0);
+    let grown = server.memory() - before.1;
+    aloud(format!("{} short connections: {grown} bytes in all", PORTIONS * PORTION));
+    assert_eq!(server.descriptors(), before.0);
+    // A few pages that were used in part. One byte for each connection would be more, and so would
+    // be a block that does not find its way back to the pool.
+    assert!(grown <= 16 * 1024, "short connections left {grown} bytes behind");
+}
+
+#[test]
+fn client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_end() {
+    let name = "client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_end";
+    if has_played(name) || !can_measure() {
+        return;
+    }
+    const COUNT: usize = 64 * 1024 * 1024;
+    const TALKS: u64 = 100;
+    let mut server = Server::start(name, "", Protocol::Echo);
+    let mut other = peer(server.address);
+    talk(&mut other);
+    let before = server.memory();
+    let mut most = before;
+
+    // Both kernels' buffers fill up; then nothing moves while the other client is served.
+    let mut greedy = Talker::connect(server.address);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < end, "the server never stops reading");
+        let asked = server.told();
+        let written = greedy.write_to(COUNT);
+        for _ in 0..TALKS {
+            talk(&mut other);
+        }
+        let told = server.told();
+        most = most.max(server.memory());
+        let moved = (told.fills - asked.fills, told.flushes - asked.flushes);
+        if written == 0 && server.stalled().0 == 1 && moved == (TALKS, TALKS) {
+            break;
+        }
+    }
+    assert!(greedy.written < COUNT, "the kernel's buffers hold all of it");
+
+    // At rest the server waits for the other client alone, and does not look at this one.
+    let asked = server.told();
+    for _ in 0..TALKS {
+        talk(&mut other);
+    }
+    let told = server.told();
+    let waits = told.waits - asked.waits;
+    aloud(format!("{waits} waits for {TALKS} messages beside a client that never reads"));
+    assert!(waits <= TALKS + 2, "{waits} waits for {TALKS} messages and a question");
+    assert_eq!(told.fills - asked.fills, TALKS);
+
+    let end = Instant::now() + PATIENCE;
+    while greedy.read < COUNT {
+        assert!(Instant::now() < end, "{} of {COUNT} bytes came back", greedy.read);
+        greedy.write_to(COUNT);
+        greedy.read_on();
+        most = most.max(server.memory());
+    }
+    aloud(format!("{COUNT} bytes echoed late: the server grew by {} at most", most - before));
+    assert!(most - before < 512 * 1024, "the server grew by {}", most - before);
+    talk(&mut other);
+}
