@@ -228,3 +228,20 @@ fn links_and_anchors_are_found_in_prose_and_not_in_code() {
     assert_eq!(links(page), ["b.md#c", "e"]);
     assert_eq!(anchors(page), ["the-loop-again"]);
 }
+
+#[test]
+fn files_of_source_and_tests_that_the_pages_name_exist() {
+    let mut missing = Vec::new();
+    for name in pages() {
+        let page = read(&name);
+        let quoted = prose(&page).join("\n");
+        for word in quoted.split('`').skip(1).step_by(2) {
+            let is_path =
+                ["src/", "tests/", "examples/", "docs/"].iter().any(|at| word.starts_with(at));
+            if is_path && !root().join(word).exists() {
+                missing.push(format!("{name}: {word}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "files that are not there:\n{}", missing.join("\n"));
+}
