@@ -239,3 +239,23 @@ fn stream_behind_the_peers_end_goes_on_at_each_drained() {
     exchange.advance();
     assert_eq!(exchange.close_reason(), Some(CloseReason::Finished));
 }
+
+#[test]
+fn paused_exchange_that_was_aborted_or_closed_announces_nothing_when_resumed() {
+    for end in [Exchange::abort, Exchange::close] {
+        let mut exchange = open();
+        receive(&mut exchange, b"abc");
+        exchange.delivered(Owed::Received);
+        exchange.pause();
+        exchange.read_failed(CloseReason::Reset);
+        end(&mut exchange);
+        exchange.resume();
+        assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+    }
+    let mut exchange = open();
+    receive(&mut exchange, b"abc");
+    exchange.pause();
+    exchange.abort();
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+}
