@@ -60,7 +60,7 @@ pub(crate) enum State {
 }
 
 /// The events that a connection can owe its program, in the order of delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum Owed {
     Accepted,
@@ -409,18 +409,10 @@ impl Exchange {
         self.coupling = Coupling::None;
     }
 
+    /// Holds back what comes from the peer. One that has ended has nothing to hold back but what
+    /// it owes besides its last event.
     pub(crate) fn pause(&mut self) {
-        if matches!(
-            self.state,
-            State::Connecting
-                | State::ConnectingToFinish
-                | State::Open
-                | State::PeerFinished
-                | State::Finishing
-                | State::BothFinishing
-                | State::Finished
-                | State::Broken
-        ) {
+        if !self.is_ending() || self.owed & !Owed::Closed.bit() != 0 {
             self.paused = true;
         }
     }

@@ -259,3 +259,18 @@ fn paused_exchange_that_was_aborted_or_closed_announces_nothing_when_resumed() {
     exchange.resume();
     assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
 }
+
+#[test]
+fn ended_exchange_that_is_paused_holds_back_what_it_had_received() {
+    let mut exchange = open();
+    receive(&mut exchange, b"abc");
+    exchange.read_failed(CloseReason::Reset);
+    exchange.pause();
+    assert_eq!(exchange.next_owed(), Some(Owed::Closed));
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), [Owed::Received, Owed::Closed]);
+    // Nothing is left to hold back, and so nothing to announce.
+    exchange.pause();
+    exchange.resume();
+    assert_eq!(all_owed(&mut exchange), []);
+}
