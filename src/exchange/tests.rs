@@ -3,6 +3,7 @@
 
 mod bytes;
 mod events;
+mod exhaustive;
 mod walk;
 
 use super::*;

@@ -1,0 +1,665 @@
+//! One connection in its tiny world: what can happen to it, and what happens then.
+
+use std::sync::LazyLock;
+
+use super::super::*;
+use super::kernel::{BUFFER, Choices, Connect, Kernel, Reset, Socket};
+use crate::transfer::{self, Stop};
+
+/// An exchange without what cannot matter: its bytes are in order, or a check has failed before,
+/// so that their number is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Kept {
+    pub(super) received: u8,
+    pub(super) unsent: u8,
+    pub(super) reason: Option<CloseReason>,
+    pub(super) state: State,
+    pub(super) owed: u8,
+    pub(super) readiness: Readiness,
+    pub(super) coupling: Coupling,
+    pub(super) paused: bool,
+    pub(super) half_open: bool,
+    pub(super) clogged: bool,
+    pub(super) at_end: bool,
+}
+
+impl Kept {
+    fn of(exchange: &Exchange) -> Self {
+        let Exchange { read_buffer, write_buffer, limits: _, lost: _, reason, state, .. } =
+            exchange;
+        let Exchange { owed, readiness, coupling, paused, half_open, clogged, at_end, .. } =
+            exchange;
+        let reason = match (state, reason) {
+            // How it was ended matters only for the socket that is closed.
+            (State::Closed, Some(reason)) if reason.asks_for_reset() => Some(CloseReason::Aborted),
+            (State::Closed, Some(_)) => Some(CloseReason::Closed),
+            (_, reason) => *reason,
+        };
+        Self {
+            received: small_count(read_buffer.len()),
+            unsent: small_count(write_buffer.len()),
+            reason,
+            state: *state,
+            owed: *owed,
+            readiness: *readiness,
+            coupling: *coupling,
+            paused: *paused,
+            half_open: *half_open,
+            clogged: *clogged,
+            at_end: *at_end,
+        }
+    }
+
+    /// The exchange again, with numbered bytes.
+    fn exchange(&self, limits: Arc<ConnectionLimits>) -> Exchange {
+        let mut exchange = Exchange {
+            read_buffer: Buffer::default(),
+            write_buffer: Buffer::default(),
+            limits,
+            lost: 0,
+            reason: self.reason,
+            state: self.state,
+            owed: self.owed,
+            readiness: self.readiness,
+            coupling: self.coupling,
+            paused: self.paused,
+            half_open: self.half_open,
+            clogged: self.clogged,
+            at_end: self.at_end,
+        };
+        exchange.read_buffer.append(&FIRST_READ[..usize::from(self.received)]);
+        exchange.write_buffer.append(&FIRST_SENT[..usize::from(self.unsent)]);
+        exchange
+    }
+}
+
+/// Bytes that come in are numbered from 0, those that the program has sent from 100.
+const FIRST_READ: [u8; 4] = [0, 1, 2, 3];
+const FIRST_SENT: [u8; 4] = [100, 101, 102, 103];
+const SENT_NOW: u8 = 200;
+
+fn small_count(count: usize) -> u8 {
+    u8::try_from(count).expect("a few bytes")
+}
+
+/// What differs from one part of the search to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Setting {
+    pub(super) budget: u8,
+    /// Whether telling an interest anew raises an edge for what can be read already.
+    pub(super) rearms: bool,
+    pub(super) short_proves_blocked: bool,
+}
+
+impl Setting {
+    fn limits(self) -> Arc<ConnectionLimits> {
+        static LIMITS: LazyLock<[Arc<ConnectionLimits>; 3]> = LazyLock::new(|| {
+            [1, 1, 2].map(|budget| {
+                let mut limits = ConnectionLimits::default();
+                (limits.high_water, limits.low_water, limits.unsent_max) = (1, 0, 3);
+                limits.read_buffer_max = 2;
+                (limits.read_budget, limits.write_budget) = (budget, budget);
+                Arc::new(limits)
+            })
+        });
+        LIMITS[usize::from(self.budget)].clone()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Queue {
+    None,
+    Fresh,
+    LeftOver,
+}
+
+/// What the program has done and heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Program {
+    /// `Accepted` or `Connected` was delivered.
+    pub(super) opened: bool,
+    pub(super) heard_finished: bool,
+    pub(super) heard_closed: bool,
+    pub(super) paused: bool,
+    /// It has called `close` or `abort`.
+    pub(super) has_closed: bool,
+    pub(super) has_deadline: bool,
+    /// Above the mark since `Drained` came last.
+    pub(super) was_clogged: bool,
+}
+
+/// One state of the search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub(super) setting: Setting,
+    pub(super) kept: Kept,
+    pub(super) kernel: Kernel,
+    pub(super) program: Program,
+    // What the loop keeps beside the exchange.
+    pub(super) interest: Interest,
+    pub(super) queued: Queue,
+    pub(super) touched: bool,
+    pub(super) stopped_early: bool,
+    /// Being served; the event that was delivered last.
+    pub(super) service: Option<Option<Owed>>,
+    /// What a deadline was set for.
+    pub(super) awaits: Phase,
+    /// `Closed` was handled, and the slot is free.
+    pub(super) freed: bool,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    // The loop.
+    Call,
+    Serve,
+    Wait,
+    Spurious(Readiness),
+    DeadlinePasses,
+    IdleTimeout,
+    ProgramDeadline,
+    // The network and the peer.
+    Connects,
+    ConnectFails,
+    PeerWrites,
+    PeerReads(u8),
+    PeerFinishes,
+    PeerResets { discards: bool },
+    WriterUnsent(bool),
+    // The program.
+    Consume(u8),
+    Send(u8),
+    SendReceived,
+    Pause,
+    Resume,
+    Couple(Coupling),
+    HalfOpen(bool),
+    Finish,
+    Close,
+    Abort,
+    SetDeadline,
+}
+
+impl Input {
+    pub(super) fn all() -> Vec<Self> {
+        vec![
+            Self::Call,
+            Self::Serve,
+            Self::Wait,
+            Self::Spurious(Readiness::READABLE),
+            Self::Spurious(Readiness::WRITABLE),
+            Self::Spurious(Readiness::READABLE | Readiness::HINTED),
+            Self::DeadlinePasses,
+            Self::IdleTimeout,
+            Self::ProgramDeadline,
+            Self::Connects,
+            Self::ConnectFails,
+            Self::PeerWrites,
+            Self::PeerReads(1),
+            Self::PeerReads(2),
+            Self::PeerFinishes,
+            Self::PeerResets { discards: false },
+            Self::PeerResets { discards: true },
+            Self::WriterUnsent(false),
+            Self::WriterUnsent(true),
+            Self::Consume(1),
+            Self::Consume(2),
+            Self::Send(1),
+            Self::Send(2),
+            Self::SendReceived,
+            Self::Pause,
+            Self::Resume,
+            Self::Couple(Coupling::None),
+            Self::Couple(Coupling::Itself),
+            Self::Couple(Coupling::Writer { has_unsent: false }),
+            Self::Couple(Coupling::Writer { has_unsent: true }),
+            Self::HalfOpen(true),
+            Self::HalfOpen(false),
+            Self::Finish,
+            Self::Close,
+            Self::Abort,
+            Self::SetDeadline,
+        ]
+    }
+}
+
+impl World {
+    pub(super) fn accepted(setting: Setting) -> Self {
+        Self::new(setting, Exchange::accepted(setting.limits()), Connect::Done)
+    }
+
+    pub(super) fn connecting(setting: Setting) -> Self {
+        Self::new(setting, Exchange::connecting(setting.limits()), Connect::UnderWay)
+    }
+
+    fn new(setting: Setting, exchange: Exchange, connect: Connect) -> Self {
+        let is_accepted = connect == Connect::Done;
+        Self {
+            setting,
+            kept: Kept::of(&exchange),
+            kernel: Kernel::new(connect),
+            program: Program::default(),
+            interest: Interest::None,
+            queued: Queue::None,
+            // A connect touches; an accept begins a service.
+            touched: !is_accepted,
+            stopped_early: false,
+            service: is_accepted.then_some(None),
+            awaits: Phase::Unbounded,
+            freed: false,
+        }
+    }
+
+    pub(super) fn exchange(&self) -> Exchange {
+        self.kept.exchange(self.setting.limits())
+    }
+
+    /// Whether nobody is about to do anything with it.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.touched && self.service.is_none()
+    }
+
+    pub(super) fn takes(&self, input: Input) -> bool {
+        let (kept, kernel, program) = (&self.kept, &self.kernel, &self.program);
+        let is_peer_there = kernel.connect == Connect::Done && kernel.reset == Reset::None;
+        // Until the program has heard of an accepted connection, it has no id for it.
+        let has_id = program.opened || self.service.is_none();
+        let can_act = has_id && !self.freed;
+        if self.freed {
+            return false;
+        }
+        match input {
+            Input::Call => !self.is_at_rest(),
+            Input::Serve => self.is_at_rest() && self.queued != Queue::None,
+            Input::Wait => self.is_at_rest() && kernel.listed,
+            Input::Spurious(news) => {
+                let asked_to_read = !news.is_readable() || self.interest.is_readable();
+                let asked_to_write = !news.is_writable() || self.interest.is_writable();
+                self.is_at_rest()
+                    && asked_to_read
+                    && asked_to_write
+                    && (kept.readiness | news) != kept.readiness
+            }
+            Input::DeadlinePasses => self.is_at_rest() && self.awaits != Phase::Unbounded,
+            Input::IdleTimeout => self.is_at_rest() && kept.state != State::Closed,
+            Input::ProgramDeadline => self.is_at_rest() && program.has_deadline,
+            Input::Connects | Input::ConnectFails => kernel.connect == Connect::UnderWay,
+            Input::PeerWrites => is_peer_there && !kernel.peer_finished && kernel.receive < BUFFER,
+            Input::PeerReads(count) => is_peer_there && kernel.send >= count,
+            Input::PeerFinishes => is_peer_there && !kernel.peer_finished,
+            Input::PeerResets { discards } => is_peer_there && (!discards || kernel.receive > 0),
+            Input::WriterUnsent(now) => kept.coupling == Coupling::Writer { has_unsent: !now },
+            Input::Consume(count) => can_act && kept.received >= count,
+            Input::Send(_) | Input::Finish | Input::Close | Input::Abort => can_act,
+            Input::SendReceived => can_act && kept.received > 0,
+            Input::Pause => can_act && !program.paused,
+            Input::Resume => can_act && program.paused,
+            Input::Couple(coupling) => can_act && kept.coupling != coupling,
+            Input::HalfOpen(allowed) => can_act && kept.half_open != allowed,
+            Input::SetDeadline => can_act && !program.has_deadline,
+        }
+    }
+
+    /// What comes of an input, with these choices of the kernel.
+    pub(super) fn after(&self, input: Input, choices: &mut Choices, pool: &mut Pool) -> Self {
+        let mut life = Life::begin(self, choices, pool);
+        life.give(input);
+        life.end()
+    }
+}
+
+/// A state come to life for one input.
+struct Life<'l> {
+    world: World,
+    before: World,
+    exchange: Exchange,
+    choices: &'l mut Choices,
+    pool: &'l mut Pool,
+    /// Invariant: the bytes that were read and not thrown away are those below it.
+    next_read: u8,
+    received_end: u8,
+    consumed: u8,
+    /// What the program has sent, that is neither with the kernel nor lost.
+    unsent: Vec<u8>,
+    accepted: u64,
+}
+
+impl<'l> Life<'l> {
+    fn begin(world: &World, choices: &'l mut Choices, pool: &'l mut Pool) -> Self {
+        let exchange = world.kept.exchange(world.setting.limits());
+        Self {
+            world: *world,
+            before: *world,
+            next_read: world.kept.received,
+            received_end: world.kept.received,
+            consumed: 0,
+            unsent: exchange.unsent_bytes().to_vec(),
+            accepted: 0,
+            exchange,
+            choices,
+            pool,
+        }
+    }
+
+    /// The world again, once what happened to the bytes was checked.
+    fn end(mut self) -> World {
+        let expected: Vec<u8> = (self.consumed..self.received_end).collect();
+        assert_eq!(self.exchange.received(), expected, "what was received is a prefix");
+        assert_eq!(self.exchange.unsent_bytes(), self.unsent, "what is unsent is in order");
+        self.world.kept = Kept::of(&self.exchange);
+        // Not for the world's sake: a block that is kept need not be made again.
+        for buffer in self.exchange.buffers() {
+            self.pool.reclaim(buffer);
+        }
+        self.world
+    }
+
+    fn give(&mut self, input: Input) {
+        let World { kernel, program, .. } = &mut self.world;
+        match input {
+            Input::Call => self.call(),
+            Input::Serve => self.serve(),
+            Input::Wait => {
+                let news = kernel.wait();
+                if news != Readiness::default() {
+                    self.fold(news);
+                }
+            }
+            Input::Spurious(news) => self.fold(news),
+            Input::DeadlinePasses => {
+                let deadline = match self.world.awaits {
+                    Phase::Unbounded => unreachable!("nothing is awaited"),
+                    Phase::Connecting => Deadline::Connect,
+                    Phase::Stalled => Deadline::StalledWrite,
+                    Phase::Broken | Phase::Lingering => Deadline::Close,
+                };
+                self.pass(deadline);
+                self.begin_service();
+            }
+            Input::IdleTimeout => {
+                self.pass(Deadline::Idle);
+                self.begin_service();
+            }
+            Input::ProgramDeadline => {
+                program.has_deadline = false;
+                self.exchange.tell_deadline();
+                self.begin_service();
+            }
+            Input::Connects => kernel.connected(),
+            Input::ConnectFails => kernel.connect_failed(),
+            Input::PeerWrites => kernel.peer_writes(),
+            Input::PeerReads(count) => kernel.peer_reads(count),
+            Input::PeerFinishes => kernel.peer_finishes(),
+            Input::PeerResets { discards } => kernel.peer_resets(discards),
+            Input::WriterUnsent(has_unsent) => {
+                self.exchange.set_coupling(Coupling::Writer { has_unsent });
+                self.world.touched = true;
+            }
+            _ => self.act(input),
+        }
+    }
+
+    // The program.
+
+    fn act(&mut self, input: Input) {
+        let (exchange, program) = (&mut self.exchange, &mut self.world.program);
+        self.world.touched = true;
+        match input {
+            Input::Consume(count) => {
+                exchange.consume(usize::from(count));
+                self.consumed += count;
+            }
+            Input::Send(count) => {
+                let bytes: Vec<u8> = (SENT_NOW..SENT_NOW + count).collect();
+                self.send(bytes, |exchange, bytes| exchange.send(bytes));
+            }
+            Input::SendReceived => {
+                let bytes = exchange.received().to_vec();
+                self.consumed += small_count(bytes.len());
+                self.send(bytes, |exchange, _| exchange.send_received());
+            }
+            Input::Pause => {
+                program.paused = true;
+                exchange.pause();
+            }
+            Input::Resume => {
+                program.paused = false;
+                exchange.resume();
+            }
+            Input::Couple(coupling) => exchange.set_coupling(coupling),
+            Input::HalfOpen(allowed) => exchange.allow_half_open(allowed),
+            Input::Finish => exchange.finish(),
+            Input::Close => {
+                program.has_closed = true;
+                exchange.close();
+            }
+            Input::Abort => {
+                program.has_closed = true;
+                exchange.abort();
+            }
+            Input::SetDeadline => program.has_deadline = true,
+            other => unreachable!("{other:?} is not the program's"),
+        }
+    }
+
+    /// What is sent is taken as a whole or lost as a whole.
+    fn send(&mut self, bytes: Vec<u8>, send: impl FnOnce(&mut Exchange, &[u8])) {
+        let (lost, count) = (self.exchange.lost(), bytes.len());
+        send(&mut self.exchange, &bytes);
+        let now_lost = self.exchange.lost() - lost;
+        assert!(now_lost == 0 || now_lost == count as u64, "lost as a whole");
+        if now_lost == 0 {
+            self.unsent.extend(bytes);
+        }
+        self.accepted += count as u64;
+        self.world.program.was_clogged |= self.exchange.clogged;
+    }
+
+    // The loop: the order of `service.rs`, `ready.rs` and `turn.rs`, for one connection.
+
+    /// The program calls into the loop.
+    fn call(&mut self) {
+        if self.world.program.heard_closed {
+            self.world.freed = true;
+            return;
+        }
+        if self.world.touched {
+            self.world.touched = false;
+            self.settle();
+            if self.world.service.is_none() {
+                self.requeue();
+            }
+        }
+        self.go_on();
+    }
+
+    fn fold(&mut self, news: Readiness) {
+        self.exchange.readiness.fold(news);
+        self.push(Queue::Fresh);
+    }
+
+    fn serve(&mut self) {
+        self.world.queued = Queue::None;
+        self.world.stopped_early = false;
+        self.look_at_connect();
+        self.flush();
+        self.fill();
+        self.begin_service();
+    }
+
+    fn begin_service(&mut self) {
+        self.world.service = Some(None);
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        let Some(delivered) = self.world.service else { return };
+        let owed = self.exchange.next_owed();
+        if let Some(owed) = owed.filter(|owed| delivered.is_none_or(|last| *owed > last)) {
+            self.world.service = Some(Some(owed));
+            self.world.touched = true;
+            self.exchange.delivered(owed);
+            return self.hear(owed);
+        }
+        self.world.service = None;
+        if delivered.is_none() {
+            self.settle();
+        }
+        self.requeue();
+    }
+
+    fn settle(&mut self) {
+        if self.world.queued != Queue::LeftOver {
+            self.flush();
+        }
+        while let Some(action) = self.exchange.advance() {
+            assert_eq!(action, Action::Finish);
+            assert!(self.unsent.is_empty(), "the end is sent behind the last unsent byte");
+            assert!(!self.world.kernel.finished, "the end is sent once");
+            self.world.kernel.finished = true;
+        }
+        self.tell_interest();
+        for buffer in self.exchange.buffers() {
+            self.pool.reclaim(buffer);
+        }
+        self.world.awaits = self.exchange.phase();
+    }
+
+    fn tell_interest(&mut self) {
+        let (from, to) = (self.world.interest, self.exchange.interest());
+        if from == to || self.exchange.close_reason().is_some() {
+            return;
+        }
+        if self.choices.choose(2) == 1 {
+            return self.exchange.end(CloseReason::Refused);
+        }
+        self.world.kernel.tell(to, self.world.setting.rearms);
+        self.world.interest = to;
+        if to.is_readable() && !from.is_readable() {
+            self.exchange.readiness.fold(Readiness::READABLE);
+        }
+    }
+
+    fn requeue(&mut self) {
+        if self.exchange.next_owed().is_some() {
+            self.push(Queue::Fresh);
+        } else if self.exchange.can_fill() || self.exchange.can_flush() {
+            self.push(if self.world.stopped_early { Queue::LeftOver } else { Queue::Fresh });
+        }
+    }
+
+    fn push(&mut self, queue: Queue) {
+        if self.world.queued == Queue::None {
+            self.world.queued = queue;
+        }
+    }
+
+    fn look_at_connect(&mut self) {
+        if !self.exchange.is_connecting() || self.exchange.readiness == Readiness::default() {
+            return;
+        }
+        self.exchange.readiness = Readiness::default();
+        let kernel = &mut self.world.kernel;
+        match kernel.connect {
+            Connect::UnderWay => {}
+            // The error that the socket holds is taken from it.
+            Connect::Done if kernel.reset == Reset::Pending => {
+                kernel.reset = Reset::Returned;
+                self.exchange.end(CloseReason::Reset);
+            }
+            Connect::Failed => self.exchange.end(CloseReason::Refused),
+            Connect::Done => self.exchange.connected(),
+        }
+    }
+
+    fn fill(&mut self) {
+        if !self.exchange.can_fill() {
+            return;
+        }
+        let (discards, short_proves) =
+            (self.exchange.discards(), self.world.setting.short_proves_blocked);
+        let mut socket = Socket {
+            kernel: &mut self.world.kernel,
+            choices: self.choices,
+            next_read: &mut self.next_read,
+            unsent: &mut self.unsent,
+        };
+        let filled = transfer::fill(&mut self.exchange, &mut socket, self.pool, short_proves);
+        assert!(filled.count <= usize::from(self.world.setting.budget), "a budget is kept to");
+        if !discards {
+            self.received_end += small_count(filled.count);
+        }
+        self.world.stopped_early |= filled.stop == Stop::Ours && filled.count > 0;
+    }
+
+    fn flush(&mut self) {
+        if !self.exchange.can_flush() {
+            return;
+        }
+        let (short_proves, lost) = (self.world.setting.short_proves_blocked, self.exchange.lost());
+        let mut socket = Socket {
+            kernel: &mut self.world.kernel,
+            choices: self.choices,
+            next_read: &mut self.next_read,
+            unsent: &mut self.unsent,
+        };
+        let flushed = transfer::flush(&mut self.exchange, &mut socket, short_proves);
+        assert!(flushed.count <= usize::from(self.world.setting.budget), "a budget is kept to");
+        let now_lost = self.exchange.lost() - lost;
+        if now_lost > 0 {
+            assert_eq!(flushed.stop, Stop::Failed, "only a failure loses bytes");
+            assert_eq!(now_lost, self.unsent.len() as u64, "all unsent bytes are lost at once");
+            self.unsent.clear();
+        }
+        self.world.stopped_early |= flushed.stop == Stop::Ours && self.exchange.unsent() > 0;
+    }
+
+    fn pass(&mut self, deadline: Deadline) {
+        if deadline == Deadline::StalledWrite {
+            let unsent = self.exchange.unsent();
+            self.exchange.readiness.fold(Readiness::WRITABLE);
+            self.flush();
+            if self.exchange.unsent() < unsent || self.exchange.close_reason().is_some() {
+                return;
+            }
+        }
+        self.exchange.pass(deadline);
+    }
+
+    // What the program hears.
+
+    fn hear(&mut self, event: Owed) {
+        let (program, before) = (&mut self.world.program, &self.before);
+        assert!(!program.heard_closed, "{event:?} after Closed");
+        assert!(!program.has_closed || event == Owed::Closed, "{event:?} after close");
+        match event {
+            Owed::Accepted | Owed::Connected => {
+                assert!(!program.opened, "{event:?} comes once");
+                program.opened = true;
+            }
+            Owed::Received => {
+                assert!(program.opened && !program.paused, "Received while open and not paused");
+            }
+            Owed::Drained => {
+                assert!(program.was_clogged, "Drained only after it was clogged");
+                assert!(!self.exchange.clogged, "Drained while it is clogged");
+                program.was_clogged = false;
+            }
+            Owed::Deadline => {}
+            Owed::PeerFinished => {
+                assert!(!program.heard_finished, "PeerFinished comes once");
+                assert!(!program.paused, "PeerFinished while paused");
+                program.heard_finished = true;
+            }
+            Owed::Closed => {
+                program.heard_closed = true;
+                let finished = before.kept.reason.is_none();
+                assert!(finished || self.exchange.reason.is_some(), "Closed has a reason");
+            }
+        }
+        // The program may set a deadline for a connect, and a connect may fail.
+        let may_come_first = matches!(event, Owed::Deadline | Owed::Closed);
+        assert!(program.opened || may_come_first, "{event:?} before it was opened");
+    }
+}
