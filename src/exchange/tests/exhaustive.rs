@@ -273,6 +273,8 @@ fn check(world: &World) {
     assert_eq!(exchange.interest(), rule, "the interest follows the rule");
     assert!(kept.received <= 2 && kept.unsent <= 3, "the limits are kept to");
     assert_eq!(kept.reason.is_some(), matches!(kept.state, State::Broken | State::Closed));
+    let drained = world.program.was_clogged && !kept.clogged && !exchange.is_ending();
+    assert!(!drained || exchange.owes(Owed::Drained), "it has drained, and is not to be told");
     if !world.is_at_rest() {
         return;
     }

@@ -513,11 +513,18 @@ impl<'l> Life<'l> {
         if self.world.queued != Queue::LeftOver {
             self.flush();
         }
+        let had_ended = self.exchange.close_reason().is_some();
         while let Some(action) = self.exchange.advance() {
             assert_eq!(action, Action::Finish);
             assert!(self.unsent.is_empty(), "the end is sent behind the last unsent byte");
             assert!(!self.world.kernel.finished, "the end is sent once");
             self.world.kernel.finished = true;
+        }
+        if !had_ended && self.exchange.close_reason().is_some() {
+            let program = &self.world.program;
+            assert!(self.unsent.is_empty(), "it closes by itself once everything has left");
+            assert!(program.has_closed || !program.paused, "a paused one closes by itself");
+            assert!(program.has_closed || program.heard_finished, "closed unheard");
         }
         self.tell_interest();
         for buffer in self.exchange.buffers() {
