@@ -11,7 +11,7 @@ use crate::connection::{Queued, Stream};
 use crate::deadlines::Passed;
 use crate::event::{CloseReason, Deadline};
 use crate::exchange::{Action, Phase};
-use crate::interest::Readiness;
+use crate::interest::{Interest, Readiness};
 use crate::observer::Step;
 use crate::system::ConnectOutcome;
 use crate::tools::{Called, Tools};
@@ -157,9 +157,11 @@ impl Stream {
     }
 
     /// Tells the kernel the interest that follows from the wants, if it differs from the one told
-    /// last. That a socket was readable meanwhile raises no new edge that mio promises, so where
-    /// readable is asked for anew, one read is tried. A closed socket is told nothing: closing it
-    /// ends its registration.
+    /// last. A closed socket is told nothing: closing it ends its registration.
+    ///
+    /// That a socket was readable meanwhile raises no new edge that mio promises, so where readable
+    /// is asked for anew, a read is tried; and where another interest was told before, so is one
+    /// behind it, since an end that came meanwhile was not hinted at either.
     fn tell_interest(&mut self, tools: &mut Tools) {
         let (from, to) = (self.interest, self.exchange.interest());
         if from == to || self.exchange.close_reason().is_some() {
@@ -174,6 +176,9 @@ impl Stream {
         tools.observers.see(Step::InterestChanged(self.id(), from, to));
         if to.is_readable() && !from.is_readable() {
             self.exchange.readiness.fold(Readiness::READABLE);
+        }
+        if from == Interest::Writable && to.is_readable() {
+            self.exchange.readiness.fold(Readiness::HINTED);
         }
     }
 

@@ -546,6 +546,9 @@ impl<'l> Life<'l> {
         if to.is_readable() && !from.is_readable() {
             self.exchange.readiness.fold(Readiness::READABLE);
         }
+        if from == Interest::Writable && to.is_readable() {
+            self.exchange.readiness.fold(Readiness::HINTED);
+        }
     }
 
     fn requeue(&mut self) {
