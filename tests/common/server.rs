@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread;
+use std::time::Instant;
 
-use readiness::{CloseReason, ConnectionId, Event, EventLoop, Step};
+use readiness::{CloseReason, ConnectionId, Event, EventLoop, ListenerId, Step};
 use socket2::{Domain, Socket, Type};
 
 use super::child::{self, Child};
-use super::{measure, peer};
+use super::{PATIENCE, measure, peer};
 
 /// What the server does with what it receives.
 #[derive(Clone, Copy, Debug)]
@@ -117,13 +118,20 @@ impl Server {
 
     /// Asks until what the server tells fits.
     pub fn until(&mut self, mut fits: impl FnMut(Told) -> bool) -> Told {
-        let end = std::time::Instant::now() + super::PATIENCE;
+        let end = Instant::now() + PATIENCE;
         loop {
             let told = self.told();
             if fits(told) {
                 return told;
             }
-            assert!(std::time::Instant::now() < end, "the server comes no further than {told:?}");
+            if Instant::now() > end {
+                let who = self.ask(b"who");
+                let ports = format!(":{:04X} ", self.address.port());
+                let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+                let sockets: Vec<&str> =
+                    table.lines().filter(|line| line.contains(&ports)).take(8).collect();
+                panic!("the server comes no further than {told:?}: {who}\n{sockets:#?}");
+            }
         }
     }
 
@@ -195,7 +203,8 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
                 server[id].consume(asked.len());
                 let line = match &asked[..] {
                     b"counts" => tell(&server, &counts),
-                    _ => tell_stalled(&server),
+                    b"stalled" => tell_stalled(&server),
+                    _ => tell_who(&server, listener),
                 };
                 server[id].send(line.as_bytes());
                 server[id].send(b"\n");
@@ -238,6 +247,13 @@ fn tell_stalled(server: &EventLoop) -> String {
         .filter(|count| *count > 0)
         .fold((0, 0), |(connections, bytes), count| (connections + 1, bytes + count));
     format!("{connections} {bytes}")
+}
+
+/// The first few connections, whole.
+fn tell_who(server: &EventLoop, listener: ListenerId) -> String {
+    let served = server.connections().filter(|one| one.listener() == Some(listener));
+    let shown: Vec<String> = served.take(3).map(|one| format!("{one:?}")).collect();
+    shown.join("; ")
 }
 
 /// A listener whose connections inherit the smallest send buffer that there is.
