@@ -340,6 +340,7 @@ impl Stream {
     /// before; `None` takes it back. Counted from the next call into the loop, never early, and never
     /// before [`Connected`](crate::Event::Connected).
     pub fn set_deadline(&mut self, after: Option<Duration>) {
+        self.exchange.forget_deadline();
         self.deadlines_mut().set_program(after);
     }
 

@@ -156,13 +156,6 @@ impl From<&io::Error> for CloseReason {
     }
 }
 
-impl CloseReason {
-    /// Whether the socket is closed by a reset: only where we gave up on bytes or on the peer.
-    pub(crate) fn asks_for_reset(self) -> bool {
-        matches!(self, Self::Aborted | Self::Overflow | Self::TimedOut(_))
-    }
-}
-
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -198,6 +198,17 @@ impl Exchange {
         if self.state == State::Closed { self.reason } else { None }
     }
 
+    /// Whether the socket is to be closed by a reset: where we gave up on the peer, and where bytes
+    /// were given up that it was to get, because an end would tell it that it has everything.
+    pub(crate) fn ends_by_reset(&self) -> bool {
+        let gave_up = self.unsent() > 0 || self.lost > 0;
+        match self.close_reason() {
+            None | Some(CloseReason::Finished | CloseReason::Closed) => false,
+            Some(CloseReason::Aborted | CloseReason::Overflow | CloseReason::TimedOut(_)) => true,
+            Some(CloseReason::Reset | CloseReason::Refused | CloseReason::Failed(_)) => gave_up,
+        }
+    }
+
     pub(crate) fn is_connecting(&self) -> bool {
         use State::{Connecting, ConnectingToClose, ConnectingToFinish};
         matches!(self.state, Connecting | ConnectingToFinish | ConnectingToClose)
@@ -540,6 +551,11 @@ impl Exchange {
         }
     }
 
+    /// The program has set another deadline, or none: the one before is not told of any more.
+    pub(crate) fn forget_deadline(&mut self) {
+        self.delivered(Owed::Deadline);
+    }
+
     /// The deadline that the program set has passed.
     pub(crate) fn tell_deadline(&mut self) {
         if !self.is_ending() {
@@ -557,7 +573,7 @@ impl Exchange {
     pub(crate) fn advance(&mut self) -> Option<Action> {
         let all_sent = self.unsent() == 0;
         // What the program is yet to hear it may answer, and so what it sends must still be taken.
-        let may_end = all_sent && self.owed == 0 && !self.paused;
+        let may_end = all_sent && self.next_owed().is_none() && !self.paused;
         match self.state {
             State::PeerFinished if may_end && !self.half_open => {
                 self.end(CloseReason::Finished);
@@ -600,7 +616,9 @@ impl Exchange {
             return None;
         }
         let held = |event| match event {
-            Owed::Received | Owed::PeerFinished => self.paused,
+            // What a resume announced the program may have consumed before it was told.
+            Owed::Received => self.paused || self.received().is_empty(),
+            Owed::PeerFinished => self.paused,
             Owed::Deadline => self.is_connecting(),
             Owed::Accepted | Owed::Connected | Owed::Drained | Owed::Closed => false,
         };

@@ -61,16 +61,16 @@ impl Stream {
     }
 
     /// Gives back all that the connection holds: its alarm, its blocks and its socket, which is
-    /// closed by a reset if the reason asks for one.
+    /// closed by a reset where the end was no clean one.
     pub(crate) fn release(&mut self, tools: &mut Tools) {
         tools.cancel(self.deadlines.take().and_then(|deadlines| deadlines.alarm));
+        let by_reset = self.exchange.ends_by_reset();
         for buffer in self.exchange.buffers() {
             buffer.consume(buffer.len());
             tools.pool.reclaim(buffer);
         }
-        let reason = self.exchange.close_reason();
         if let Some(socket) = self.socket.take()
-            && reason.is_some_and(CloseReason::asks_for_reset)
+            && by_reset
         {
             tools.system.reset_on_close(&socket);
         }

@@ -218,7 +218,7 @@ fn behind_the_peers_end_it_closes_by_itself_only_when_nothing_holds_it() {
         (paused, "paused"),
         (half_open, "half-open"),
         (|exchange| exchange.owe(Owed::PeerFinished), "peer's end unhandled"),
-        (|exchange| exchange.owe(Owed::Received), "announced again, unhandled"),
+        (|exchange| receive(exchange, b"x"), "announced again, unhandled"),
         (|exchange| exchange.owe(Owed::Drained), "drained, unhandled"),
         (|exchange| exchange.owe(Owed::Deadline), "deadline, unhandled"),
     ];

@@ -274,3 +274,49 @@ fn ended_exchange_that_is_paused_holds_back_what_it_had_received() {
     exchange.resume();
     assert_eq!(all_owed(&mut exchange), []);
 }
+
+#[test]
+fn announced_again_and_consumed_before_it_was_told_is_not_told() {
+    let mut exchange = open();
+    receive(&mut exchange, b"abc");
+    exchange.delivered(Owed::Received);
+    exchange.pause();
+    exchange.resume();
+    exchange.consume(3);
+    assert_eq!(exchange.next_owed(), None);
+    receive(&mut exchange, b"d");
+    assert_eq!(all_owed(&mut exchange), [Owed::Received]);
+}
+
+#[test]
+fn deadline_set_anew_before_it_was_told_is_not_told() {
+    let mut exchange = open();
+    exchange.tell_deadline();
+    exchange.forget_deadline();
+    assert_eq!(all_owed(&mut exchange), []);
+}
+
+#[test]
+fn only_an_end_that_leaves_bytes_behind_or_gives_up_on_the_peer_is_a_reset() {
+    let ended = |send: &[u8], reason| {
+        let mut exchange = open();
+        exchange.send(send);
+        exchange.end(reason);
+        exchange.ends_by_reset()
+    };
+    let failed = CloseReason::from(&std::io::Error::from(std::io::ErrorKind::StorageFull));
+    for reason in [CloseReason::Aborted, CloseReason::Overflow] {
+        assert!(ended(b"", reason) && ended(b"abc", reason), "{reason:?}");
+    }
+    for reason in [CloseReason::Reset, failed] {
+        assert!(!ended(b"", reason) && ended(b"abc", reason), "{reason:?}");
+    }
+    for reason in [CloseReason::Finished, CloseReason::Closed] {
+        assert!(!ended(b"", reason), "{reason:?}");
+    }
+    let mut exchange = open();
+    exchange.send(b"abc");
+    exchange.write_failed(failed);
+    exchange.peer_ended();
+    assert!(exchange.ends_by_reset(), "what was unsent when the write failed is given up");
+}

@@ -31,7 +31,7 @@ impl Kept {
             exchange;
         let reason = match (state, reason) {
             // How it was ended matters only for the socket that is closed.
-            (State::Closed, Some(reason)) if reason.asks_for_reset() => Some(CloseReason::Aborted),
+            (State::Closed, _) if exchange.ends_by_reset() => Some(CloseReason::Aborted),
             (State::Closed, Some(_)) => Some(CloseReason::Closed),
             (_, reason) => *reason,
         };
