@@ -146,6 +146,9 @@ pub struct Stream {
     pub(crate) touched: bool,
     /// The last fill or flush stopped while the socket may have been ready for more.
     pub(crate) stopped_early: bool,
+    /// How many bytes count against the write budget in the turn of this number.
+    pub(crate) flushed: u32,
+    pub(crate) flushed_in: u16,
     /// Others read only while this one has nothing unsent.
     pub(crate) has_readers: bool,
 }
@@ -167,6 +170,8 @@ impl Stream {
             queued: Queued::No,
             touched: false,
             stopped_early: false,
+            flushed: 0,
+            flushed_in: 0,
             has_readers: false,
         };
         if stream.exchange.limits().idle_timeout.is_some() {
@@ -359,15 +364,25 @@ impl Stream {
         self.socket()?.set_keepalive(after)
     }
 
-    /// Gives this connection limits of its own. The socket options among them (`nodelay`,
-    /// `keepalive`) and the idle timeout are set when a connection is made, and not changed here.
+    /// Gives this connection limits of its own, with the socket options and the idle timeout among
+    /// them.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the limits contradict each other; then nothing is changed.
-    pub fn set_limits(&mut self, mut limits: ConnectionLimits) -> io::Result<()> {
+    /// `InvalidInput` if the limits contradict each other, or what the operating system says of an
+    /// option; then nothing is changed but options that could be.
+    pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
-        limits.idle_timeout = self.exchange.limits().idle_timeout;
+        let before = self.exchange.limits().clone();
+        if limits.nodelay != before.nodelay {
+            self.socket()?.set_nodelay(limits.nodelay)?;
+        }
+        if limits.keepalive != before.keepalive {
+            self.socket()?.set_keepalive(limits.keepalive)?;
+        }
+        if limits.idle_timeout != before.idle_timeout {
+            self.set_idle_timeout(limits.idle_timeout);
+        }
         self.exchange.set_limits(Arc::new(limits));
         Ok(())
     }

@@ -6,10 +6,11 @@
 //! | phase | deadline |
 //! |---|---|
 //! | connecting | `connect_deadline` after it began |
-//! | stalled | `stalled_write_deadline` after the kernel last took a byte |
+//! | stalled, closing | `stalled_write_deadline` after the kernel last took a byte |
 //! | broken | `close_deadline` after it began |
 //! | lingering | the earlier of `close_quiet_deadline` after the last byte, and `close_deadline` after it began |
-//! | any | the idle timeout after anything moved; the program's own deadline |
+//! | unbounded, stalled | the idle timeout, after anything moved |
+//! | any | the program's own deadline |
 //!
 //! One alarm stands for all of them, and it is moved lazily: activity only notes the time, and an
 //! alarm that rings before the deadline is set again for the time that is left.
@@ -109,7 +110,7 @@ impl Deadlines {
             Phase::Connecting => {
                 limit(Deadline::Connect, began.checked_add(limits.connect_deadline))
             }
-            Phase::Stalled => limit(
+            Phase::Stalled | Phase::Closing => limit(
                 Deadline::StalledWrite,
                 since_flushed.checked_add(limits.stalled_write_deadline),
             ),
@@ -120,7 +121,12 @@ impl Deadlines {
                 limit(Deadline::Close, quiet.into_iter().chain(whole).min())
             }
         };
-        let idle = self.idle_timeout.and_then(|timeout| moved.checked_add(timeout));
+        let idle = match self.phase {
+            Phase::Unbounded | Phase::Stalled => self.idle_timeout,
+            // Here other deadlines see to it that it ends, and what is unsent may leave.
+            Phase::Connecting | Phase::Closing | Phase::Broken | Phase::Lingering => None,
+        };
+        let idle = idle.and_then(|timeout| moved.checked_add(timeout));
         let program = match self.program {
             ProgramDeadline::At(at) => Some((at, Passed::Program)),
             ProgramDeadline::None | ProgramDeadline::After(_) => None,
@@ -196,6 +202,17 @@ mod tests {
         assert_eq!(next_after(&deadlines, start), Some((11, Passed::Program)));
         deadlines.enter(Phase::Connecting, start);
         assert_eq!(next_after(&deadlines, start), Some((10, Passed::Limit(Deadline::Connect))));
+    }
+
+    #[test]
+    fn idle_does_not_cut_off_a_close_that_still_sends() {
+        let start = Instant::now();
+        let mut deadlines = started(start, Some(9 * SECOND));
+        deadlines.enter(Phase::Closing, start);
+        assert_eq!(
+            next_after(&deadlines, start),
+            Some((60, Passed::Limit(Deadline::StalledWrite)))
+        );
     }
 
     #[test]

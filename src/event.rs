@@ -1,7 +1,7 @@
 //! What the program hears: the events, the reasons for an end, and the ids they carry.
 //!
-//! An id is a slot and a generation. The slot is where the connection lives; the generation is
-//! never used twice, so that an id which outlives its connection fits nothing that comes after it.
+//! An id is a slot and a generation. The slot is where the connection lives; a generation comes up
+//! again only after 2^32 others, so that an id which outlives its connection fits nothing that comes after it.
 
 use std::fmt;
 use std::io;
@@ -129,8 +129,8 @@ impl Failure {
     }
 }
 
-impl From<&io::Error> for Failure {
-    fn from(error: &io::Error) -> Self {
+impl Failure {
+    pub(crate) fn of(error: &io::Error) -> Self {
         Self { kind: error.kind(), code: error.raw_os_error().and_then(NonZero::new) }
     }
 }
@@ -144,14 +144,14 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<&io::Error> for CloseReason {
+impl CloseReason {
     /// The reason that an error of a socket amounts to.
-    fn from(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
         match error.kind() {
             ConnectionReset | ConnectionAborted | BrokenPipe => Self::Reset,
             ConnectionRefused => Self::Refused,
-            _ => Self::Failed(error.into()),
+            _ => Self::Failed(Failure::of(error)),
         }
     }
 }
@@ -190,11 +190,11 @@ mod tests {
 
     #[test]
     fn errors_of_a_socket_become_reasons() {
-        let reason = |kind: io::ErrorKind| CloseReason::from(&io::Error::from(kind));
+        let reason = |kind: io::ErrorKind| CloseReason::of(&io::Error::from(kind));
         assert_eq!(reason(io::ErrorKind::ConnectionReset), CloseReason::Reset);
         assert_eq!(reason(io::ErrorKind::BrokenPipe), CloseReason::Reset);
         assert_eq!(reason(io::ErrorKind::ConnectionRefused), CloseReason::Refused);
-        let CloseReason::Failed(failure) = CloseReason::from(&io::Error::from_raw_os_error(110))
+        let CloseReason::Failed(failure) = CloseReason::of(&io::Error::from_raw_os_error(110))
         else {
             panic!("an error without a reason of its own is kept whole");
         };

@@ -174,7 +174,7 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if the listener was closed, or what the operating system says.
     pub fn pause_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.watch(id, false, Accepting::Paused)
+        self.set_accepting(id, Accepting::Paused)
     }
 
     /// Accepts again after a pause, first of all those that have waited.
@@ -183,20 +183,16 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if the listener was closed, or what the operating system says.
     pub fn resume_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.watch(id, true, Accepting::Open)
+        self.set_accepting(id, Accepting::Open)
     }
 
-    fn watch(&mut self, id: ListenerId, watch: bool, accepting: Accepting) -> io::Result<()> {
-        let listener = self.turns.listeners.get_mut(id)?;
-        let is_paused = listener.accepting() == Accepting::Paused;
-        if is_paused == watch {
-            self.turns.tools.system.watch_listener(&mut listener.socket, id.slot, watch)?;
-            self.turns.listeners.set_accepting(id.slot, accepting, &mut self.turns.tools);
-            if watch {
-                self.turns.listeners.ready(id.slot);
-            }
+    fn set_accepting(&mut self, id: ListenerId, accepting: Accepting) -> io::Result<()> {
+        let Turns { listeners, tools, .. } = &mut self.turns;
+        let is_paused = listeners.get(id)?.accepting() == Accepting::Paused;
+        if is_paused == (accepting == Accepting::Paused) {
+            return Ok(());
         }
-        Ok(())
+        listeners.set_accepting(id.slot, accepting, tools)
     }
 
     /// Closes a listener. What it has accepted goes on; peers that wait are reset.
@@ -205,10 +201,11 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if it was closed before.
     pub fn close_listener(&mut self, id: ListenerId) -> io::Result<()> {
-        self.turns.listeners.get(id)?;
-        // Takes back the alarm of one that waits for room.
-        self.turns.listeners.set_accepting(id.slot, Accepting::Paused, &mut self.turns.tools);
-        drop(self.turns.listeners.remove(id)?);
+        let listener = self.turns.listeners.remove(id)?;
+        if let Accepting::OutOfRoom(alarm) = listener.accepting() {
+            self.turns.tools.cancel(alarm);
+        }
+        drop(listener);
         self.turns.tools.observers.see(Step::ListenerClosed(id));
         Ok(())
     }

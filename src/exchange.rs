@@ -1,8 +1,8 @@
 //! The pure half of a connection: what was said in each direction, and what is owed next.
 //!
 //! No socket, no clock, no loop: the inputs are method calls, the outputs are the two buffers, the
-//! wants, the owed events and, from [`Exchange::advance`], one [`Action`]. So every path through it
-//! can be walked in a test.
+//! wants, the owed events and, from [`Exchange::advance`], whether to send our end. So every path
+//! through it can be walked in a test.
 //!
 //! Each direction is open or ended; ours can also be ending (its end is owed after the unsent
 //! bytes), and so can the whole (input is then read and thrown away, since two sides that only
@@ -29,7 +29,7 @@
 //! - ¹ Closed at once, with nothing unsent.
 //! - ² Once the program has handled all events that are owed to it, and not while it is paused.
 //! - ³ Not while half-open is allowed.
-//! - ⁴ The end of our direction is sent: [`Action::Finish`].
+//! - ⁴ The end of our direction is sent.
 //! - From every state a failed connect, a read error, a passed deadline, an abort and an overflow
 //!   lead to Closed. A write error does not where there is still something to read: the kernel
 //!   may hold bytes that came before it. Broken reads them, and the end behind them is then not
@@ -41,6 +41,7 @@ use crate::buffer::Buffer;
 use crate::event::{CloseReason, Deadline};
 use crate::interest::{Interest, Readiness};
 use crate::limits::ConnectionLimits;
+use crate::owed::{Owed, OwedEvents};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
@@ -57,35 +58,6 @@ pub(crate) enum State {
     BothClosing,
     Lingering,
     Closed,
-}
-
-/// The events that a connection can owe its program, in the order of delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub(crate) enum Owed {
-    Accepted,
-    Connected,
-    Received,
-    Drained,
-    Deadline,
-    PeerFinished,
-    Closed,
-}
-
-impl Owed {
-    const ALL: [Self; 7] = [
-        Self::Accepted,
-        Self::Connected,
-        Self::Received,
-        Self::Drained,
-        Self::Deadline,
-        Self::PeerFinished,
-        Self::Closed,
-    ];
-
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
 }
 
 /// Whose unsent bytes hold back the reading of a connection.
@@ -106,17 +78,12 @@ pub(crate) enum Phase {
     Connecting,
     /// Unsent bytes that the kernel does not take.
     Stalled,
+    /// Unsent bytes that are the last, behind a close.
+    Closing,
     /// What the kernel still holds, behind a write error.
     Broken,
     /// The peer's end, after ours.
     Lingering,
-}
-
-/// What the socket has to do for the exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
-    /// Send the end of our direction.
-    Finish,
 }
 
 /// Both directions of one connection: their states, their buffers, and the events they owe.
@@ -129,8 +96,7 @@ pub(crate) struct Exchange {
     /// Invariant: there is a reason just in the states Broken and Closed.
     reason: Option<CloseReason>,
     state: State,
-    /// A bit for each [`Owed`].
-    owed: u8,
+    owed: OwedEvents,
     pub(crate) readiness: Readiness,
     coupling: Coupling,
     paused: bool,
@@ -145,7 +111,7 @@ impl Exchange {
     pub(crate) fn accepted(limits: Arc<ConnectionLimits>) -> Self {
         let mut exchange = Self::new(State::Open, Coupling::Itself, limits);
         exchange.readiness.fold(Readiness::WRITABLE);
-        exchange.owe(Owed::Accepted);
+        exchange.owed.add(Owed::Accepted);
         exchange
     }
 
@@ -162,7 +128,7 @@ impl Exchange {
             lost: 0,
             reason: None,
             state,
-            owed: 0,
+            owed: OwedEvents::default(),
             readiness: Readiness::default(),
             coupling,
             paused: false,
@@ -278,6 +244,7 @@ impl Exchange {
             }
             State::Broken => Phase::Broken,
             State::Lingering => Phase::Lingering,
+            State::Closing | State::BothClosing => Phase::Closing,
             _ if self.has_sendable() && !self.readiness.is_writable() => Phase::Stalled,
             _ => Phase::Unbounded,
         }
@@ -303,19 +270,20 @@ impl Exchange {
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        if self.admits(bytes.len()) {
+        if self.has_room_for(bytes.len()) {
             self.write_buffer.append(bytes);
             self.notice_high_water();
+        } else {
+            self.lost += bytes.len() as u64;
         }
     }
 
-    /// Moves what was received to the unsent bytes, by moving the block where there are none.
+    /// Moves what was received to the unsent bytes, or loses it where they take no more.
     pub(crate) fn send_received(&mut self) {
-        if self.admits(self.received().len()) {
-            self.read_buffer.move_to(&mut self.write_buffer);
-            self.notice_high_water();
-        } else {
-            self.consume(self.received().len());
+        if self.transfer_to_itself() == 0 {
+            let count = self.received().len();
+            self.lost += count as u64;
+            self.consume(count);
         }
     }
 
@@ -342,15 +310,6 @@ impl Exchange {
         count
     }
 
-    /// Whether `count` more bytes may be appended to the unsent ones; counts them as lost if not.
-    fn admits(&mut self, count: usize) -> bool {
-        let admits = self.has_room_for(count);
-        if !admits {
-            self.lost += count as u64;
-        }
-        admits
-    }
-
     /// Whether there are bytes and they may be appended to the unsent ones. Too many end the
     /// exchange.
     fn has_room_for(&mut self, count: usize) -> bool {
@@ -369,7 +328,7 @@ impl Exchange {
         if !self.is_connecting() && self.unsent() > self.limits.high_water {
             self.clogged = true;
             // One that was not told yet would come too early now.
-            self.delivered(Owed::Drained);
+            self.owed.remove(Owed::Drained);
         }
     }
 
@@ -415,7 +374,7 @@ impl Exchange {
     /// The program has closed: of what it is owed, only the last event still comes, and nothing
     /// that it asked for before holds back the reading.
     fn hear_only_the_end(&mut self) {
-        self.owed &= Owed::Closed.bit();
+        self.owed.keep_only_closed();
         self.paused = false;
         self.coupling = Coupling::None;
     }
@@ -423,7 +382,7 @@ impl Exchange {
     /// Holds back what comes from the peer. One that has ended has nothing to hold back but what
     /// it owes besides its last event.
     pub(crate) fn pause(&mut self) {
-        if !self.is_ending() || self.owed & !Owed::Closed.bit() != 0 {
+        if !self.is_ending() || self.owed.has_news() {
             self.paused = true;
         }
     }
@@ -433,7 +392,7 @@ impl Exchange {
         if self.paused {
             self.paused = false;
             if !self.received().is_empty() {
-                self.owe(Owed::Received);
+                self.owed.add(Owed::Received);
             }
         }
     }
@@ -474,7 +433,7 @@ impl Exchange {
         };
         self.readiness.fold(Readiness::WRITABLE);
         if self.state != State::Closing {
-            self.owe(Owed::Connected);
+            self.owed.add(Owed::Connected);
         }
     }
 
@@ -486,7 +445,7 @@ impl Exchange {
     /// The first `count` bytes of the read buffer's room were read.
     pub(crate) fn filled(&mut self, count: usize) {
         self.read_buffer.extend(count);
-        self.owe(Owed::Received);
+        self.owed.add(Owed::Received);
     }
 
     /// The end of the peer's direction was read.
@@ -501,7 +460,7 @@ impl Exchange {
         };
         self.at_end = true;
         if self.state != State::BothClosing {
-            self.owe(Owed::PeerFinished);
+            self.owed.add(Owed::PeerFinished);
         }
     }
 
@@ -516,7 +475,7 @@ impl Exchange {
         if self.clogged && self.unsent() <= self.limits.low_water {
             self.clogged = false;
             if !self.is_ending() {
-                self.owe(Owed::Drained);
+                self.owed.add(Owed::Drained);
             }
         }
     }
@@ -542,24 +501,24 @@ impl Exchange {
     pub(crate) fn end(&mut self, reason: CloseReason) {
         if self.state != State::Closed {
             if self.is_connecting() {
-                self.owed = 0;
+                self.owed.clear();
             }
             self.state = State::Closed;
             self.reason = Some(reason);
             self.coupling = Coupling::None;
-            self.owe(Owed::Closed);
+            self.owed.add(Owed::Closed);
         }
     }
 
     /// The program has set another deadline, or none: the one before is not told of any more.
     pub(crate) fn forget_deadline(&mut self) {
-        self.delivered(Owed::Deadline);
+        self.owed.remove(Owed::Deadline);
     }
 
     /// The deadline that the program set has passed.
     pub(crate) fn tell_deadline(&mut self) {
         if !self.is_ending() {
-            self.owe(Owed::Deadline);
+            self.owed.add(Owed::Deadline);
         }
     }
 
@@ -568,68 +527,48 @@ impl Exchange {
         self.end(self.reason.unwrap_or(CloseReason::TimedOut(deadline)));
     }
 
-    /// Goes on by one state if nothing holds it: what the loop asks when it settles a connection,
-    /// again and again until there is nothing to do.
-    pub(crate) fn advance(&mut self) -> Option<Action> {
+    /// Goes on by one state, if nothing holds it: what the loop asks when it settles a connection.
+    /// Returns whether the end of our direction is to be sent now.
+    #[must_use]
+    pub(crate) fn advance(&mut self) -> bool {
+        debug_assert_eq!(
+            self.reason.is_some(),
+            matches!(self.state, State::Broken | State::Closed),
+            "there is a reason just where something has ended"
+        );
         let all_sent = self.unsent() == 0;
         // What the program is yet to hear it may answer, and so what it sends must still be taken.
         let may_end = all_sent && self.next_owed().is_none() && !self.paused;
         match self.state {
-            State::PeerFinished if may_end && !self.half_open => {
-                self.end(CloseReason::Finished);
-                None
-            }
-            State::BothFinishing if may_end => {
-                self.end(CloseReason::Finished);
-                None
-            }
-            State::BothClosing if all_sent => {
-                self.end(CloseReason::Closed);
-                None
-            }
-            State::Finishing if all_sent => {
-                self.state = State::Finished;
-                Some(Action::Finish)
-            }
-            State::Closing if all_sent => {
-                self.state = State::Lingering;
-                Some(Action::Finish)
-            }
-            _ => None,
+            State::PeerFinished if may_end && !self.half_open => self.end(CloseReason::Finished),
+            State::BothFinishing if may_end => self.end(CloseReason::Finished),
+            State::BothClosing if all_sent => self.end(CloseReason::Closed),
+            State::Finishing if all_sent => self.state = State::Finished,
+            State::Closing if all_sent => self.state = State::Lingering,
+            _ => return false,
         }
+        self.state != State::Closed
     }
 
     // What is owed to the program.
 
-    fn owe(&mut self, event: Owed) {
-        self.owed |= event.bit();
-    }
-
-    fn owes(&self, event: Owed) -> bool {
-        self.owed & event.bit() != 0
-    }
-
     /// The event to deliver next; a pause holds back what comes from the peer, and nothing comes
     /// before `Connected` but a `Closed`.
     pub(crate) fn next_owed(&self) -> Option<Owed> {
-        if self.owed == 0 {
-            return None;
-        }
-        let held = |event| match event {
+        self.owed.first(|event| match event {
             // What a resume announced the program may have consumed before it was told.
             Owed::Received => self.paused || self.received().is_empty(),
             Owed::PeerFinished => self.paused,
             Owed::Deadline => self.is_connecting(),
             Owed::Accepted | Owed::Connected | Owed::Drained | Owed::Closed => false,
-        };
-        Owed::ALL.into_iter().find(|event| self.owes(*event) && !held(*event))
+        })
     }
 
-    /// Counts an event as delivered.
+    /// Counts an event as delivered. Nothing comes after `Closed`.
     pub(crate) fn delivered(&mut self, event: Owed) {
-        self.owed &= !event.bit();
-        if event == Owed::Closed {
-            self.owed = 0;
+        match event {
+            Owed::Closed => self.owed.clear(),
+            _ => self.owed.remove(event),
         }
     }
 

@@ -68,6 +68,7 @@ mod interest;
 mod limits;
 mod listener;
 mod observer;
+mod owed;
 mod pool;
 mod read_write;
 mod ready;

@@ -26,8 +26,9 @@ use crate::pool::BLOCK_SIZE;
 pub struct Limits {
     /// What each connection starts with.
     pub connection: ConnectionLimits,
-    /// The most connections at once, or `None`. At the limit, accepting pauses until one closes.
-    /// Default: `None`. Running out of descriptors pauses accepting in the same way.
+    /// Accepts only while there are fewer connections than this, those that were connected too, or
+    /// `None`. At the limit accepting pauses until one closes. Default: `None`: running out of
+    /// descriptors pauses accepting in the same way.
     pub connections_max: Option<usize>,
     /// The most connections accepted by one listener in a turn. Default: 16, so that a flood of
     /// new connections does not hold up those that are there.
@@ -101,7 +102,8 @@ pub struct ConnectionLimits {
     pub unsent_max: usize,
     /// The most bytes read from a connection in a turn. Default: 64 KiB, one block.
     pub read_budget: usize,
-    /// The most bytes written to a connection in a turn. Default: 64 KiB, as for reading.
+    /// The most bytes written to a connection in a turn, beside those that were unsent when it was
+    /// served, of which it is the same. Default: 64 KiB, as for reading.
     pub write_budget: usize,
     /// How long a connect may take. Default: 10 s.
     pub connect_deadline: Duration,
@@ -112,10 +114,11 @@ pub struct ConnectionLimits {
     pub close_quiet_deadline: Duration,
     /// The same in all, however much the peer goes on sending. Default: 30 s.
     pub close_deadline: Duration,
-    /// Closes a connection on which nothing moved for so long; `None` for never. Default: `None`.
+    /// Closes a connection on which nothing moved for so long; `None` for never. One that is
+    /// connecting or closing has deadlines of its own. Default: `None`.
     pub idle_timeout: Option<Duration>,
-    /// Has the kernel probe a connection that is silent for so long; `None` for never.
-    /// Default: `None`.
+    /// Has the kernel probe a connection that is silent for so long, in whole seconds, at least one;
+    /// `None` for never. Default: `None`.
     pub keepalive: Option<Duration>,
     /// Sends small writes at once instead of gathering them (`TCP_NODELAY`). The loop gathers
     /// them itself, so the kernel's delay would only add latency. Default: `true`.
@@ -155,7 +158,9 @@ impl ConnectionLimits {
             "close_quiet_deadline is above close_deadline",
         )?;
         refuse(self.idle_timeout == Some(Duration::ZERO), "idle_timeout is zero")?;
-        refuse(self.keepalive == Some(Duration::ZERO), "keepalive is zero")
+        // Kernels count it in seconds.
+        let is_too_short = self.keepalive.is_some_and(|after| after < Duration::from_secs(1));
+        refuse(is_too_short, "keepalive is below one second")
     }
 }
 

@@ -52,14 +52,6 @@ impl<T> Listener<T> {
     pub(crate) fn accepting(&self) -> Accepting {
         self.accepting
     }
-
-    /// An accept failed: how long to pause, and whether this is the first failure in a row.
-    fn back_off(&mut self, limits: &Limits) -> (Duration, bool) {
-        let pause = self.next_pause.unwrap_or(limits.accept_pause_min);
-        let is_first = self.next_pause.is_none();
-        self.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
-        (pause, is_first)
-    }
 }
 
 /// What came of accepting once.
@@ -78,15 +70,19 @@ pub(crate) enum Accept<T> {
 pub(crate) struct Listeners<T> {
     slots: Slab<Listener<T>>,
     ready: VecDeque<u32>,
+    /// Those in [`Accepting::OutOfRoom`], who has waited longest first, so that they take turns.
+    out_of_room: VecDeque<u32>,
     last_generation: u32,
-    /// How many are in [`Accepting::OutOfRoom`], so that closing a connection costs one comparison
-    /// while none is.
-    out_of_room: usize,
 }
 
 impl<T> Listeners<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: Slab::new(), ready: VecDeque::new(), last_generation: 0, out_of_room: 0 }
+        Self {
+            slots: Slab::new(),
+            ready: VecDeque::new(),
+            out_of_room: VecDeque::new(),
+            last_generation: 0,
+        }
     }
 
     /// The id that the next listener will have.
@@ -123,15 +119,10 @@ impl<T> Listeners<T> {
             .ok_or_else(|| stale(id))
     }
 
-    pub(crate) fn get_mut(&mut self, id: ListenerId) -> io::Result<&mut Listener<T>> {
-        let listener = self.slots.get_mut(id.slot as usize);
-        listener.filter(|listener| listener.id == id).ok_or_else(|| stale(id))
-    }
-
     pub(crate) fn remove(&mut self, id: ListenerId) -> io::Result<Listener<T>> {
         self.get(id)?;
         let listener = self.slots.remove(id.slot as usize);
-        self.out_of_room -= usize::from(matches!(listener.accepting, Accepting::OutOfRoom(_)));
+        self.out_of_room.retain(|slot| *slot != id.slot);
         Ok(listener)
     }
 
@@ -180,7 +171,7 @@ impl<T> Listeners<T> {
         let listener = listener.filter(|listener| listener.accepting == Accepting::Open);
         let Some(listener) = listener else { return Accept::Done };
         if !has_room {
-            self.set_accepting(slot, Accepting::OutOfRoom(None), tools);
+            let _ = self.set_accepting(slot, Accepting::OutOfRoom(None), tools);
             return Accept::Done;
         }
         let id = listener.id;
@@ -198,44 +189,76 @@ impl<T> Listeners<T> {
                 tools.observers.see(Step::AcceptSkipped(id));
                 Accept::Skipped
             }
-            Attempt::Failed(error) => {
-                let (pause, is_first) = listener.back_off(limits);
-                tools.observers.see(Step::AcceptPaused(id, Failure::from(&error), pause));
-                let at = tools.system.now().checked_add(pause);
-                let alarm = at.map(|at| tools.timers.set(at, Called::Listener(id)));
-                self.set_accepting(slot, Accepting::OutOfRoom(alarm), tools);
-                let failed = Accept::Failed(Event::AcceptFailed(id, error.kind()));
-                if is_first { failed } else { Accept::Done }
-            }
+            Attempt::Failed(error) => match self.back_off(slot, &error, limits, tools) {
+                Some(event) => Accept::Failed(event),
+                None => Accept::Done,
+            },
         }
     }
 
-    /// Changes whether a listener accepts; an alarm that no longer counts is taken back.
-    pub(crate) fn set_accepting(&mut self, slot: u32, accepting: Accepting, tools: &mut Tools) {
-        let Some(listener) = self.slots.get_mut(slot as usize) else { return };
-        let before = std::mem::replace(&mut listener.accepting, accepting);
-        self.out_of_room -= usize::from(matches!(before, Accepting::OutOfRoom(_)));
-        self.out_of_room += usize::from(matches!(accepting, Accepting::OutOfRoom(_)));
-        if let Accepting::OutOfRoom(alarm) = before {
+    /// Changes whether a listener accepts: its registration follows, and an alarm that no longer
+    /// counts is taken back. One that is not open is not registered, so that peers that come
+    /// meanwhile wake nobody.
+    pub(crate) fn set_accepting(
+        &mut self,
+        slot: u32,
+        accepting: Accepting,
+        tools: &mut Tools,
+    ) -> io::Result<()> {
+        let Some(listener) = self.slots.get_mut(slot as usize) else { return Ok(()) };
+        let was_open = listener.accepting == Accepting::Open;
+        let is_open = accepting == Accepting::Open;
+        if was_open != is_open {
+            tools.system.watch_listener(&mut listener.socket, slot, is_open)?;
+            // Peers may have come while nobody was told.
+            listener.ready = true;
+        }
+        if let Accepting::OutOfRoom(alarm) = std::mem::replace(&mut listener.accepting, accepting) {
             tools.cancel(alarm);
+            self.out_of_room.retain(|waiting| *waiting != slot);
+        }
+        if matches!(accepting, Accepting::OutOfRoom(_)) {
+            self.out_of_room.push_back(slot);
         }
         self.queue(slot);
+        Ok(())
+    }
+
+    /// Has the listener accept again that ran out of room, or wait on if the kernel does not let it.
+    pub(crate) fn try_again(&mut self, slot: u32, limits: &Limits, tools: &mut Tools) {
+        if let Err(error) = self.set_accepting(slot, Accepting::Open, tools) {
+            self.back_off(slot, &error, limits, tools);
+        }
     }
 
     /// A connection has closed: those that wait for room may try again.
-    pub(crate) fn room_was_made(&mut self, tools: &mut Tools) {
-        if self.out_of_room > 0 {
-            for slot in self.waiting_for_room() {
-                self.set_accepting(slot, Accepting::Open, tools);
-            }
+    pub(crate) fn room_was_made(&mut self, limits: &Limits, tools: &mut Tools) {
+        for _ in 0..self.out_of_room.len() {
+            let Some(slot) = self.out_of_room.front().copied() else { return };
+            self.try_again(slot, limits, tools);
         }
     }
 
-    fn waiting_for_room(&self) -> Vec<u32> {
-        let listeners = self.slots.iter().map(|(_, listener)| listener);
-        let waiting =
-            listeners.filter(|listener| matches!(listener.accepting, Accepting::OutOfRoom(_)));
-        waiting.map(|listener| listener.id.slot).collect()
+    /// Pauses a listener that failed for a time that doubles. Returns the event to tell, if this is
+    /// the first failure in a row.
+    fn back_off(
+        &mut self,
+        slot: u32,
+        error: &io::Error,
+        limits: &Limits,
+        tools: &mut Tools,
+    ) -> Option<Event> {
+        let listener = self.slots.get_mut(slot as usize)?;
+        let id = listener.id;
+        let is_first = listener.next_pause.is_none();
+        let pause = listener.next_pause.unwrap_or(limits.accept_pause_min);
+        listener.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
+        tools.observers.see(Step::AcceptPaused(id, Failure::of(error), pause));
+        let at = tools.system.now().checked_add(pause);
+        let alarm = at.map(|at| tools.timers.set(at, Called::Listener(id)));
+        // A listener that cannot be taken from the kernel's list only wakes the loop in vain.
+        let _ = self.set_accepting(slot, Accepting::OutOfRoom(alarm), tools);
+        is_first.then_some(Event::AcceptFailed(id, error.kind()))
     }
 }
 

@@ -21,11 +21,14 @@ impl Read for Stream {
     fn read_exact(&mut self, into: &mut [u8]) -> io::Result<()> {
         let count = into.len();
         if self.received().len() < count {
-            return Err(match () {
-                () if self.exchange.is_at_end() => ErrorKind::UnexpectedEof.into(),
-                () if count > self.exchange.limits().read_buffer_max => never_whole(),
-                () => would_block(),
-            });
+            let error = if self.exchange.is_at_end() {
+                ErrorKind::UnexpectedEof.into()
+            } else if count > self.exchange.limits().read_buffer_max {
+                never_whole()
+            } else {
+                would_block()
+            };
+            return Err(error);
         }
         into.copy_from_slice(&self.received()[..count]);
         self.consume(count);
@@ -107,10 +110,12 @@ impl Stream {
 
     /// How many bytes are left, once the end is among them.
     fn whole_rest(&self) -> io::Result<usize> {
-        match () {
-            () if self.exchange.is_at_end() => Ok(self.received().len()),
-            () if self.exchange.room() == 0 => Err(never_whole()),
-            () => Err(would_block()),
+        if self.exchange.is_at_end() {
+            Ok(self.received().len())
+        } else if self.exchange.room() == 0 {
+            Err(never_whole())
+        } else {
+            Err(would_block())
         }
     }
 

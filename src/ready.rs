@@ -2,23 +2,23 @@
 //!
 //! - `fresh`: what the last wait brought, and what a resume or an owed event made ready. A turn
 //!   serves all that were there when it began.
-//! - `left_over`: those that stopped early, at a budget or a full buffer. One is served in each turn, so that a small
-//!   talker waits for one bulk stream at most, not for all of them.
+//! - `left_over`: those that stopped early, at a budget or a full buffer. One is served in each
+//!   turn, so that a small talker waits for one bulk stream at most, not for all of them.
 //!
-//! A connection stands in one of them at a time: news does not move a bulk stream forward.
-//!
-//! Slots stand in the queues, not ids: a slot that was freed meanwhile is skipped when its turn
-//! comes, and for its next owner to be served once without need is harmless.
+//! A connection stands in one of them at most, and news from its peer does not move it forward; an
+//! event that it owes does. Ids stand in the queues, so that one that has gone is skipped, and its
+//! slot's next owner is not taken for it.
 
 use std::collections::VecDeque;
 
 use crate::connection::{Connection, Queued};
+use crate::event::ConnectionId;
 use crate::interest::Readiness;
 
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    fresh: VecDeque<u32>,
-    left_over: VecDeque<u32>,
+    fresh: VecDeque<ConnectionId>,
+    left_over: VecDeque<ConnectionId>,
 }
 
 impl Ready {
@@ -33,6 +33,11 @@ impl Ready {
         let stream = &connection.stream;
         let exchange = &stream.exchange;
         if exchange.next_owed().is_some() {
+            if stream.queued == Queued::LeftOver {
+                // Seldom: the program did something to one that waits its turn.
+                self.left_over.retain(|id| *id != stream.id());
+                connection.stream.queued = Queued::No;
+            }
             self.push(connection, Queued::Fresh);
         } else if exchange.can_fill() || exchange.can_flush() {
             let queue = if stream.stopped_early { Queued::LeftOver } else { Queued::Fresh };
@@ -45,18 +50,18 @@ impl Ready {
         if stream.queued == Queued::No {
             stream.queued = queue;
             match queue {
-                Queued::Fresh => self.fresh.push_back(stream.id().slot),
-                Queued::LeftOver => self.left_over.push_back(stream.id().slot),
+                Queued::Fresh => self.fresh.push_back(stream.id()),
+                Queued::LeftOver => self.left_over.push_back(stream.id()),
                 Queued::No => {}
             }
         }
     }
 
-    pub(crate) fn take_fresh(&mut self) -> Option<u32> {
+    pub(crate) fn take_fresh(&mut self) -> Option<ConnectionId> {
         self.fresh.pop_front()
     }
 
-    pub(crate) fn take_left_over(&mut self) -> Option<u32> {
+    pub(crate) fn take_left_over(&mut self) -> Option<ConnectionId> {
         self.left_over.pop_front()
     }
 

@@ -7,10 +7,10 @@
 
 use std::time::Instant;
 
-use crate::connection::{Queued, Stream};
+use crate::connection::Stream;
 use crate::deadlines::Passed;
-use crate::event::{CloseReason, Deadline};
-use crate::exchange::{Action, Phase};
+use crate::event::CloseReason;
+use crate::exchange::Phase;
 use crate::interest::{Interest, Readiness};
 use crate::observer::Step;
 use crate::system::ConnectOutcome;
@@ -20,26 +20,29 @@ use crate::transfer::{self, Stop};
 impl Stream {
     /// Does what readiness and wants allow.
     pub(crate) fn serve(&mut self, tools: &mut Tools) {
-        self.queued = Queued::No;
         self.stopped_early = false;
         self.look_at_connect(tools);
-        self.flush(tools);
+        let flushed = self.flush(self.exchange.limits().write_budget, tools);
+        // What was left from before has left: what the program sends now has a budget of its own.
+        let counts = if self.unsent() > 0 { flushed } else { 0 };
+        (self.flushed, self.flushed_in) = (counts, tools.turn);
         self.fill(tools);
     }
 
     /// Makes good what the program did.
     pub(crate) fn settle(&mut self, tools: &mut Tools) {
-        // One that has spent its budget waits for its turn among the left-overs.
-        if self.queued != Queued::LeftOver {
-            self.flush(tools);
-        }
-        while let Some(action) = self.exchange.advance() {
-            self.act(action, tools);
+        let before = if self.flushed_in == tools.turn { self.flushed } else { 0 };
+        let budget = self.exchange.limits().write_budget.saturating_sub(before as usize);
+        let flushed = self.flush(budget, tools);
+        (self.flushed, self.flushed_in) = (before.saturating_add(flushed), tools.turn);
+        if self.exchange.advance() {
+            self.send_end(tools);
         }
         self.tell_interest(tools);
         for buffer in self.exchange.buffers() {
             tools.pool.reclaim(buffer);
         }
+        self.stopped_early &= self.exchange.can_fill() || self.exchange.can_flush();
         self.set_alarm(tools);
     }
 
@@ -47,33 +50,56 @@ impl Stream {
     /// that has moved meanwhile, settling sets the alarm again.
     pub(crate) fn ring(&mut self, tools: &mut Tools) {
         let now = tools.system.now();
-        let Some(deadlines) = &mut self.deadlines else { return };
-        deadlines.alarm = None;
-        let passed = deadlines.next(self.exchange.limits()).filter(|(at, _)| *at <= now);
-        match passed.map(|(_, passed)| passed) {
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.alarm = None;
+        }
+        match self.passed(now) {
             None => {}
             Some(Passed::Program) => {
-                deadlines.set_program(None);
+                self.deadlines_mut().set_program(None);
                 self.exchange.tell_deadline();
             }
-            Some(Passed::Limit(deadline)) => self.pass(deadline, tools),
+            Some(Passed::Limit(_)) => {
+                // The program may have been busy while the socket moved on, and a send succeeds
+                // long before the kernel reports room: so one more look before it counts.
+                self.exchange.readiness.fold(Readiness::READABLE | Readiness::WRITABLE);
+                self.serve(tools);
+                if let Some(Passed::Limit(deadline)) = self.passed(now)
+                    && self.exchange.close_reason().is_none()
+                {
+                    tools.observers.see(Step::DeadlinePassed(self.id(), deadline));
+                    self.exchange.pass(deadline);
+                }
+            }
         }
     }
 
-    /// Gives back all that the connection holds: its alarm, its blocks and its socket, which is
-    /// closed by a reset where the end was no clean one.
+    /// The deadline that has passed by `now`, if one has.
+    fn passed(&mut self, now: Instant) -> Option<Passed> {
+        let phase = self.exchange.phase();
+        let deadlines = self.deadlines.as_mut()?;
+        deadlines.enter(phase, now);
+        let (at, passed) = deadlines.next(self.exchange.limits())?;
+        (at <= now).then_some(passed)
+    }
+
+    /// Has the close that follows be a reset, where the end was no clean one.
+    pub(crate) fn prepare_close(&mut self, tools: &mut Tools) {
+        if let Some(socket) = &self.socket
+            && self.exchange.ends_by_reset()
+        {
+            tools.system.reset_on_close(socket);
+        }
+    }
+
+    /// Gives back all that the connection holds: its alarm, its blocks and its socket.
     pub(crate) fn release(&mut self, tools: &mut Tools) {
         tools.cancel(self.deadlines.take().and_then(|deadlines| deadlines.alarm));
-        let by_reset = self.exchange.ends_by_reset();
         for buffer in self.exchange.buffers() {
             buffer.consume(buffer.len());
             tools.pool.reclaim(buffer);
         }
-        if let Some(socket) = self.socket.take()
-            && by_reset
-        {
-            tools.system.reset_on_close(&socket);
-        }
+        self.socket = None;
     }
 
     /// Two connections that a program borrowed and swapped would each answer to the other's id.
@@ -92,7 +118,7 @@ impl Stream {
         self.exchange.readiness = Readiness::default();
         match tools.system.connect_outcome(socket) {
             ConnectOutcome::UnderWay => {}
-            ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::from(&error)),
+            ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::of(&error)),
             ConnectOutcome::Connected => {
                 self.exchange.connected();
                 tools.observers.see(Step::Connected(self.id()));
@@ -127,13 +153,14 @@ impl Stream {
         }
     }
 
-    fn flush(&mut self, tools: &mut Tools) {
+    /// Flushes at most `budget` bytes, and returns how many it were.
+    fn flush(&mut self, budget: usize, tools: &mut Tools) -> u32 {
         let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_flush()) else {
-            return;
+            return 0;
         };
         let short_proves_full = socket.short_proves_blocked();
         let mut io = tools.system.io(socket);
-        let flushed = transfer::flush(&mut self.exchange, &mut io, short_proves_full);
+        let flushed = transfer::flush(&mut self.exchange, &mut io, budget, short_proves_full);
         drop(io);
         if flushed.count > 0 {
             if let Some(deadlines) = &mut self.deadlines {
@@ -146,10 +173,10 @@ impl Stream {
             Stop::NotReady => tools.observers.see(Step::WriteBlocked(self.id())),
             Stop::Ended | Stop::Failed => {}
         }
+        u32::try_from(flushed.count).unwrap_or(u32::MAX)
     }
 
-    fn act(&mut self, action: Action, tools: &mut Tools) {
-        let Action::Finish = action;
+    fn send_end(&mut self, tools: &mut Tools) {
         if let Some(socket) = &self.socket {
             tools.system.finish(socket);
             tools.observers.see(Step::Finished(self.id()));
@@ -170,7 +197,7 @@ impl Stream {
         let slot = self.id().slot;
         let Some(socket) = &mut self.socket else { return };
         if let Err(error) = tools.system.tell(socket, slot, from, to) {
-            return self.exchange.end(CloseReason::from(&error));
+            return self.exchange.end(CloseReason::of(&error));
         }
         self.interest = to;
         tools.observers.see(Step::InterestChanged(self.id(), from, to));
@@ -213,29 +240,5 @@ impl Stream {
         self.deadlines_mut().enter(phase, now());
         let next = self.deadlines.as_ref()?.next(self.exchange.limits());
         next.map(|(at, _)| at)
-    }
-
-    /// Ends the connection because of a deadline, unless a last look shows that it has moved on: a
-    /// send succeeds long before the kernel reports room, and a connect may have succeeded while the
-    /// program was busy.
-    fn pass(&mut self, deadline: Deadline, tools: &mut Tools) {
-        let unsent = self.unsent();
-        self.exchange.readiness.fold(Readiness::WRITABLE);
-        let has_moved = match deadline {
-            Deadline::Connect => {
-                self.look_at_connect(tools);
-                !self.exchange.is_connecting()
-            }
-            Deadline::StalledWrite => {
-                self.flush(tools);
-                self.unsent() < unsent
-            }
-            Deadline::Close | Deadline::Idle => false,
-        };
-        if has_moved || self.exchange.close_reason().is_some() {
-            return;
-        }
-        tools.observers.see(Step::DeadlinePassed(self.id(), deadline));
-        self.exchange.pass(deadline);
     }
 }

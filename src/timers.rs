@@ -24,6 +24,10 @@ impl Alarm {
     }
 }
 
+/// The alarms that were due at one moment: those that were set then, for that time or before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due(Alarm);
+
 /// All alarms that are set, the earliest first.
 #[derive(Debug)]
 pub(crate) struct Timers<K> {
@@ -55,9 +59,16 @@ impl<K> Timers<K> {
         self.set.first_key_value().map(|(alarm, _)| alarm.at)
     }
 
-    /// Takes the earliest alarm out if its time has come.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<K> {
-        if self.earliest()? > now {
+    /// The alarms that are due now, for [`Timers::take_due`].
+    pub(crate) fn due(&self, now: Instant) -> Due {
+        Due(Alarm { at: now, number: self.next_number })
+    }
+
+    /// Takes the earliest alarm out if it is one of those: what is set meanwhile is not, however
+    /// soon it is to ring.
+    pub(crate) fn take_due(&mut self, due: Due) -> Option<K> {
+        let (alarm, _) = self.set.first_key_value()?;
+        if alarm.at > due.0.at || alarm.number >= due.0.number {
             return None;
         }
         self.set.pop_first().map(|(_, target)| target)
@@ -69,6 +80,10 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn take_due<K>(timers: &mut Timers<K>, now: Instant) -> Option<K> {
+        timers.take_due(timers.due(now))
+    }
+
     #[test]
     fn alarms_ring_in_the_order_of_their_times_and_never_early() {
         let start = Instant::now();
@@ -78,10 +93,10 @@ mod tests {
             timers.set(after(millis), millis);
         }
         assert_eq!(timers.earliest(), Some(after(10)));
-        assert_eq!(timers.take_due(after(9)), None);
-        assert_eq!(timers.take_due(after(20)), Some(10));
-        assert_eq!(timers.take_due(after(20)), Some(20));
-        assert_eq!(timers.take_due(after(20)), None);
+        assert_eq!(take_due(&mut timers, after(9)), None);
+        assert_eq!(take_due(&mut timers, after(20)), Some(10));
+        assert_eq!(take_due(&mut timers, after(20)), Some(20));
+        assert_eq!(take_due(&mut timers, after(20)), None);
     }
 
     #[test]
@@ -90,8 +105,19 @@ mod tests {
         let mut timers = Timers::default();
         let alarms: Vec<Alarm> = (0..5).map(|target| timers.set(at, target)).collect();
         timers.cancel(alarms[2]);
-        let rung: Vec<i32> = std::iter::from_fn(|| timers.take_due(at)).collect();
+        let rung: Vec<i32> = std::iter::from_fn(|| take_due(&mut timers, at)).collect();
         assert_eq!(rung, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn an_alarm_set_for_now_while_due_ones_ring_waits_for_the_next_time() {
+        let now = Instant::now();
+        let mut timers = Timers::default();
+        timers.set(now, 1);
+        let due = timers.due(now);
+        timers.set(now, 2);
+        assert_eq!((timers.take_due(due), timers.take_due(due)), (Some(1), None));
+        assert_eq!(take_due(&mut timers, now), Some(2));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) enum Called {
 }
 
 pub(crate) struct Tools {
+    /// The number of the turn. It comes round again, which is harmless: what goes by it is a budget.
+    pub(crate) turn: u16,
     pub(crate) system: System,
     pub(crate) pool: Pool,
     pub(crate) timers: Timers<Called>,
@@ -25,6 +27,7 @@ pub(crate) struct Tools {
 impl Tools {
     pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
         Ok(Self {
+            turn: 0,
             system: System::new(event_capacity)?,
             pool: Pool::default(),
             timers: Timers::default(),

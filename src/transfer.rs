@@ -99,7 +99,7 @@ pub(crate) fn fill(
                 break Stop::NotReady;
             }
             Attempt::Failed(error) => {
-                exchange.read_failed(CloseReason::from(&error));
+                exchange.read_failed(CloseReason::of(&error));
                 break Stop::Failed;
             }
         }
@@ -131,13 +131,13 @@ fn read_once(
     outcome
 }
 
-/// Writes the unsent bytes.
+/// Writes the unsent bytes, at most `budget` of them.
 pub(crate) fn flush(
     exchange: &mut Exchange,
     socket: &mut impl Write,
+    budget: usize,
     short_proves_full: bool,
 ) -> Transferred {
-    let budget = exchange.limits().write_budget;
     let mut count = 0;
     let stop = loop {
         if count == budget || exchange.unsent() == 0 {
@@ -148,7 +148,7 @@ pub(crate) fn flush(
         match attempt(|| socket.write(&unsent[..asked])) {
             Attempt::Done(0) => {
                 let error = io::Error::from(ErrorKind::WriteZero);
-                exchange.write_failed(CloseReason::from(&error));
+                exchange.write_failed(CloseReason::of(&error));
                 break Stop::Failed;
             }
             Attempt::Done(written) => {
@@ -164,7 +164,7 @@ pub(crate) fn flush(
                 break Stop::NotReady;
             }
             Attempt::Failed(error) => {
-                exchange.write_failed(CloseReason::from(&error));
+                exchange.write_failed(CloseReason::of(&error));
                 break Stop::Failed;
             }
         }

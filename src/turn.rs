@@ -12,20 +12,21 @@
 //! After each event the connections that the program touched are settled, those that are coupled
 //! to them are told, and any that has something left to do is queued to be served again.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Origin, Stream};
+use crate::connection::{Connection, Origin, Queued, Stream};
 use crate::connections::{Connections, Touched};
 use crate::event::{CloseReason, ConnectionId, Event};
-use crate::exchange::{Exchange, Owed};
+use crate::exchange::Exchange;
 use crate::limits::{ConnectionLimits, Limits};
-use crate::listener::{Accept, Accepting, Listeners};
+use crate::listener::{Accept, Listeners};
 use crate::observer::Step;
+use crate::owed::Owed;
 use crate::ready::Ready;
 use crate::system::{ListeningSocket, Socket, Watched};
+use crate::timers::Due;
 use crate::tools::{Called, Tools};
 
 /// How far a turn has come.
@@ -34,7 +35,7 @@ enum Stage {
     /// No turn is under way.
     Over,
     /// Alarms that were due when the turn began.
-    Alarms(Instant),
+    Alarms(Due),
     /// So many that were fresh when the stage began are still to be served.
     Fresh(usize),
     /// So many listeners are still to be served, after the one at hand.
@@ -66,10 +67,10 @@ pub(crate) struct Turns<T> {
     stage: Stage,
     /// The one left-over that this turn serves: taken when it began, because a budget is for a turn,
     /// and who stops at it in this turn waits for the next.
-    left_over: Option<u32>,
+    left_over: Option<ConnectionId>,
     service: Option<Service>,
-    /// Events that are no connection's.
-    announced: VecDeque<Event>,
+    /// An event that is no connection's, to be told next.
+    announced: Option<Event>,
 }
 
 impl<T> Turns<T> {
@@ -84,7 +85,7 @@ impl<T> Turns<T> {
             stage: Stage::Over,
             left_over: None,
             service: None,
-            announced: VecDeque::new(),
+            announced: None,
         })
     }
 
@@ -112,6 +113,7 @@ impl<T> Turns<T> {
     /// Begins a turn: waits for the kernel, unless something is left to do, and folds its answer.
     fn wait(&mut self, until: Until) -> io::Result<()> {
         self.tools.observers.refresh();
+        self.tools.turn = self.tools.turn.wrapping_add(1);
         let timeout = self.wait_timeout(until);
         let count = self.tools.system.wait(timeout)?;
         self.tools.observers.see(Step::Waited(timeout, count));
@@ -128,16 +130,14 @@ impl<T> Turns<T> {
         });
         self.left_over = self.ready.take_left_over();
         self.stage = match self.tools.timers.earliest() {
-            Some(_) => Stage::Alarms(self.tools.system.now()),
+            Some(_) => Stage::Alarms(self.tools.timers.due(self.tools.system.now())),
             None => Stage::Fresh(self.ready.fresh_count()),
         };
         Ok(())
     }
 
     fn wait_timeout(&self, until: Until) -> Option<Duration> {
-        let has_more = !self.ready.is_empty()
-            || self.listeners.ready_count() > 0
-            || !self.announced.is_empty();
+        let has_more = !self.ready.is_empty() || self.listeners.ready_count() > 0;
         if has_more || until == Until::AtOnce {
             return Some(Duration::ZERO);
         }
@@ -153,12 +153,12 @@ impl<T> Turns<T> {
 
     fn next_in_turn(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.go_on_serving().or_else(|| self.announced.pop_front()) {
+            if let Some(event) = self.go_on_serving().or_else(|| self.announced.take()) {
                 return Some(event);
             }
             self.stage = match self.stage {
                 Stage::Over => return None,
-                Stage::Alarms(now) => match self.tools.timers.take_due(now) {
+                Stage::Alarms(due) => match self.tools.timers.take_due(due) {
                     Some(called) => {
                         self.ring(called);
                         self.stage
@@ -169,8 +169,8 @@ impl<T> Turns<T> {
                     Stage::Accepting { listeners: self.listeners.ready_count(), at_hand: None }
                 }
                 Stage::Fresh(left) => {
-                    let slot = self.ready.take_fresh();
-                    self.serve(slot);
+                    let id = self.ready.take_fresh();
+                    self.serve(id);
                     Stage::Fresh(left - 1)
                 }
                 Stage::Accepting { at_hand: Some((slot, budget)), listeners } => {
@@ -183,8 +183,8 @@ impl<T> Turns<T> {
                     Stage::Accepting { listeners: listeners - 1, at_hand }
                 }
                 Stage::LeftOver => {
-                    let slot = self.left_over.take();
-                    self.serve(slot);
+                    let id = self.left_over.take();
+                    self.serve(id);
                     Stage::Last
                 }
                 Stage::Last => {
@@ -195,12 +195,15 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Begins the service of a connection: the transfers that it wants and is ready for.
-    fn serve(&mut self, slot: Option<u32>) {
-        let Some(slot) = slot else { return };
-        if let Some(connection) = self.connections.at(slot) {
+    /// Begins the service of a connection: the transfers that it wants and is ready for. One that
+    /// has left the queue it stood in meanwhile, or has gone, is skipped.
+    fn serve(&mut self, id: Option<ConnectionId>) {
+        let Some(id) = id.filter(|id| self.connections.get(*id).is_some()) else { return };
+        // First, so that an observer that panics leaves nobody unserved.
+        self.service = Some(Service { slot: id.slot, delivered: None });
+        if let Some(connection) = self.connections.at(id.slot) {
+            connection.stream.queued = Queued::No;
             connection.stream.serve(&mut self.tools);
-            self.service = Some(Service { slot, delivered: None });
         }
     }
 
@@ -238,6 +241,8 @@ impl<T> Turns<T> {
                 let reason = stream.exchange.close_reason()?;
                 let (unsent, lost) = (stream.unsent(), stream.lost());
                 self.tools.observers.see(Step::Closed(id, reason, unsent, lost));
+                // Now, so that it is one also if the loop is dropped before the next call.
+                stream.prepare_close(&mut self.tools);
                 self.connections.set_closed(slot);
                 Event::Closed(id, reason)
             }
@@ -251,13 +256,13 @@ impl<T> Turns<T> {
         let Some(mut connection) = self.connections.remove(slot) else { return };
         connection.stream.assert_lives_in(slot);
         connection.stream.release(&mut self.tools);
-        self.listeners.room_was_made(&mut self.tools);
+        self.listeners.room_was_made(&self.limits, &mut self.tools);
     }
 
     fn ring(&mut self, called: Called) {
         match called {
             Called::Listener(id) => {
-                self.listeners.set_accepting(id.slot, Accepting::Open, &mut self.tools);
+                self.listeners.try_again(id.slot, &self.limits, &mut self.tools);
             }
             Called::Connection(id) => {
                 if let Some(connection) = self.connections.at(id.slot) {
@@ -279,7 +284,7 @@ impl<T> Turns<T> {
         match self.listeners.accept(slot, has_room, &self.limits, &mut self.tools) {
             Accept::Done => None,
             Accept::Failed(event) => {
-                self.announced.push_back(event);
+                self.announced = Some(event);
                 None
             }
             Accept::Skipped => Some((slot, left)),
@@ -353,7 +358,7 @@ impl<T> Turns<T> {
             Ok(socket)
         });
         if let Err(error) = &socket {
-            exchange.end(CloseReason::from(error));
+            exchange.end(CloseReason::of(error));
         }
         let origin = Origin::connected(address);
         let id = self

@@ -635,16 +635,6 @@ fn idle_timeout_that_was_taken_back_stays_so() {
 }
 
 #[test]
-fn idle_timeout_among_new_limits_does_not_count() {
-    let (mut event_loop, id, _peer) = pair::<()>();
-    let mut limits = Limits::default().connection;
-    limits.idle_timeout = Some(Duration::from_millis(60));
-    event_loop[id].set_limits(limits).unwrap();
-    event_loop[id].set_deadline(Some(Duration::from_millis(200)));
-    assert_eq!(next(&mut event_loop), Event::Deadline(id));
-}
-
-#[test]
 fn idle_timeout_of_one_connection_ends_it_alone() {
     let (mut event_loop, _, address) = listening::<()>();
     let _peers = [peer(address), peer(address)];

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order of their use: each may use only those above it. Most are a file; a
 /// folder counts as one.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "buffer",
     "pool",
     "interest",
     "limits",
     "event",
     "timers",
+    "owed",
     "exchange",
     "transfer",
     "deadlines",

@@ -610,11 +610,15 @@ fn waiting_for_a_couple_costs_no_turns() {
     clog(&mut event_loop, writer, &listener);
     event_loop.couple(reader, writer);
     talker.write_all(&pattern(0, 10_000)).unwrap();
-    turns(&mut event_loop, 2);
+    turns(&mut event_loop, 20);
     let steps = steps(&mut event_loop);
     assert_eq!(event_loop.poll_event(Some(Duration::from_millis(50))).unwrap(), None);
-    let waits = steps.try_iter().filter(|step| matches!(step, Step::Waited(..))).count();
-    assert!(waits <= 2, "{waits} waits while nothing can move");
+    let steps: Vec<Step> = steps.try_iter().collect();
+    let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|step| wanted(step)).count();
+    // The kernel may still find room for a little of what is unsent.
+    let moved = count(|step| matches!(step, Step::Flushed(..)));
+    let waits = count(|step| matches!(step, Step::Waited(..)));
+    assert!(waits <= 2 + moved, "{waits} waits while nothing can move");
 }
 
 #[test]

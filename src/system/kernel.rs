@@ -133,7 +133,12 @@ impl System {
         }
         match socket.0.peer_addr() {
             Ok(_) => ConnectOutcome::Connected,
-            Err(error) if error.kind() == ErrorKind::NotConnected => ConnectOutcome::UnderWay,
+            Err(error)
+                if error.kind() == ErrorKind::NotConnected
+                    || error.raw_os_error() == IN_PROGRESS =>
+            {
+                ConnectOutcome::UnderWay
+            }
             Err(error) => ConnectOutcome::Failed(error),
         }
     }
@@ -154,6 +159,14 @@ impl System {
         let _ = socket.options().set_linger(Some(Duration::ZERO));
     }
 }
+
+/// `EINPROGRESS`, for which `ErrorKind` has no stable name.
+const IN_PROGRESS: Option<i32> = match () {
+    () if cfg!(any(target_os = "linux", target_os = "android")) => Some(115),
+    () if cfg!(windows) => Some(10_036),
+    () if cfg!(unix) => Some(36),
+    () => None,
+};
 
 /// What mio reports, as bits. Ends, errors and urgent data are hints: what they announce is learnt
 /// by reading on, and a failed socket is ready for everything.

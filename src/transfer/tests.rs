@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::event::Deadline;
-use crate::exchange::{Coupling, Owed, Phase};
+use crate::exchange::{Coupling, Phase};
 use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
+use crate::owed::Owed;
 
 /// How the socket answers one call.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,9 +97,12 @@ impl Write for Script {
 /// Budgets of 8 and a read buffer of 12, so that each bound is met alone.
 fn small() -> Arc<ConnectionLimits> {
     let mut limits = ConnectionLimits::default();
-    (limits.read_budget, limits.write_budget, limits.read_buffer_max) = (8, 8, 12);
+    (limits.read_budget, limits.read_buffer_max) = (BUDGET, 12);
     Arc::new(limits)
 }
+
+/// The most that one fill or flush moves here.
+const BUDGET: usize = 8;
 
 /// An open exchange, coupled to nobody, ready in both directions.
 fn open() -> Exchange {
@@ -118,7 +122,7 @@ fn sending(bytes: &[u8]) -> Exchange {
 /// One whose write failed with `ConnectionReset`, and which the kernel still holds bytes for.
 fn broken() -> Exchange {
     let mut exchange = sending(b"gone");
-    flush(&mut exchange, &mut Script::new(&[RESET]), true);
+    flush(&mut exchange, &mut Script::new(&[RESET]), BUDGET, true);
     assert_eq!(exchange.phase(), Phase::Broken);
     exchange
 }
@@ -332,7 +336,7 @@ fn closing_exchange_reads_and_throws_away() {
         filled(&mut exchange, &[bytes(b"kept")], true);
         exchange.readiness.fold(READABLE);
         exchange.close();
-        exchange.advance();
+        let _ = exchange.advance();
         assert!(exchange.discards());
 
         let thrown = filled(&mut exchange, &[bytes(b"a"), Interrupted, WouldBlock], false);
@@ -357,7 +361,7 @@ fn closing_exchange_reads_and_throws_away() {
 fn reset_while_closing_closes() {
     let mut exchange = open();
     exchange.close();
-    exchange.advance();
+    let _ = exchange.advance();
     let failed = filled(&mut exchange, &[bytes(b"abc"), RESET], false);
     assert_eq!(failed, Transferred { count: 3, stop: Stop::Failed });
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
@@ -453,7 +457,7 @@ fn flush_goes_on_until_what_the_socket_answers_or_a_bound_stops_it() {
         let name = case.name;
         let mut exchange = sending(case.unsent);
         let mut socket = Script::new(&case.answers);
-        let flushed = flush(&mut exchange, &mut socket, case.short_proves_full);
+        let flushed = flush(&mut exchange, &mut socket, BUDGET, case.short_proves_full);
         assert_eq!(flushed, Transferred { count: case.written.len(), stop: case.stop }, "{name}");
         assert_eq!(socket.asked, case.asked, "{name}");
         assert_eq!(socket.answers, [], "{name}");
@@ -475,7 +479,7 @@ fn every_chunking_of_a_message_flushes_the_same_bytes() {
         for piece in &pieces {
             exchange.readiness.fold(WRITABLE);
             let mut socket = Script::new(&[Interrupted, Room(piece.len())]);
-            flush(&mut exchange, &mut socket, true);
+            flush(&mut exchange, &mut socket, BUDGET, true);
             written.extend(socket.written);
         }
         assert_eq!(written, b"message!", "{pieces:?}");
@@ -489,12 +493,12 @@ fn write_error_ends_our_direction_and_the_other_is_still_read() {
     for (error, reason) in [
         (RESET, CloseReason::Reset),
         (Error(ErrorKind::BrokenPipe), CloseReason::Reset),
-        (Zero, CloseReason::from(&nothing_taken)),
+        (Zero, CloseReason::of(&nothing_taken)),
     ] {
         let mut exchange = sending(b"abcdef");
         exchange.readiness.clear(READABLE);
         let mut socket = Script::new(&[Room(2), error.clone()]);
-        let failed = flush(&mut exchange, &mut socket, false);
+        let failed = flush(&mut exchange, &mut socket, BUDGET, false);
         assert_eq!(failed, Transferred { count: 2, stop: Stop::Failed }, "{error:?}");
         assert_eq!(socket.written, b"ab");
         assert_eq!((exchange.unsent(), exchange.lost()), (0, 4), "{error:?}");
@@ -543,7 +547,7 @@ fn write_error_with_nothing_left_to_deliver_closes_at_once() {
         exchange
     };
     for mut exchange in [after_the_peers_end(), closing()] {
-        let failed = flush(&mut exchange, &mut Script::new(&[Room(2), RESET]), false);
+        let failed = flush(&mut exchange, &mut Script::new(&[Room(2), RESET]), BUDGET, false);
         assert_eq!(failed, Transferred { count: 2, stop: Stop::Failed });
         assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
         assert_eq!((exchange.unsent_bytes(), exchange.lost()), (&b"cdef"[..], 0));

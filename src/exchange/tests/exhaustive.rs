@@ -274,7 +274,8 @@ fn check(world: &World) {
     assert!(kept.received <= 2 && kept.unsent <= 3, "the limits are kept to");
     assert_eq!(kept.reason.is_some(), matches!(kept.state, State::Broken | State::Closed));
     let drained = world.program.was_clogged && !kept.clogged && !exchange.is_ending();
-    assert!(!drained || exchange.owes(Owed::Drained), "it has drained, and is not to be told");
+    let is_told = kept.owed.first(|event| event != Owed::Drained).is_some();
+    assert!(!drained || is_told, "it has drained, and is not to be told");
     if !world.is_at_rest() {
         return;
     }
@@ -286,7 +287,7 @@ fn check(world: &World) {
         assert_eq!(world.awaits, exchange.phase(), "the deadline is the phase's");
         assert_eq!(exchange.next_owed(), None, "an event is owed and nobody brings it");
     }
-    assert_eq!(exchange.advance(), None, "it could go on");
+    assert!(!exchange.advance(), "it could go on");
     assert_eq!(exchange.state, kept.state, "it could go on");
     if is_closed {
         return;

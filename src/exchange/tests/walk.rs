@@ -124,7 +124,7 @@ impl Walk {
     fn settle(&mut self) {
         self.steps.push("settle");
         let (paused, had_ended) = (self.exchange.paused, self.exchange.close_reason().is_some());
-        while self.exchange.advance().is_some() {}
+        while self.exchange.advance() {}
         let ends = !had_ended && self.exchange.close_reason().is_some();
         assert!(!(paused && ends), "a paused exchange closed by itself: {:?}", self.steps);
     }

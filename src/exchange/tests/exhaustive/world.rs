@@ -14,7 +14,7 @@ pub(super) struct Kept {
     pub(super) unsent: u8,
     pub(super) reason: Option<CloseReason>,
     pub(super) state: State,
-    pub(super) owed: u8,
+    pub(super) owed: OwedEvents,
     pub(super) readiness: Readiness,
     pub(super) coupling: Coupling,
     pub(super) paused: bool,
@@ -371,7 +371,7 @@ impl<'l> Life<'l> {
                 let deadline = match self.world.awaits {
                     Phase::Unbounded => unreachable!("nothing is awaited"),
                     Phase::Connecting => Deadline::Connect,
-                    Phase::Stalled => Deadline::StalledWrite,
+                    Phase::Stalled | Phase::Closing => Deadline::StalledWrite,
                     Phase::Broken | Phase::Lingering => Deadline::Close,
                 };
                 self.pass(deadline);
@@ -510,12 +510,9 @@ impl<'l> Life<'l> {
     }
 
     fn settle(&mut self) {
-        if self.world.queued != Queue::LeftOver {
-            self.flush();
-        }
+        self.flush();
         let had_ended = self.exchange.close_reason().is_some();
-        while let Some(action) = self.exchange.advance() {
-            assert_eq!(action, Action::Finish);
+        while self.exchange.advance() {
             assert!(self.unsent.is_empty(), "the end is sent behind the last unsent byte");
             assert!(!self.world.kernel.finished, "the end is sent once");
             self.world.kernel.finished = true;
@@ -614,7 +611,8 @@ impl<'l> Life<'l> {
             next_read: &mut self.next_read,
             unsent: &mut self.unsent,
         };
-        let flushed = transfer::flush(&mut self.exchange, &mut socket, short_proves);
+        let budget = self.exchange.limits().write_budget;
+        let flushed = transfer::flush(&mut self.exchange, &mut socket, budget, short_proves);
         assert!(flushed.count <= usize::from(self.world.setting.budget), "a budget is kept to");
         let now_lost = self.exchange.lost() - lost;
         if now_lost > 0 {

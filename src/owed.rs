@@ -1,0 +1,103 @@
+//! The events that a connection owes its program: a byte of bits, in the order of delivery.
+//!
+//! What this file deliberately does not do: it does not know what holds an event back. That is the
+//! exchange's state.
+
+/// An event that a connection can owe; one that stands earlier is delivered first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum Owed {
+    Accepted,
+    Connected,
+    Received,
+    Drained,
+    Deadline,
+    PeerFinished,
+    Closed,
+}
+
+impl Owed {
+    const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Connected,
+        Self::Received,
+        Self::Drained,
+        Self::Deadline,
+        Self::PeerFinished,
+        Self::Closed,
+    ];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of owed events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct OwedEvents(u8);
+
+impl OwedEvents {
+    pub(crate) fn add(&mut self, event: Owed) {
+        self.0 |= event.bit();
+    }
+
+    /// Takes an event back, or counts it as delivered.
+    pub(crate) fn remove(&mut self, event: Owed) {
+        self.0 &= !event.bit();
+    }
+
+    /// Drops all but `Closed`, if that is owed.
+    pub(crate) fn keep_only_closed(&mut self) {
+        self.0 &= Owed::Closed.bit();
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0 = 0;
+    }
+
+    /// Whether anything besides `Closed` is owed.
+    pub(crate) fn has_news(self) -> bool {
+        self.0 & !Owed::Closed.bit() != 0
+    }
+
+    /// The first event that is not held back.
+    pub(crate) fn first(self, is_held_back: impl Fn(Owed) -> bool) -> Option<Owed> {
+        if self.0 == 0 {
+            return None;
+        }
+        let is_due = |event: &Owed| self.0 & event.bit() != 0 && !is_held_back(*event);
+        Owed::ALL.into_iter().find(is_due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_their_order_however_they_were_added() {
+        let mut owed = OwedEvents::default();
+        for event in [Owed::Closed, Owed::Drained, Owed::Accepted, Owed::Received] {
+            owed.add(event);
+        }
+        let mut told = Vec::new();
+        while let Some(event) = owed.first(|event| event == Owed::Received) {
+            told.push(event);
+            owed.remove(event);
+        }
+        assert_eq!(told, [Owed::Accepted, Owed::Drained, Owed::Closed]);
+        assert_eq!(owed.first(|_| false), Some(Owed::Received));
+    }
+
+    #[test]
+    fn after_a_close_only_closed_is_left() {
+        let mut owed = OwedEvents::default();
+        owed.add(Owed::Drained);
+        owed.keep_only_closed();
+        assert!(!owed.has_news());
+        assert_eq!(owed.first(|_| false), None);
+        owed.add(Owed::Closed);
+        owed.keep_only_closed();
+        assert_eq!(owed.first(|_| false), Some(Owed::Closed));
+    }
+}
