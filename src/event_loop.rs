@@ -93,7 +93,8 @@ impl<T> EventLoop<T> {
     }
 
     /// Listens at an address; each connection's `data` begins as what the closure makes. So each
-    /// listener can have a protocol of its own.
+    /// listener can have a protocol of its own. The closure is `Send`, so that a loop can be handed
+    /// to another thread.
     ///
     /// ```
     /// use readiness::EventLoop;
@@ -268,6 +269,11 @@ impl<T> EventLoop<T> {
     ///
     /// Only if the loop itself failed: the operating system refused to wait. What fails on one
     /// connection is that connection's [`Closed`](Event::Closed).
+    ///
+    /// # Panics
+    ///
+    /// If two connections that were borrowed from this loop were swapped, since each would answer
+    /// to the other's id.
     pub fn next_event(&mut self) -> io::Result<Event> {
         loop {
             if let Some(event) = self.turns.next(None)? {
@@ -296,6 +302,10 @@ impl<T> EventLoop<T> {
     /// ```
     ///
     /// # Errors
+    ///
+    /// As [`next_event`](Self::next_event).
+    ///
+    /// # Panics
     ///
     /// As [`next_event`](Self::next_event).
     pub fn poll_event(&mut self, timeout: Option<Duration>) -> io::Result<Option<Event>> {
@@ -338,14 +348,16 @@ impl<T> EventLoop<T> {
     /// Moves all that `from` has received to the unsent bytes of `to`, and returns how many bytes
     /// that was. Where `to` has nothing unsent no byte is copied. Also above the high-water mark,
     /// and also while [`Closed`](Event::Closed) of `from` is handled. If either has gone or `to`
-    /// takes no more, nothing is moved and 0 is returned: the bytes stay with `from`.
+    /// takes no more, nothing is moved and 0 is returned: the bytes stay with `from`. The same if
+    /// `to` would have more than [`unsent_max`](crate::ConnectionLimits::unsent_max) bytes unsent,
+    /// and that ends it as a send would.
     ///
     /// A proxy is made of this:
     ///
     /// ```
-    /// use readiness::{ConnectionId, Event, EventLoop};
+    /// use readiness::{CloseReason, ConnectionId, Event, EventLoop};
     /// use std::io::{Read, Write};
-    /// use std::net::{SocketAddr, TcpListener, TcpStream};
+    /// use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
     ///
     /// /// Each connection's data is its other half.
     /// type Proxy = EventLoop<Option<ConnectionId>>;
@@ -355,18 +367,29 @@ impl<T> EventLoop<T> {
     ///         Event::Accepted(_, client) => {
     ///             let server = proxy.connect(target, Some(client));
     ///             proxy[client].data = Some(server);
-    ///             // Neither half reads faster than the other can send.
-    ///             proxy.couple(client, server);
-    ///             proxy.couple(server, client);
+    ///             for (one, other) in [(client, server), (server, client)] {
+    ///                 // Neither half reads faster than the other can send, and each goes on
+    ///                 // when its own peer has finished: the answer is still to come.
+    ///                 proxy.couple(one, other);
+    ///                 proxy[one].allow_half_open(true);
+    ///             }
     ///         }
     ///         Event::Received(id) => {
     ///             if let Some(other) = proxy[id].data {
     ///                 proxy.transfer(id, other);
     ///             }
     ///         }
-    ///         Event::Closed(id, _) => {
+    ///         Event::PeerFinished(id) => {
     ///             if let Some(other) = proxy[id].data.and_then(|other| proxy.get_mut(other)) {
-    ///                 other.close();
+    ///                 other.finish();
+    ///             }
+    ///         }
+    ///         Event::Closed(id, reason) => {
+    ///             if let Some(other) = proxy[id].data.and_then(|other| proxy.get_mut(other)) {
+    ///                 match reason {
+    ///                     CloseReason::Finished => other.close(),
+    ///                     _ => other.abort(),
+    ///                 }
     ///             }
     ///         }
     ///         _ => {}
@@ -376,22 +399,25 @@ impl<T> EventLoop<T> {
     /// # fn main() -> std::io::Result<()> {
     /// let target = TcpListener::bind("127.0.0.1:0")?;
     /// let target_address = target.local_addr()?;
-    /// let server = std::thread::spawn(move || -> std::io::Result<String> {
-    ///     let mut received = String::new();
-    ///     target.accept()?.0.read_to_string(&mut received)?;
-    ///     Ok(received)
+    /// let server = std::thread::spawn(move || -> std::io::Result<()> {
+    ///     let (mut client, _) = target.accept()?;
+    ///     let mut question = String::new();
+    ///     client.read_to_string(&mut question)?;
+    ///     write!(client, "you said {question}")
     /// });
     /// let mut proxy = Proxy::new()?;
     /// let listener = proxy.listen("127.0.0.1:0")?;
     /// let mut client = TcpStream::connect(proxy.listener_addr(listener)?)?;
     /// client.write_all(b"hello")?;
-    /// drop(client);
-    /// while !server.is_finished() {
+    /// client.shutdown(Shutdown::Write)?;
+    /// let client = std::thread::spawn(move || std::io::read_to_string(client));
+    /// while !client.is_finished() {
     ///     if let Some(event) = proxy.poll_event(Some(std::time::Duration::from_millis(1)))? {
     ///         handle(&mut proxy, event, target_address);
     ///     }
     /// }
-    /// assert_eq!(server.join().expect("the server has received")?, "hello");
+    /// assert_eq!(client.join().expect("the client has its answer")?, "you said hello");
+    /// server.join().expect("the server has answered")?;
     /// # Ok(())
     /// # }
     /// ```
