@@ -11,10 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use common::await_arrival;
+#[cfg(target_os = "linux")]
+use common::await_end_acknowledged;
 use common::{
-    accepted, connection_limits, drive, drive_until_joined, flushed, hold_little, listening,
-    listening_with, next, pair, pair_with, pattern, peer, read_in_thread, refusing_address, reset,
-    steps, turns, until, until_closed, until_step,
+    PATIENCE, accepted, connection_limits, drive, drive_until_joined, flushed, hold_little,
+    listening, listening_with, next, pair, pair_with, pattern, peer, read_in_thread,
+    refusing_address, reset, steps, turns, until, until_closed, until_step,
 };
 use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Limits, Step};
 
@@ -394,6 +398,53 @@ fn abort_overrides_close() {
     assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
 }
 
+/// That the peer reads a reset, even though the loop is dropped before another call frees the
+/// connection whose `Closed` has just come.
+fn assert_loop_dropped_at_closed_resets(
+    (mut event_loop, id, mut peer): (EventLoop, ConnectionId, TcpStream),
+    reason: CloseReason,
+) {
+    assert_eq!(until_closed(&mut event_loop, id).1, reason);
+    drop(event_loop);
+    assert_reads_a_reset(&mut peer);
+}
+
+#[test]
+fn loop_dropped_while_closed_of_an_abort_is_handled_resets() {
+    let (mut event_loop, id, peer) = pair::<()>();
+    event_loop[id].send(b"half of it");
+    turns(&mut event_loop, 1);
+    assert_eq!(event_loop[id].unsent(), 0);
+    event_loop[id].abort();
+    assert_loop_dropped_at_closed_resets((event_loop, id, peer), CloseReason::Aborted);
+}
+
+#[test]
+fn loop_dropped_while_closed_of_an_overflow_is_handled_resets() {
+    let limits = connection_limits(|limits| limits.unsent_max = 1 << 20);
+    let (mut event_loop, id, peer) = pair_with::<()>(limits);
+    event_loop[id].send(&pattern(0, 100_000));
+    event_loop[id].send(&pattern(0, 1 << 20));
+    assert_loop_dropped_at_closed_resets((event_loop, id, peer), CloseReason::Overflow);
+}
+
+#[test]
+fn loop_dropped_while_closed_of_a_passed_deadline_is_handled_resets() {
+    let (mut event_loop, id, peer) = pair::<()>();
+    event_loop[id].set_idle_timeout(Some(Duration::from_millis(20)));
+    let reason = CloseReason::TimedOut(Deadline::Idle);
+    assert_loop_dropped_at_closed_resets((event_loop, id, peer), reason);
+
+    let limits = connection_limits(|limits| {
+        limits.stalled_write_deadline = Duration::from_millis(20);
+    });
+    let (mut event_loop, id, peer) = pair_with::<()>(limits);
+    hold_little(&event_loop, id, &peer);
+    event_loop[id].send(&pattern(0, TOO_MUCH));
+    let reason = CloseReason::TimedOut(Deadline::StalledWrite);
+    assert_loop_dropped_at_closed_resets((event_loop, id, peer), reason);
+}
+
 #[test]
 fn close_after_abort_changes_nothing() {
     let (mut event_loop, id, mut peer) = pair::<()>();
@@ -632,6 +683,141 @@ fn idle_timeout_that_was_taken_back_stays_so() {
     turns(&mut event_loop, 2);
     event_loop[id].set_deadline(Some(Duration::from_millis(200)));
     assert_eq!(next(&mut event_loop), Event::Deadline(id));
+}
+
+#[test]
+fn idle_timeout_passes_while_a_close_is_still_sending_and_everything_arrives() {
+    const IDLE: Duration = Duration::from_millis(100);
+    let limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
+    let (mut event_loop, id, peer) = pair_with::<()>(limits);
+    hold_little(&event_loop, id, &peer);
+    let sent = pattern(0, TOO_MUCH);
+    event_loop[id].send(&sent);
+    event_loop[id].close();
+    // The peer reads nothing for so long that nothing moves.
+    assert_eq!(event_loop.poll_event(Some(4 * IDLE)).unwrap(), None);
+    assert!(event_loop[id].unsent() > 0);
+    let reader = read_in_thread(peer);
+    let mut reasons = Vec::new();
+    let (bytes, outcome) = drive_until_joined(&mut event_loop, reader, |_, event| match event {
+        Event::Closed(_, reason) => reasons.push(reason),
+        other => panic!("{other:?}"),
+    });
+    outcome.unwrap();
+    assert!(bytes == sent, "{} bytes, {reasons:?}", bytes.len());
+}
+
+#[test]
+fn close_that_is_still_sending_to_one_who_never_reads_ends_by_the_stalled_write_alone() {
+    const IDLE: Duration = Duration::from_millis(20);
+    let limits = connection_limits(|limits| {
+        limits.idle_timeout = Some(IDLE);
+        limits.stalled_write_deadline = 10 * IDLE;
+    });
+    let (mut event_loop, id, mut peer) = pair_with::<()>(limits);
+    hold_little(&event_loop, id, &peer);
+    let start = Instant::now();
+    event_loop[id].send(&pattern(0, TOO_MUCH));
+    event_loop[id].close();
+    assert_closes_alone(&mut event_loop, id, CloseReason::TimedOut(Deadline::StalledWrite));
+    assert!(start.elapsed() >= 10 * IDLE, "never early");
+    assert_reads_a_reset(&mut peer);
+}
+
+#[cfg(unix)]
+/// Limits with which a connection that waits for its peer's end has done so for too long already.
+fn no_time_to_close() -> readiness::ConnectionLimits {
+    let mut limits = Limits::default().connection;
+    limits.close_quiet_deadline = Duration::from_nanos(1);
+    limits.close_deadline = Duration::from_nanos(1);
+    limits
+}
+
+#[cfg(unix)]
+#[test]
+fn close_deadline_passes_with_the_peers_end_in_our_kernel_and_the_close_is_clean() {
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    event_loop[id].send(b"bye");
+    event_loop[id].close();
+    assert_eq!(turns(&mut event_loop, 1), []);
+    let mut bytes = Vec::new();
+    peer.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"bye");
+    // The program is busy, and does not come back before the deadline has passed.
+    peer.shutdown(Shutdown::Write).unwrap();
+    await_arrival(&event_loop, id);
+    event_loop[id].set_limits(no_time_to_close()).unwrap();
+    let steps = steps(&mut event_loop);
+    assert_closes_alone(&mut event_loop, id, CloseReason::Closed);
+    let passed = steps.try_iter().find(|step| matches!(step, Step::DeadlinePassed(..)));
+    assert_eq!(passed, None);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn close_deadline_passes_with_late_bytes_and_the_end_in_our_kernel_and_the_close_is_clean() {
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    event_loop[id].close();
+    assert_eq!(turns(&mut event_loop, 1), []);
+    peer.write_all(b"too late").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    // The end is behind the bytes, where our socket does not show it.
+    await_end_acknowledged(&peer);
+    event_loop[id].set_limits(no_time_to_close()).unwrap();
+    assert_closes_alone(&mut event_loop, id, CloseReason::Closed);
+}
+
+#[cfg(unix)]
+#[test]
+fn idle_timeout_passes_with_a_request_in_our_kernel_and_the_request_is_received() {
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    turns(&mut event_loop, 1);
+    // The program is busy, and does not come back before the timeout has passed.
+    peer.write_all(b"request").unwrap();
+    await_arrival(&event_loop, id);
+    event_loop[id].set_idle_timeout(Some(Duration::from_nanos(1)));
+    let steps = steps(&mut event_loop);
+    assert_eq!(next(&mut event_loop), Event::Received(id));
+    assert_eq!(event_loop[id].received(), b"request");
+    event_loop[id].set_idle_timeout(None);
+    assert_eq!(turns(&mut event_loop, 3), [], "it lives on");
+    let passed = steps.try_iter().find(|step| matches!(step, Step::DeadlinePassed(..)));
+    assert_eq!(passed, None);
+}
+
+#[test]
+fn deadline_set_to_zero_whenever_it_comes_lets_turns_end_and_others_be_served() {
+    const ROUNDS: usize = 50;
+    let (mut event_loop, _, address) = listening::<()>();
+    let (_peer, mut talker) = (peer(address), peer(address));
+    let restless = accepted(&mut event_loop);
+    let other = accepted(&mut event_loop);
+    event_loop[restless].set_deadline(Some(Duration::ZERO));
+    let (mut told, mut received) = (0, 0);
+    let end = Instant::now() + PATIENCE;
+    while told < ROUNDS || received < ROUNDS {
+        assert!(Instant::now() < end, "told {told} times, received {received} bytes");
+        talker.write_all(b"x").unwrap();
+        let mut told_in_turn = 0;
+        while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
+            match event {
+                Event::Deadline(id) => {
+                    assert_eq!(id, restless);
+                    event_loop[id].set_deadline(Some(Duration::ZERO));
+                    told_in_turn += 1;
+                    assert!(told_in_turn <= 1, "the turn does not end");
+                }
+                Event::Received(id) => {
+                    assert_eq!(id, other);
+                    received += event_loop[id].received().len();
+                    let count = event_loop[id].received().len();
+                    event_loop[id].consume(count);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        told += told_in_turn;
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::child::{self, Child};
 use common::steps::{Steps, assert_rests};
 use common::{PATIENCE, accepted, await_backlog, listening, next, peer, reset, turns, until};
-use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, Step};
+use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, ListenerId, Step};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// A loop with these limits that listens on a free port.
@@ -346,6 +346,93 @@ fn connections_never_pass_the_cap_and_accepting_resumes_as_each_closes() {
             }
         });
         open.push(id);
+    }
+    assert_rests(&mut event_loop, &steps);
+}
+
+/// A loop with room for one connection and two listeners, at each of which so many peers wait.
+fn two_listeners_with_peers(count: usize) -> (EventLoop, [ListenerId; 2], Vec<TcpStream>) {
+    let mut limits = Limits::default();
+    limits.connections_max = Some(1);
+    let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
+    let listeners = [(); 2].map(|()| event_loop.listen("127.0.0.1:0").unwrap());
+    let addresses = listeners.map(|listener| event_loop.listener_addr(listener).unwrap());
+    let peers = addresses.map(|address| waiting_peers(address, count)).into_iter().flatten();
+    (event_loop, listeners, peers.collect())
+}
+
+/// That of these listeners each had its turn within any so many accepts in a row.
+fn assert_take_turns(accepted_by: &[ListenerId], listeners: [ListenerId; 2], within: usize) {
+    for window in accepted_by.windows(within) {
+        for listener in listeners {
+            assert!(window.contains(&listener), "{listener} starves: {accepted_by:?}");
+        }
+    }
+}
+
+#[test]
+fn listeners_that_wait_for_the_same_room_take_turns() {
+    const PEERS: usize = 10;
+    let (mut event_loop, listeners, _peers) = two_listeners_with_peers(PEERS);
+    let mut accepted_by = Vec::new();
+    let mut open = None;
+    let end = Instant::now() + PATIENCE;
+    while accepted_by.len() < 2 * PEERS {
+        assert!(Instant::now() < end, "only {accepted_by:?}");
+        match event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
+            Some(Event::Accepted(listener, id)) => {
+                accepted_by.push(listener);
+                assert_eq!(open.replace(id), None, "there is room for one");
+            }
+            Some(Event::Closed(..)) => {}
+            Some(other) => panic!("{other:?} was not to come"),
+            // Closed between two turns, while both listeners wait.
+            None => open.take().into_iter().for_each(|id| event_loop[id].abort()),
+        }
+    }
+    // The last peer is accepted when nobody waits at the other listener.
+    assert_take_turns(&accepted_by[..2 * PEERS - 2], listeners, 3);
+    let first = accepted_by.iter().filter(|listener| **listener == listeners[0]).count();
+    assert_eq!(first, PEERS);
+}
+
+#[test]
+fn listeners_take_turns_where_each_connection_makes_room_at_once() {
+    let budget = Limits::default().accept_budget;
+    let (mut event_loop, listeners, _peers) = two_listeners_with_peers(3 * budget);
+    let mut accepted_by = Vec::new();
+    until(&mut event_loop, |event_loop, event| {
+        if let Event::Accepted(listener, id) = event {
+            accepted_by.push(listener);
+            event_loop[id].abort();
+        }
+        (accepted_by.len() == 4 * budget).then_some(())
+    });
+    assert_take_turns(&accepted_by, listeners, budget + 1);
+}
+
+#[test]
+fn listener_that_is_out_of_room_is_not_woken_by_more_peers() {
+    let (mut event_loop, address) = listening_with(|limits| limits.connections_max = Some(1));
+    let _first = peer(address);
+    let id = accepted(&mut event_loop);
+    let _waiting = waiting_peers(address, 1);
+    turns(&mut event_loop, 3);
+    let steps = Steps::of(&mut event_loop);
+    let mut more = Vec::new();
+    for count in 2..12 {
+        more.push(peer(address));
+        await_backlog(address, count);
+        assert_eq!(turns(&mut event_loop, 1), []);
+    }
+    let woken = steps.count(|step| matches!(step, Step::Waited(_, events) if *events > 0));
+    assert_eq!(woken, 0, "wake-ups for peers that cannot be accepted");
+    assert_rests(&mut event_loop, &steps);
+    // All of them are accepted as there is room.
+    let mut id = id;
+    for _ in 0..11 {
+        event_loop[id].abort();
+        id = accepted(&mut event_loop);
     }
     assert_rests(&mut event_loop, &steps);
 }

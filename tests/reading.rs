@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use common::child::{self, Child};
 use common::steps::{Steps, assert_rests};
 use common::talker::Talker;
-use common::{PATIENCE, accepted, drive, listening, next, pattern, peer, reset, turns, until};
+use common::{
+    PATIENCE, accepted, drive, left_overs, listening, next, pattern, peer, reset, turns, until,
+};
 use readiness::{
     CloseReason, ConnectionId, ConnectionLimits, Event, EventLoop, Interest, Limits, Step,
 };
@@ -217,6 +219,103 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
         }
     }
     assert!(turns.len() > 2 * HOSES, "{} turns are too few to judge", turns.len());
+}
+
+/// Takes what comes in until this event; how often the loop has waited by then.
+fn waits_until(event_loop: &mut EventLoop, awaited: Event) -> usize {
+    let steps = Steps::of(event_loop);
+    until(event_loop, |event_loop, event| {
+        if let Event::Received(id) = event {
+            take(event_loop, id);
+        }
+        (event == awaited).then_some(())
+    });
+    steps.waits()
+}
+
+#[test]
+fn connection_among_left_overs_is_resumed_and_hears_what_was_left_soon() {
+    let (mut event_loop, ids, _peers) = left_overs(20);
+    let id = ids[10];
+    // What comes next stays with it.
+    until(&mut event_loop, |event_loop, event| {
+        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        if of != id {
+            take(event_loop, of);
+        }
+        (of == id).then_some(())
+    });
+    turns(&mut event_loop, 1);
+    let left = event_loop[id].received().len();
+    assert!(left > 0);
+    event_loop[id].pause();
+    turns(&mut event_loop, 1);
+    event_loop[id].resume();
+    let waits = waits_until(&mut event_loop, Event::Received(id));
+    assert!(waits <= 2, "it was told after {waits} waits");
+}
+
+#[test]
+fn connection_that_had_stopped_early_is_served_as_fresh_when_resumed() {
+    let (mut event_loop, ids, _peers) = left_overs(20);
+    let id = ids[10];
+    until(&mut event_loop, |event_loop, event| {
+        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        take(event_loop, of);
+        (of == id).then(|| event_loop[id].pause())
+    });
+    // Long enough for its place among the left-overs to have come and gone.
+    for event in turns(&mut event_loop, 3 * ids.len()) {
+        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        assert_ne!(of, id, "it is paused");
+        take(&mut event_loop, of);
+    }
+    assert!(event_loop[id].received().is_empty(), "nothing but what it reads now is announced");
+    event_loop[id].resume();
+    let waits = waits_until(&mut event_loop, Event::Received(id));
+    assert!(waits <= 2, "it was served after {waits} waits");
+}
+
+#[test]
+fn connection_that_many_handlers_resume_in_a_turn_reads_no_more_than_its_budget() {
+    const BUDGET: usize = 1000;
+    const TALKERS: usize = 20;
+    let mut limits = Limits::default();
+    limits.connection.read_budget = BUDGET;
+    let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
+    let listener = event_loop.listen("127.0.0.1:0").unwrap();
+    let address = event_loop.listener_addr(listener).unwrap();
+    let mut hose = peer(address);
+    let id = accepted(&mut event_loop);
+    let mut talkers: Vec<TcpStream> = (0..TALKERS).map(|_| peer(address)).collect();
+    for _ in 0..TALKERS {
+        accepted(&mut event_loop);
+    }
+    hose.write_all(&pattern(0, 100 * BUDGET)).unwrap();
+    let steps = Steps::of(&mut event_loop);
+    let mut resumed = 0;
+    for round in 0..4 {
+        for talker in &mut talkers {
+            talker.write_all(b"go").unwrap();
+        }
+        until(&mut event_loop, |event_loop, event| {
+            let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+            take(event_loop, of);
+            if of != id {
+                event_loop[id].pause();
+                event_loop[id].resume();
+                resumed += 1;
+            }
+            (resumed >= (round + 1) * TALKERS).then_some(())
+        });
+    }
+    for turn in steps.take().split(|step| matches!(step, Step::Waited(..))) {
+        let filled = turn.iter().map(|step| match step {
+            Step::Filled(of, count) if *of == id => *count,
+            _ => 0,
+        });
+        assert!(filled.sum::<usize>() <= BUDGET);
+    }
 }
 
 #[test]
@@ -610,6 +709,30 @@ fn pause_while_the_end_is_handled_keeps_the_connection_until_resume() {
 }
 
 // The unusual.
+
+#[test]
+fn loop_of_data_that_is_send_moves_to_another_thread_and_serves_there() {
+    fn assert_send<T: Send>(_: &T) {}
+    // Data that is `Send` and nothing more.
+    let mut event_loop: EventLoop<std::cell::Cell<u8>> = EventLoop::new().unwrap();
+    assert_send(&event_loop);
+    let listener = event_loop.listen("127.0.0.1:0").unwrap();
+    let mut peer = peer(event_loop.listener_addr(listener).unwrap());
+    accepted(&mut event_loop);
+    event_loop.set_observer(|_: Step| {});
+    let server = std::thread::spawn(move || {
+        until(&mut event_loop, |event_loop, event| {
+            echo(event_loop, event);
+            matches!(event, Event::Closed(..)).then_some(())
+        });
+    });
+    peer.write_all(b"hello").unwrap();
+    let mut answer = [0; 5];
+    peer.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
+    drop(peer);
+    server.join().unwrap();
+}
 
 #[test]
 fn urgent_data_breaks_neither_the_stream_nor_the_rest() {

@@ -352,6 +352,106 @@ fn proxy_of_coupled_halves_passes_everything_and_both_ends() {
     }
 }
 
+/// Sends `answer` once its one client has ended its direction, and ends; what the client said.
+fn server_that_answers_at_the_end(answer: Vec<u8>) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut question = Vec::new();
+        stream.read_to_end(&mut question).unwrap();
+        stream.write_all(&answer).unwrap();
+        question
+    });
+    (address, server)
+}
+
+/// What a proxy does whose halves pass on the other's end: each connection's data is its other
+/// half.
+fn pass_on(proxy: &mut EventLoop<Option<ConnectionId>>, event: Event, target: SocketAddr) {
+    match event {
+        Event::Accepted(_, front) => {
+            let back = proxy.connect(target, Some(front));
+            proxy[front].data = Some(back);
+            for (half, other) in [(front, back), (back, front)] {
+                proxy.couple(half, other);
+                proxy[half].allow_half_open(true);
+            }
+        }
+        Event::Received(id) => {
+            if let Some(other) = proxy[id].data {
+                proxy.transfer(id, other);
+            }
+        }
+        Event::PeerFinished(id) => {
+            if let Some(other) = proxy[id].data.and_then(|other| proxy.get_mut(other)) {
+                other.finish();
+            }
+        }
+        Event::Closed(id, reason) => {
+            if let Some(other) = proxy[id].data.and_then(|other| proxy.get_mut(other)) {
+                match reason {
+                    CloseReason::Finished | CloseReason::Closed => other.close(),
+                    _ => other.abort(),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn client_of_a_proxy_that_ends_its_direction_first_gets_the_whole_answer() {
+    let answer = pattern(7, TOO_MUCH);
+    for question in [pattern(0, 5), pattern(0, TOO_MUCH), Vec::new()] {
+        let (target, server) = server_that_answers_at_the_end(answer.clone());
+        let mut proxy: EventLoop<Option<ConnectionId>> = EventLoop::new().unwrap();
+        let listener = proxy.listen("127.0.0.1:0").unwrap();
+        let mut client = peer(proxy.listener_addr(listener).unwrap());
+        let said = question.clone();
+        let client = thread::spawn(move || {
+            client.write_all(&said).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).map(|_| answer)
+        });
+        let mut closed = 0;
+        let received = drive_until_joined(&mut proxy, client, |proxy, event| {
+            pass_on(proxy, event, target);
+            closed += usize::from(matches!(event, Event::Closed(..)));
+        });
+        assert!(received.unwrap() == answer);
+        assert!(server.join().unwrap() == question);
+        while closed < 2 {
+            let event = next(&mut proxy);
+            pass_on(&mut proxy, event, target);
+            closed += usize::from(matches!(event, Event::Closed(..)));
+        }
+        assert_eq!(proxy.connection_count(), 0);
+    }
+}
+
+#[test]
+fn client_of_a_proxy_whose_server_resets_reads_a_reset() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target_address = target.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let mut stream = target.accept().unwrap().0;
+        stream.read_exact(&mut [0; 8]).unwrap();
+        common::reset(stream);
+    });
+    let mut proxy: EventLoop<Option<ConnectionId>> = EventLoop::new().unwrap();
+    let listener = proxy.listen("127.0.0.1:0").unwrap();
+    let mut client = peer(proxy.listener_addr(listener).unwrap());
+    client.write_all(b"question").unwrap();
+    let reader = read_in_thread(client);
+    let (bytes, outcome) = drive_until_joined(&mut proxy, reader, |proxy, event| {
+        pass_on(proxy, event, target_address);
+    });
+    assert_eq!((bytes.len(), outcome.unwrap_err().kind()), (0, ErrorKind::ConnectionReset));
+    server.join().unwrap();
+}
+
 // Pausing.
 
 #[test]

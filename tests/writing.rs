@@ -10,10 +10,11 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::steps::Steps;
 use common::{
     PATIENCE, accepted, connection_limits, drive, drive_until_joined, flushed, hold_little,
-    listening, next, pair, pair_with, pattern, peer, read_in_thread, reset, steps, turns, until,
-    until_closed, until_step,
+    left_overs, listening, next, pair, pair_with, pattern, peer, read_in_thread, reset, steps,
+    turns, until, until_closed, until_step,
 };
 use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Interest, Step};
 
@@ -500,6 +501,119 @@ fn a_peer_that_only_sends_does_not_put_off_the_stalled_write_deadline() {
     assert!(received > 0, "the peer did send meanwhile");
     drop(event_loop);
     sender.join().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn stalled_write_passes_with_a_little_room_in_the_kernel_and_goes_on() {
+    let (mut event_loop, id, mut peer) = clogged();
+    // The peer reads until the kernel takes a byte more, which is long before it reports room. The
+    // byte goes behind the loop's back into the stream, of which only the length counts here.
+    let mut twin = twin(&event_loop, id);
+    let mut read = 0;
+    let end = Instant::now() + PATIENCE;
+    let mut piece = [0; 4096];
+    while let Err(error) = twin.write(&[0]) {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert!(Instant::now() < end, "the kernel takes nothing more");
+        read += peer.read(&mut piece).unwrap();
+    }
+    let mut limits = readiness::ConnectionLimits::default();
+    limits.stalled_write_deadline = Duration::from_nanos(1);
+    event_loop[id].set_limits(limits).unwrap();
+    let steps = steps(&mut event_loop);
+    assert_eq!(turns(&mut event_loop, 1), []);
+    let seen: Vec<Step> = steps.try_iter().collect();
+    assert!(flushed(&seen, id) > 0, "{seen:?}");
+    let passed = seen.iter().find(|step| matches!(step, Step::DeadlinePassed(..)));
+    assert_eq!(passed, None);
+
+    event_loop[id].set_limits(readiness::ConnectionLimits::default()).unwrap();
+    let reader = thread::spawn(move || {
+        let mut bytes = vec![0; TOO_MUCH + 1 - read];
+        peer.read_exact(&mut bytes).map(|()| peer)
+    });
+    drive_until_joined(&mut event_loop, reader, |_, event| {
+        assert_eq!(event, Event::Drained(id));
+    })
+    .unwrap();
+}
+
+// Among connections that wait to read on.
+
+#[test]
+fn overflow_among_left_overs_is_told_soon() {
+    let (mut event_loop, ids, _peers) = left_overs(20);
+    let unsent_max = readiness::ConnectionLimits::default().unsent_max;
+    event_loop[ids[10]].send(&vec![0; unsent_max + 1]);
+    assert_closes_soon(&mut event_loop, ids[10], CloseReason::Overflow);
+}
+
+#[test]
+fn abort_among_left_overs_is_told_soon() {
+    let (mut event_loop, ids, _peers) = left_overs(20);
+    event_loop[ids[10]].abort();
+    assert_closes_soon(&mut event_loop, ids[10], CloseReason::Aborted);
+}
+
+fn assert_closes_soon(event_loop: &mut EventLoop, id: ConnectionId, reason: CloseReason) {
+    let steps = Steps::of(event_loop);
+    assert_eq!(until_closed(event_loop, id).1, reason);
+    assert!(steps.waits() <= 2, "it was told after {} waits", steps.waits());
+}
+
+#[test]
+fn small_reply_of_one_among_left_overs_leaves_before_the_next_wait() {
+    let (mut event_loop, ids, mut peers) = left_overs(20);
+    for place in [0, 10, 19] {
+        let steps = Steps::of(&mut event_loop);
+        event_loop[ids[place]].send(b"reply");
+        turns(&mut event_loop, 1);
+        let steps = steps.take();
+        let before = steps.split(|step| matches!(step, Step::Waited(..))).next().unwrap();
+        assert!(before.contains(&Step::Flushed(ids[place], 5, 0)), "{place}: {steps:?}");
+        let mut reply = [0; 5];
+        peers[place].read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"reply");
+    }
+}
+
+#[test]
+fn many_handlers_that_send_to_one_in_a_turn_share_its_write_budget() {
+    const BUDGET: usize = 10_000;
+    const TALKERS: usize = 20;
+    let limits = connection_limits(|limits| limits.write_budget = BUDGET);
+    let (mut event_loop, address) = common::listening_with::<()>(limits);
+    let mut listener = peer(address);
+    let id = accepted(&mut event_loop);
+    let mut talkers: Vec<TcpStream> = (0..TALKERS).map(|_| peer(address)).collect();
+    for _ in 0..TALKERS {
+        accepted(&mut event_loop);
+    }
+    let steps = steps(&mut event_loop);
+    let reader = thread::spawn(move || {
+        let mut bytes = vec![0; TALKERS * BUDGET];
+        listener.read_exact(&mut bytes).map(|()| (bytes, listener))
+    });
+    for talker in &mut talkers {
+        talker.write_all(b"go").unwrap();
+    }
+    let mut sent = 0;
+    let (bytes, _listener) = drive_until_joined(&mut event_loop, reader, |event_loop, event| {
+        // It is told of what has left below the mark.
+        let Event::Received(of) = event else { return assert_eq!(event, Event::Drained(id)) };
+        let count = event_loop[of].received().len();
+        event_loop[of].consume(count);
+        event_loop[id].send(&pattern(sent, BUDGET));
+        sent += BUDGET;
+    })
+    .unwrap();
+    assert!(bytes == pattern(0, TALKERS * BUDGET), "in order and whole");
+    let steps: Vec<Step> = steps.try_iter().collect();
+    for turn in steps.split(|step| matches!(step, Step::Waited(..))) {
+        let flushed = flushed(turn, id);
+        assert!(flushed <= BUDGET as u64, "{flushed} bytes left in a turn");
+    }
 }
 
 #[test]

@@ -178,6 +178,62 @@ pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStr
     SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
 }
 
+/// Waits until the kernel has something to read for this connection, be it the peer's end: a
+/// peer's call can return a moment before what it sent has come to us. Reads nothing.
+#[cfg(unix)]
+pub fn await_arrival<T>(event_loop: &EventLoop<T>, id: ConnectionId) {
+    let end = Instant::now() + PATIENCE;
+    let socket = SockRef::from(&*event_loop[id]);
+    while let Err(error) = socket.peek(&mut [std::mem::MaybeUninit::uninit()]) {
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(Instant::now() < end, "nothing arrives");
+        thread::yield_now();
+    }
+}
+
+/// Waits until the end that this peer has sent is acknowledged, so that our kernel has it: its
+/// socket then is in none of the states 04, 09 and 0B.
+#[cfg(target_os = "linux")]
+pub fn await_end_acknowledged(peer: &TcpStream) {
+    let port = format!(":{:04X}", peer.local_addr().unwrap().port());
+    let is_under_way = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&port) && ["04", "09", "0B"].contains(&fields[3])
+    };
+    let end = Instant::now() + PATIENCE;
+    while std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(is_under_way) {
+        assert!(Instant::now() < end, "the peer's end does not arrive");
+        thread::yield_now();
+    }
+}
+
+/// Connections of which each has stopped at its read budget and waits, behind all the others, to
+/// read on; and their peers. What they have read so far is consumed.
+pub fn left_overs(count: usize) -> (EventLoop, Vec<ConnectionId>, Vec<TcpStream>) {
+    const BUDGET: usize = 100;
+    let limits = connection_limits(|limits| limits.read_budget = BUDGET);
+    let (mut event_loop, address) = listening_with::<()>(limits);
+    let mut peers: Vec<TcpStream> = (0..count).map(|_| peer(address)).collect();
+    let ids: Vec<ConnectionId> = (0..count).map(|_| accepted(&mut event_loop)).collect();
+    for peer in &mut peers {
+        peer.write_all(&pattern(0, 500 * BUDGET)).unwrap();
+    }
+    let mut stopped = std::collections::HashSet::new();
+    until(&mut event_loop, |event_loop, event| {
+        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let received = event_loop[id].received().len();
+        event_loop[id].consume(received);
+        stopped.extend((received == BUDGET).then_some(id));
+        (stopped.len() == count).then_some(())
+    });
+    for event in turns(&mut event_loop, 1) {
+        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let received = event_loop[id].received().len();
+        event_loop[id].consume(received);
+    }
+    (event_loop, ids, peers)
+}
+
 /// All events up to and with the `Closed` of this connection.
 pub fn until_closed<T>(
     event_loop: &mut EventLoop<T>,
