@@ -46,6 +46,8 @@ pub(crate) struct Listener<T> {
     /// The kernel said that peers wait, and no accept has disproved it.
     ready: bool,
     queued: bool,
+    /// The number of the accept that succeeded last.
+    accepted_last: u64,
 }
 
 impl<T> Listener<T> {
@@ -70,8 +72,10 @@ pub(crate) enum Accept<T> {
 pub(crate) struct Listeners<T> {
     slots: Slab<Listener<T>>,
     ready: VecDeque<u32>,
-    /// Those in [`Accepting::OutOfRoom`], who has waited longest first, so that they take turns.
-    out_of_room: VecDeque<u32>,
+    /// Those in [`Accepting::OutOfRoom`].
+    out_of_room: Vec<u32>,
+    /// How many were accepted in all, by which each listener knows when it accepted last.
+    accepted: u64,
     last_generation: u32,
 }
 
@@ -80,7 +84,8 @@ impl<T> Listeners<T> {
         Self {
             slots: Slab::new(),
             ready: VecDeque::new(),
-            out_of_room: VecDeque::new(),
+            out_of_room: Vec::new(),
+            accepted: 0,
             last_generation: 0,
         }
     }
@@ -107,6 +112,7 @@ impl<T> Listeners<T> {
             next_pause: None,
             ready: false,
             queued: false,
+            accepted_last: 0,
         });
         debug_assert_eq!(slot, id.slot as usize, "a listener stands in the slot of its id");
     }
@@ -178,6 +184,8 @@ impl<T> Listeners<T> {
         match tools.system.accept(&listener.socket) {
             Attempt::Done((socket, peer)) => {
                 listener.next_pause = None;
+                self.accepted += 1;
+                listener.accepted_last = self.accepted;
                 let data = (listener.make_data)();
                 Accept::Peer { listener: id, socket, peer, data }
             }
@@ -218,7 +226,7 @@ impl<T> Listeners<T> {
             self.out_of_room.retain(|waiting| *waiting != slot);
         }
         if matches!(accepting, Accepting::OutOfRoom(_)) {
-            self.out_of_room.push_back(slot);
+            self.out_of_room.push(slot);
         }
         self.queue(slot);
         Ok(())
@@ -231,10 +239,14 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// A connection has closed: those that wait for room may try again.
+    /// A connection has closed: those that wait for room may try again, who has accepted last as the
+    /// last, so that they take turns.
     pub(crate) fn room_was_made(&mut self, limits: &Limits, tools: &mut Tools) {
-        for _ in 0..self.out_of_room.len() {
-            let Some(slot) = self.out_of_room.front().copied() else { return };
+        let mut waiting = self.out_of_room.clone();
+        waiting.sort_by_key(|slot| {
+            self.slots.get(*slot as usize).map(|listener| listener.accepted_last)
+        });
+        for slot in waiting {
             self.try_again(slot, limits, tools);
         }
     }
