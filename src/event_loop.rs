@@ -14,7 +14,9 @@ use crate::event::{ConnectionId, Event, ListenerId};
 use crate::limits::Limits;
 use crate::listener::{Accepting, MakeData};
 use crate::observer::{Observer, Step, shown};
-use crate::system::ListeningSocket;
+#[cfg(any(test, feature = "simulation"))]
+use crate::system::simulated::{SharedNetwork, Simulated};
+use crate::system::{ListeningSocket, System};
 use crate::turn::Turns;
 
 /// A single-threaded readiness event loop with buffered connections.
@@ -60,7 +62,25 @@ impl<T> EventLoop<T> {
     /// `InvalidInput` if the limits contradict each other, or what the operating system says.
     pub fn with_limits(limits: Limits) -> io::Result<Self> {
         limits.check()?;
-        Ok(Self { turns: Turns::new(limits)? })
+        let system = System::kernel(limits.event_capacity)?;
+        Ok(Self { turns: Turns::new(limits, system) })
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn simulated(limits: Limits, network: SharedNetwork) -> Self {
+        let system = System::Simulated(Simulated::new(network));
+        Self { turns: Turns::new(limits, system) }
+    }
+
+    /// How long it would wait next: zero if there is something to do, `None` for ever.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn simulated_timeout(&self) -> Option<Duration> {
+        self.turns.simulated_timeout()
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn diagnosis(&self) -> String {
+        self.turns.diagnosis()
     }
 
     /// Has a closure see each step that the loop takes, in place of one set before.
@@ -72,6 +92,12 @@ impl<T> EventLoop<T> {
     #[must_use]
     pub fn now(&self) -> Instant {
         self.turns.tools.system.now()
+    }
+
+    /// For tests that look at what the loop has inside.
+    #[cfg(test)]
+    pub(crate) fn turns(&self) -> &Turns<T> {
+        &self.turns
     }
 
     // Listening.
@@ -118,11 +144,10 @@ impl<T> EventLoop<T> {
         address: impl ToSocketAddrs,
         make_data: impl FnMut() -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let backlog = self.turns.limits.listen_backlog;
         let none = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen at");
         let mut outcome = Err(none);
         for address in address.to_socket_addrs()? {
-            outcome = self.turns.tools.system.listen(address, backlog);
+            outcome = self.turns.tools.system.listen(address, &self.turns.limits);
             if outcome.is_ok() {
                 break;
             }
@@ -141,7 +166,7 @@ impl<T> EventLoop<T> {
         listener: TcpListener,
         make_data: impl FnMut() -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let socket = self.turns.tools.system.adopt_listener(listener)?;
+        let socket = self.turns.tools.system.adopt_listener(listener, &self.turns.limits)?;
         self.add_listener(socket, Box::new(make_data))
     }
 
@@ -150,10 +175,11 @@ impl<T> EventLoop<T> {
         mut socket: ListeningSocket,
         make_data: MakeData<T>,
     ) -> io::Result<ListenerId> {
-        socket.set_nodelay(self.turns.limits.connection.nodelay)?;
-        socket.set_keepalive(self.turns.limits.connection.keepalive)?;
         let id = self.turns.listeners.next_id();
-        self.turns.tools.system.watch_listener(&mut socket, id.slot, true)?;
+        if let Err(error) = self.turns.tools.system.watch_listener(&mut socket, id.slot, true) {
+            self.turns.tools.system.close_listener(socket);
+            return Err(error);
+        }
         let address = shown(socket.local_addr());
         self.turns.listeners.insert(id, socket, make_data);
         self.turns.tools.observers.see(Step::Listening(id, address));
@@ -206,7 +232,7 @@ impl<T> EventLoop<T> {
         if let Accepting::OutOfRoom(alarm) = listener.accepting() {
             self.turns.tools.cancel(alarm);
         }
-        drop(listener);
+        self.turns.tools.system.close_listener(listener.socket);
         self.turns.tools.observers.see(Step::ListenerClosed(id));
         Ok(())
     }

@@ -175,6 +175,16 @@ impl Exchange {
         }
     }
 
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     pub(crate) fn is_connecting(&self) -> bool {
         use State::{Connecting, ConnectingToClose, ConnectingToFinish};
         matches!(self.state, Connecting | ConnectingToFinish | ConnectingToClose)
@@ -570,6 +580,11 @@ impl Exchange {
             Owed::Closed => self.owed.clear(),
             _ => self.owed.remove(event),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.read_buffer.capacity() + self.write_buffer.capacity()
     }
 
     /// Both buffers, to give back what they do not need.

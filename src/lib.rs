@@ -61,6 +61,8 @@ mod buffer;
 mod connection;
 mod connections;
 mod deadlines;
+#[cfg(any(test, feature = "simulation"))]
+mod diagnosis;
 mod event;
 mod event_loop;
 mod exchange;
@@ -73,6 +75,8 @@ mod pool;
 mod read_write;
 mod ready;
 mod service;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod system;
 mod timers;
 mod tools;
@@ -103,4 +107,15 @@ mod pages {
     struct Threads;
     #[doc = include_str!("../docs/6-the-loop.md")]
     struct TheLoop;
+    #[cfg(feature = "simulation")]
+    #[doc = include_str!("../docs/7-simulation.md")]
+    struct Simulation;
 }
+
+/// Without the feature there is no simulation.
+///
+/// ```compile_fail
+/// use readiness::simulation::Simulation;
+/// ```
+#[cfg(all(doctest, not(feature = "simulation")))]
+struct NoSimulation;

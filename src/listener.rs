@@ -161,8 +161,21 @@ impl<T> Listeners<T> {
         }
     }
 
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     pub(crate) fn ready_count(&self) -> usize {
         self.ready.len()
+    }
+
+    /// How many there are, and how many of them are registered.
+    #[cfg(test)]
+    pub(crate) fn open_and_watched(&self) -> (usize, usize) {
+        let is_open = |listener: &Listener<T>| listener.accepting == Accepting::Open;
+        let watched = self.slots.iter().filter(|(_, listener)| is_open(listener)).count();
+        (self.slots.len(), watched)
     }
 
     /// Accepts one connection, if the listener accepts now and there is room.
@@ -181,7 +194,7 @@ impl<T> Listeners<T> {
             return Accept::Done;
         }
         let id = listener.id;
-        match tools.system.accept(&listener.socket) {
+        match tools.system.accept(&listener.socket, &limits.connection) {
             Attempt::Done((socket, peer)) => {
                 listener.next_pause = None;
                 self.accepted += 1;

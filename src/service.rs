@@ -99,7 +99,9 @@ impl Stream {
             buffer.consume(buffer.len());
             tools.pool.reclaim(buffer);
         }
-        self.socket = None;
+        if let Some(socket) = self.socket.take() {
+            tools.system.close(socket);
+        }
     }
 
     /// Two connections that a program borrowed and swapped would each answer to the other's id.
@@ -131,11 +133,10 @@ impl Stream {
             return;
         };
         let discards = self.exchange.discards();
-        let short_proves_empty = socket.short_proves_blocked();
+        let short_proves_empty = tools.system.short_proves_blocked();
         let mut io = tools.system.io(socket);
         let filled =
             transfer::fill(&mut self.exchange, &mut io, &mut tools.pool, short_proves_empty);
-        drop(io);
         if filled.count > 0 {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.moved(tools.system.now());
@@ -158,10 +159,9 @@ impl Stream {
         let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_flush()) else {
             return 0;
         };
-        let short_proves_full = socket.short_proves_blocked();
+        let short_proves_full = tools.system.short_proves_blocked();
         let mut io = tools.system.io(socket);
         let flushed = transfer::flush(&mut self.exchange, &mut io, budget, short_proves_full);
-        drop(io);
         if flushed.count > 0 {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.flushed(tools.system.now());

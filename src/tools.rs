@@ -1,7 +1,5 @@
 //! What it takes to serve: the system, the pool, the timers and the observers, lent together.
 
-use std::io;
-
 use crate::event::{ConnectionId, ListenerId};
 use crate::observer::Observers;
 use crate::pool::Pool;
@@ -25,14 +23,14 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(system: System) -> Self {
+        Self {
             turn: 0,
-            system: System::new(event_capacity)?,
+            system,
             pool: Pool::default(),
             timers: Timers::default(),
             observers: Observers::new(),
-        })
+        }
     }
 
     /// Takes an alarm back, if there is one.

@@ -23,6 +23,16 @@ pub(crate) enum Attempt<T> {
     Failed(io::Error),
 }
 
+impl<T> Attempt<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Done(value) => Attempt::Done(change(value)),
+            Self::NotReady => Attempt::NotReady,
+            Self::Failed(error) => Attempt::Failed(error),
+        }
+    }
+}
+
 /// Makes a system call, again if a signal interrupted it.
 pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
     loop {

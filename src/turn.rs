@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use crate::connection::{Connection, Origin, Queued, Stream};
 use crate::connections::{Connections, Touched};
+#[cfg(any(test, feature = "simulation"))]
+use crate::diagnosis::{diagnosed, diagnosis};
 use crate::event::{CloseReason, ConnectionId, Event};
 use crate::exchange::Exchange;
 use crate::limits::{ConnectionLimits, Limits};
@@ -25,7 +27,7 @@ use crate::listener::{Accept, Listeners};
 use crate::observer::Step;
 use crate::owed::Owed;
 use crate::ready::Ready;
-use crate::system::{ListeningSocket, Socket, Watched};
+use crate::system::{Socket, System, Watched};
 use crate::timers::Due;
 use crate::tools::{Called, Tools};
 
@@ -74,9 +76,9 @@ pub(crate) struct Turns<T> {
 }
 
 impl<T> Turns<T> {
-    pub(crate) fn new(limits: Limits) -> io::Result<Self> {
-        Ok(Self {
-            tools: Tools::new(limits.event_capacity)?,
+    pub(crate) fn new(limits: Limits, system: System) -> Self {
+        Self {
+            tools: Tools::new(system),
             connections: Connections::new(),
             listeners: Listeners::new(),
             connection_limits: Arc::new(limits.connection.clone()),
@@ -86,7 +88,7 @@ impl<T> Turns<T> {
             left_over: None,
             service: None,
             announced: None,
-        })
+        }
     }
 
     /// The next event: at the end of a turn `None` if the time is over, or else another turn.
@@ -115,7 +117,10 @@ impl<T> Turns<T> {
         self.tools.observers.refresh();
         self.tools.turn = self.tools.turn.wrapping_add(1);
         let timeout = self.wait_timeout(until);
-        let count = self.tools.system.wait(timeout)?;
+        let count = self.tools.system.wait(timeout);
+        #[cfg(any(test, feature = "simulation"))]
+        let count = count.map_err(|error| diagnosed(&error, &self.diagnosis()));
+        let count = count?;
         self.tools.observers.see(Step::Waited(timeout, count));
         let Self { tools, connections, listeners, ready, .. } = self;
         let Tools { system, observers, .. } = tools;
@@ -134,6 +139,20 @@ impl<T> Turns<T> {
             None => Stage::Fresh(self.ready.fresh_count()),
         };
         Ok(())
+    }
+
+    /// How long the next wait may take, for who drives several loops on one simulated clock.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn simulated_timeout(&self) -> Option<Duration> {
+        if self.tools.system.has_listed() {
+            return Some(Duration::ZERO);
+        }
+        self.wait_timeout(Until::Never)
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn diagnosis(&self) -> String {
+        diagnosis(&self.connections, &self.listeners)
     }
 
     fn wait_timeout(&self, until: Until) -> Option<Duration> {
@@ -330,15 +349,19 @@ impl<T> Turns<T> {
         }
     }
 
+    /// The connections that were settled: not those at which the program or the turn is.
+    #[cfg(test)]
+    pub(crate) fn settled(&self) -> impl Iterator<Item = &Connection<T>> {
+        let served = self.service.map(|service| service.slot);
+        self.connections.iter().filter(move |connection| {
+            !connection.stream.touched && served != Some(connection.id().slot)
+        })
+    }
+
     // What the program adds.
 
     fn add_accepted(&mut self, data: T, origin: Origin, socket: Socket) -> ConnectionId {
         let limits = self.connection_limits.clone();
-        if !ListeningSocket::OPTIONS_ARE_INHERITED {
-            // A socket that cannot take an option still works; the option is no promise of the peer's.
-            let _ = socket.set_nodelay(limits.nodelay);
-            let _ = socket.set_keepalive(limits.keepalive);
-        }
         self.connections.insert(|id| {
             Connection::new(data, Stream::new(id, origin, Some(socket), Exchange::accepted(limits)))
         })
@@ -352,11 +375,7 @@ impl<T> Turns<T> {
     ) -> ConnectionId {
         let limits = self.connection_limits.clone();
         let mut exchange = Exchange::connecting(limits.clone());
-        let socket = self.tools.system.connect(address).and_then(|socket| {
-            socket.set_nodelay(limits.nodelay)?;
-            socket.set_keepalive(limits.keepalive)?;
-            Ok(socket)
-        });
+        let socket = self.tools.system.connect(address, &limits);
         if let Err(error) = &socket {
             exchange.end(CloseReason::of(error));
         }

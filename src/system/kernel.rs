@@ -3,20 +3,24 @@
 //! What mio lacks is set through socket2: the backlog, a reset on close, keepalive. All reading and
 //! writing goes through mio's own sockets, which on Windows re-arm their registration there.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Poll, Token};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
-use super::{ConnectOutcome, Watched};
+use super::{ConnectOutcome, Socket, Watched};
 use crate::interest::{Interest, Readiness};
+use crate::limits::{ConnectionLimits, Limits};
 use crate::transfer::{Attempt, attempt, was_interrupted};
 
 /// Tokens from here on are listeners'.
 const LISTENERS: usize = 1 << (usize::BITS - 1);
+
+/// A socket as something to read from and write to.
+pub(crate) type KernelIo<'s> = &'s TcpStream;
 
 impl Watched {
     fn token(self) -> Token {
@@ -34,18 +38,14 @@ impl Watched {
 }
 
 /// One mio `Poll`, and the room for the events of one wait.
-pub(crate) struct System {
+pub(crate) struct Kernel {
     poll: Poll,
     events: Events,
 }
 
-impl System {
+impl Kernel {
     pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
         Ok(Self { poll: Poll::new()?, events: Events::with_capacity(event_capacity) })
-    }
-
-    pub(crate) fn now(&self) -> Instant {
-        Instant::now()
     }
 
     /// Waits for events, at most so long, and says how many came. A signal ends the wait early.
@@ -68,7 +68,7 @@ impl System {
     /// Tells the kernel the new interest in a socket, which differs from the one told last.
     pub(crate) fn tell(
         &self,
-        socket: &mut Socket,
+        socket: &mut KernelSocket,
         slot: u32,
         from: Interest,
         to: Interest,
@@ -85,7 +85,7 @@ impl System {
     /// Has the kernel tell, or no longer tell, when a listener has peers that wait.
     pub(crate) fn watch_listener(
         &self,
-        listener: &mut ListeningSocket,
+        listener: &mut KernelListener,
         slot: u32,
         watch: bool,
     ) -> io::Result<()> {
@@ -98,7 +98,11 @@ impl System {
         }
     }
 
-    pub(crate) fn listen(&self, address: SocketAddr, backlog: u32) -> io::Result<ListeningSocket> {
+    pub(crate) fn listen(
+        &self,
+        address: SocketAddr,
+        limits: &Limits,
+    ) -> io::Result<KernelListener> {
         let stream = Type::STREAM;
         let socket =
             socket2::Socket::new(Domain::for_address(address), stream, Some(Protocol::TCP))?;
@@ -107,26 +111,50 @@ impl System {
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        self.adopt_listener(socket.into())
+        socket.listen(i32::try_from(limits.listen_backlog).unwrap_or(i32::MAX))?;
+        self.adopt_listener(socket.into(), limits)
     }
 
-    pub(crate) fn adopt_listener(&self, listener: StdListener) -> io::Result<ListeningSocket> {
+    pub(crate) fn adopt_listener(
+        &self,
+        listener: StdListener,
+        limits: &Limits,
+    ) -> io::Result<KernelListener> {
         listener.set_nonblocking(true)?;
-        Ok(ListeningSocket(TcpListener::from_std(listener)))
+        let options = SockRef::from(&listener);
+        options.set_tcp_nodelay(limits.connection.nodelay)?;
+        set_keepalive(&options, limits.connection.keepalive)?;
+        Ok(KernelListener(TcpListener::from_std(listener)))
     }
 
-    pub(crate) fn accept(&self, listener: &ListeningSocket) -> Attempt<(Socket, SocketAddr)> {
-        attempt(|| listener.0.accept().map(|(stream, peer)| (Socket(stream), peer)))
+    pub(crate) fn accept(
+        &self,
+        listener: &KernelListener,
+        limits: &ConnectionLimits,
+    ) -> Attempt<(Socket, SocketAddr)> {
+        attempt(|| listener.0.accept()).map(|(stream, peer)| {
+            let socket = KernelSocket(stream);
+            if !OPTIONS_ARE_INHERITED {
+                // A socket that cannot take an option still works, or fails when it is used.
+                let _ = socket.set_options(limits);
+            }
+            (Socket::Kernel(socket), peer)
+        })
     }
 
     /// Begins a connect.
-    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
-        TcpStream::connect(address).map(Socket)
+    pub(crate) fn connect(
+        &self,
+        address: SocketAddr,
+        limits: &ConnectionLimits,
+    ) -> io::Result<KernelSocket> {
+        let socket = KernelSocket(TcpStream::connect(address)?);
+        socket.set_options(limits)?;
+        Ok(socket)
     }
 
     /// Looks at what became of a connect, once the kernel has reported something.
-    pub(crate) fn connect_outcome(&self, socket: &Socket) -> ConnectOutcome {
+    pub(crate) fn connect_outcome(&self, socket: &KernelSocket) -> ConnectOutcome {
         match socket.0.take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return ConnectOutcome::Failed(error),
@@ -144,19 +172,30 @@ impl System {
     }
 
     /// The socket as something to read from and write to.
-    pub(crate) fn io<'s>(&'s mut self, socket: &'s Socket) -> impl Read + Write + 's {
+    pub(crate) fn io<'s>(&self, socket: &'s KernelSocket) -> KernelIo<'s> {
         &socket.0
     }
 
     /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
-    pub(crate) fn finish(&self, socket: &Socket) {
+    pub(crate) fn finish(&self, socket: &KernelSocket) {
         let _ = socket.0.shutdown(Shutdown::Write);
     }
 
-    /// Has the close that follows send a reset. What it is for has failed already, so that a
-    /// failure here changes nothing.
-    pub(crate) fn reset_on_close(&self, socket: &Socket) {
-        let _ = socket.options().set_linger(Some(Duration::ZERO));
+    pub(crate) fn reset_on_close(&self, socket: &KernelSocket) {
+        let _ = SockRef::from(&socket.0).set_linger(Some(Duration::ZERO));
+    }
+
+    /// So it is for a TCP socket whose readiness comes as edges from epoll or kqueue.
+    pub(crate) fn short_proves_blocked(&self) -> bool {
+        cfg!(any(
+            target_os = "linux",
+            target_os = "android",
+            target_vendor = "apple",
+            target_os = "freebsd",
+            target_os = "netbsd",
+            target_os = "openbsd",
+            target_os = "dragonfly",
+        ))
     }
 }
 
@@ -205,40 +244,27 @@ fn interest(interest: Interest) -> Option<mio::Interest> {
 /// A connected socket, or one that is connecting. Dropping it closes it, which also ends its
 /// registration.
 #[derive(Debug)]
-pub(crate) struct Socket(TcpStream);
+pub(crate) struct KernelSocket(TcpStream);
 
-impl Socket {
-    /// Whether a transfer of less than was asked for shows that the socket is empty or full. So it
-    /// is for a TCP socket whose readiness comes as edges from epoll or kqueue.
-    pub(crate) fn short_proves_blocked(&self) -> bool {
-        cfg!(any(
-            target_os = "linux",
-            target_os = "android",
-            target_vendor = "apple",
-            target_os = "freebsd",
-            target_os = "netbsd",
-            target_os = "openbsd",
-            target_os = "dragonfly",
-        ))
-    }
-
+impl KernelSocket {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
+    }
+
+    pub(crate) fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
+        set_keepalive(&SockRef::from(&self.0), after)
     }
 
     pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.0.set_nodelay(nodelay)
     }
 
-    pub(crate) fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
-        match after {
-            None => self.options().set_keepalive(false),
-            Some(after) => self.options().set_tcp_keepalive(&TcpKeepalive::new().with_time(after)),
+    fn set_options(&self, limits: &ConnectionLimits) -> io::Result<()> {
+        self.0.set_nodelay(limits.nodelay)?;
+        match limits.keepalive {
+            None => Ok(()),
+            after => self.set_keepalive(after),
         }
-    }
-
-    fn options(&self) -> SockRef<'_> {
-        SockRef::from(&self.0)
     }
 
     #[cfg(unix)]
@@ -247,29 +273,22 @@ impl Socket {
     }
 }
 
+/// Whether accepted sockets have the listener's options, so that they need not be set again.
+const OPTIONS_ARE_INHERITED: bool = cfg!(target_os = "linux");
+
+fn set_keepalive(socket: &SockRef<'_>, after: Option<Duration>) -> io::Result<()> {
+    match after {
+        None => socket.set_keepalive(false),
+        Some(after) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)),
+    }
+}
+
 /// A socket that listens.
 #[derive(Debug)]
-pub(crate) struct ListeningSocket(TcpListener);
+pub(crate) struct KernelListener(TcpListener);
 
-impl ListeningSocket {
-    /// Whether accepted sockets have the listener's options, so that they need not be set again.
-    pub(crate) const OPTIONS_ARE_INHERITED: bool = cfg!(target_os = "linux");
-
+impl KernelListener {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
-    }
-
-    pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        SockRef::from(&self.0).set_tcp_nodelay(nodelay)
-    }
-
-    pub(crate) fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
-        match after {
-            None => Ok(()),
-            Some(after) => {
-                let keepalive = TcpKeepalive::new().with_time(after);
-                SockRef::from(&self.0).set_tcp_keepalive(&keepalive)
-            }
-        }
     }
 }

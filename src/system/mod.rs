@@ -1,13 +1,26 @@
 //! The seam to the kernel: waiting, registering, the clock, and the calls on sockets.
 //!
 //! All that the loop knows of an operating system stands behind [`System`], [`Socket`] and
-//! [`ListeningSocket`]; no other file names a type of mio. A socket is used through its system, as
-//! a pair that lives as long as one transfer ([`System::io`]), so that a socket can as well be an
-//! index into a network that the system simulates.
+//! [`ListeningSocket`]; no file outside this folder names a type of mio. There are two systems: the
+//! operating system's kernel, and a simulated one for tests. A socket is used through its own
+//! system, as a pair that lives as long as one transfer ([`System::io`]), so that a simulated
+//! socket can be an index into its network.
 
 mod kernel;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod simulated;
 
-pub(crate) use kernel::{ListeningSocket, Socket, System};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use kernel::{Kernel, KernelIo, KernelListener, KernelSocket};
+#[cfg(any(test, feature = "simulation"))]
+use simulated::{Simulated, SimulatedSocket};
+
+use crate::interest::{Interest, Readiness};
+use crate::limits::{ConnectionLimits, Limits};
+use crate::transfer::Attempt;
 
 /// Whom an event of the kernel is for. A token is the slot alone: events are folded onto their
 /// connections before any slot is freed, so none can be left for a slot's next owner.
@@ -22,5 +35,335 @@ pub(crate) enum Watched {
 pub(crate) enum ConnectOutcome {
     Connected,
     UnderWay,
-    Failed(std::io::Error),
+    Failed(io::Error),
+}
+
+/// A kernel to wait on.
+pub(crate) enum System {
+    Kernel(Kernel),
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(Simulated),
+}
+
+/// A connected socket, or one that is connecting.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Kernel(KernelSocket),
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(SimulatedSocket),
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum ListeningSocket {
+    Kernel(KernelListener),
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(SimulatedSocket),
+}
+
+/// A socket together with its system, to read from and write to.
+pub(crate) enum Io<'s> {
+    Kernel(KernelIo<'s>),
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(simulated::SimulatedIo<'s>),
+}
+
+/// A socket stays with the system that made it.
+#[cfg(any(test, feature = "simulation"))]
+fn foreign() -> ! {
+    unreachable!("a socket was used through another system than its own")
+}
+
+impl System {
+    /// The operating system's kernel.
+    pub(crate) fn kernel(event_capacity: usize) -> io::Result<Self> {
+        Ok(Self::Kernel(Kernel::new(event_capacity)?))
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Kernel(_) => Instant::now(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.now(),
+        }
+    }
+
+    /// Waits for events, at most so long, and says how many came. A signal ends the wait early.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        match self {
+            Self::Kernel(kernel) => kernel.wait(timeout),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.wait(timeout),
+        }
+    }
+
+    /// Whether the simulated kernel has something for a next wait that it was slow to report.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn has_listed(&self) -> bool {
+        match self {
+            Self::Kernel(_) => false,
+            Self::Simulated(simulated) => simulated.has_listed(),
+        }
+    }
+
+    /// Hands over each event of the last wait.
+    pub(crate) fn take_events(&mut self, take: impl FnMut(Watched, Readiness)) {
+        match self {
+            Self::Kernel(kernel) => kernel.take_events(take),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.take_events(take),
+        }
+    }
+
+    /// Tells the kernel the new interest in a socket, which differs from the one told last.
+    pub(crate) fn tell(
+        &self,
+        socket: &mut Socket,
+        slot: u32,
+        from: Interest,
+        to: Interest,
+    ) -> io::Result<()> {
+        match (self, socket) {
+            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.tell(socket, slot, from, to),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+                simulated.tell(socket, Watched::Connection(slot), to)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Has the kernel tell, or no longer tell, when a listener has peers that wait.
+    pub(crate) fn watch_listener(
+        &self,
+        listener: &mut ListeningSocket,
+        slot: u32,
+        watch: bool,
+    ) -> io::Result<()> {
+        match (self, listener) {
+            (Self::Kernel(kernel), ListeningSocket::Kernel(listener)) => {
+                kernel.watch_listener(listener, slot, watch)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), ListeningSocket::Simulated(listener)) => {
+                let interest = if watch { Interest::Readable } else { Interest::None };
+                simulated.tell(listener, Watched::Listener(slot), interest)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Listens at an address, with the socket options that accepted sockets are to have.
+    pub(crate) fn listen(
+        &self,
+        address: SocketAddr,
+        limits: &Limits,
+    ) -> io::Result<ListeningSocket> {
+        match self {
+            Self::Kernel(kernel) => kernel.listen(address, limits).map(ListeningSocket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.listen(address).map(ListeningSocket::Simulated),
+        }
+    }
+
+    /// Takes over a socket that listens already.
+    pub(crate) fn adopt_listener(
+        &self,
+        listener: TcpListener,
+        limits: &Limits,
+    ) -> io::Result<ListeningSocket> {
+        match self {
+            Self::Kernel(kernel) => {
+                kernel.adopt_listener(listener, limits).map(ListeningSocket::Kernel)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => panic!("a simulated loop cannot take over a real socket"),
+        }
+    }
+
+    pub(crate) fn accept(
+        &self,
+        listener: &ListeningSocket,
+        limits: &ConnectionLimits,
+    ) -> Attempt<(Socket, SocketAddr)> {
+        match (self, listener) {
+            (Self::Kernel(kernel), ListeningSocket::Kernel(listener)) => {
+                kernel.accept(listener, limits)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), ListeningSocket::Simulated(listener)) => {
+                simulated.accept(listener)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Begins a connect.
+    pub(crate) fn connect(
+        &self,
+        address: SocketAddr,
+        limits: &ConnectionLimits,
+    ) -> io::Result<Socket> {
+        match self {
+            Self::Kernel(kernel) => kernel.connect(address, limits).map(Socket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.connect(address).map(Socket::Simulated),
+        }
+    }
+
+    /// Looks at what became of a connect, once the kernel has reported something.
+    pub(crate) fn connect_outcome(&self, socket: &Socket) -> ConnectOutcome {
+        match (self, socket) {
+            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.connect_outcome(socket),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+                simulated.connect_outcome(socket)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Whether a transfer of less than was asked for shows that the socket is empty or full.
+    pub(crate) fn short_proves_blocked(&self) -> bool {
+        match self {
+            Self::Kernel(kernel) => kernel.short_proves_blocked(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.short_proves_blocked(),
+        }
+    }
+
+    /// The socket as something to read from and write to.
+    pub(crate) fn io<'s>(&'s mut self, socket: &'s Socket) -> Io<'s> {
+        match (self, socket) {
+            (Self::Kernel(kernel), Socket::Kernel(socket)) => Io::Kernel(kernel.io(socket)),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+                Io::Simulated(simulated.io(socket))
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
+    pub(crate) fn finish(&self, socket: &Socket) {
+        match (self, socket) {
+            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.finish(socket),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => simulated.finish(socket),
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Has the close that follows send a reset. What it is for has failed already, so that a failure
+    /// here changes nothing.
+    pub(crate) fn reset_on_close(&self, socket: &Socket) {
+        match (self, socket) {
+            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.reset_on_close(socket),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+                simulated.reset_on_close(socket);
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Closes a socket, which also ends its registration.
+    pub(crate) fn close(&self, socket: Socket) {
+        match (self, socket) {
+            (Self::Kernel(_), Socket::Kernel(socket)) => drop(socket),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => simulated.close(&socket),
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Closes a listening socket; peers that wait are reset.
+    pub(crate) fn close_listener(&self, listener: ListeningSocket) {
+        match (self, listener) {
+            (Self::Kernel(_), ListeningSocket::Kernel(listener)) => drop(listener),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), ListeningSocket::Simulated(listener)) => {
+                simulated.close(&listener);
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+}
+
+impl Socket {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Kernel(socket) => socket.local_addr(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => Ok(socket.local_addr()),
+        }
+    }
+
+    pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        match self {
+            Self::Kernel(socket) => socket.set_nodelay(nodelay),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Kernel(socket) => socket.set_keepalive(after),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Kernel(socket) => socket.descriptor(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => panic!("a simulated socket has no descriptor"),
+        }
+    }
+}
+
+impl ListeningSocket {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Kernel(listener) => listener.local_addr(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(listener) => Ok(listener.local_addr()),
+        }
+    }
+}
+
+impl Read for Io<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Kernel(socket) => socket.read(into),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.read(into),
+        }
+    }
+}
+
+impl Write for Io<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Kernel(socket) => socket.write(bytes),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,0 +1,53 @@
+//! The echo program under a thousand bad networks, and a bug of a program that they find.
+
+use readiness::simulation::{FailedSeed, Program, Simulation, try_seeds};
+use readiness::{Event, EventLoop};
+
+/// The echo server: `main` of `echo_server` on real sockets, here on simulated ones.
+fn echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
+    if let Event::Received(id) = event {
+        server[id].send_received();
+    }
+    Ok(())
+}
+
+/// The same by lines, with a bug: what came in together with a line is forgotten. As long as lines
+/// are typed one by one, nobody sees it.
+fn forgetful_echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
+    if let Event::Received(id) = event {
+        let received = server[id].received().to_vec();
+        if let Some(end) = received.iter().position(|byte| *byte == b'\n') {
+            server[id].send(&received[..=end]);
+            server[id].consume(received.len());
+        }
+    }
+    Ok(())
+}
+
+type Handle = fn(&mut EventLoop, Event) -> std::io::Result<()>;
+
+/// A peer sends two lines and reads what comes back.
+fn two_lines_come_back(simulation: &Simulation, handle: Handle) -> std::io::Result<()> {
+    let mut server = Program::new(simulation.event_loop(), handle);
+    let listener = server.event_loop.listen("127.0.0.1:65432")?;
+    let mut peer = simulation.connect(server.event_loop.listener_addr(listener)?);
+    let text = b"Hello, world\nGood night, world\n";
+    let (mut sent, mut received) = (0, Vec::new());
+    while received.len() < text.len() {
+        sent += peer.write(&text[sent..]);
+        simulation.advance(&mut [&mut server])?;
+        received.extend(peer.read());
+    }
+    assert_eq!(received, text);
+    Ok(())
+}
+
+fn main() -> Result<(), FailedSeed> {
+    try_seeds(0..1000, |simulation| two_lines_come_back(simulation, echo))?;
+    println!("echo works on a thousand bad networks.");
+    match try_seeds(0..1000, |simulation| two_lines_come_back(simulation, forgetful_echo)) {
+        Ok(()) => println!("forgetful_echo works too."),
+        Err(failed) => println!("forgetful_echo has a bug: {failed}"),
+    }
+    Ok(())
+}

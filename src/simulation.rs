@@ -1,0 +1,273 @@
+//! The test's side of a simulated network (feature `simulation`).
+//!
+//! A [`Simulation`] gives any number of loops, which run unchanged on one simulated network and its
+//! virtual clock, and [`Peer`]s, which a test moves by hand. No thread, no socket, no sleep: what
+//! happens follows from the seed, so that a run that failed can be had again.
+//!
+//! A program for it is what it is for real sockets: a loop, and a function that handles its events.
+//!
+//! ```
+//! use readiness::simulation::{Program, Simulation};
+//! use readiness::{Event, EventLoop};
+//!
+//! fn handle(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
+//!     if let Event::Received(id) = event {
+//!         server[id].send_received();
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let simulation = Simulation::new(7);
+//! let mut server = Program::new(simulation.event_loop(), handle);
+//! let listener = server.event_loop.listen("127.0.0.1:65432")?;
+//! let mut peer = simulation.connect(server.event_loop.listener_addr(listener)?);
+//! peer.write(b"Hello, world");
+//! let mut received = Vec::new();
+//! while received.len() < 12 {
+//!     simulation.advance(&mut [&mut server])?;
+//!     received.extend(peer.read());
+//! }
+//! assert_eq!(received, b"Hello, world");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Two programs, or more, are run against each other by handing them to
+//! [`advance`](Simulation::advance) together. [`try_seeds`] runs a test on as many bad networks as
+//! wanted and tells the seed of the first that it fails on.
+//!
+//! What belongs to a real system cannot be simulated and panics in a simulated loop: adopting a
+//! socket, and asking for a descriptor.
+
+mod peer;
+mod program;
+mod script;
+mod seeds;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use peer::{Peer, PeerListener, PeerState};
+pub use program::{Driven, Program};
+pub use seeds::{FailedSeed, try_seeds};
+
+use crate::event_loop::EventLoop;
+use crate::limits::Limits;
+pub use crate::system::simulated::Faults;
+use crate::system::simulated::{Network, Random, SharedNetwork, lock};
+use script::{Happened, Script};
+
+/// A simulated network with its clock. A clone is the same network.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    network: SharedNetwork,
+    course: Arc<Mutex<Course>>,
+    seed: u64,
+}
+
+/// How a run goes, beside what happens on the network.
+#[derive(Debug)]
+struct Course {
+    script: Script,
+    /// For the choices of the test, so that they do not move with those of the network.
+    random: Random,
+}
+
+impl Simulation {
+    /// A network without faults. What is left to chance, the order and the pieces in which bytes
+    /// are delivered, follows from the seed.
+    ///
+    /// ```
+    /// use readiness::simulation::Simulation;
+    ///
+    /// let simulation = Simulation::new(1);
+    /// let event_loop: readiness::EventLoop = simulation.event_loop();
+    /// assert_eq!(event_loop.now(), simulation.now());
+    /// ```
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with_faults(seed, Faults::none())
+    }
+
+    /// A network with these faults.
+    ///
+    /// ```
+    /// use readiness::simulation::{Faults, Simulation};
+    ///
+    /// let mut tiny = Faults::none();
+    /// tiny.send_buffer = 1;
+    /// let simulation = Simulation::with_faults(1, tiny);
+    /// let listener = simulation.listen("127.0.0.1:80".parse().unwrap());
+    /// let mut peer = simulation.connect(listener.address());
+    /// assert_eq!(peer.write(b"Hello"), 1);
+    /// ```
+    #[must_use]
+    pub fn with_faults(seed: u64, faults: Faults) -> Self {
+        let course = Course { script: Script::default(), random: Random::new(!seed) };
+        Self {
+            network: Arc::new(Mutex::new(Network::new(seed, faults))),
+            course: Arc::new(Mutex::new(course)),
+            seed,
+        }
+    }
+
+    /// From now on the network has these faults: none, say, to see that a program recovers.
+    ///
+    /// ```
+    /// use readiness::simulation::{Faults, Simulation};
+    ///
+    /// let simulation = Simulation::with_faults(3, Faults::drawn(3));
+    /// // ... bad times ...
+    /// simulation.set_faults(Faults::none());
+    /// ```
+    pub fn set_faults(&self, faults: Faults) {
+        lock(&self.network).faults = faults;
+    }
+
+    /// A loop on this network, with the default limits.
+    ///
+    /// ```
+    /// use readiness::EventLoop;
+    /// use readiness::simulation::Simulation;
+    ///
+    /// let simulation = Simulation::new(1);
+    /// let mut server: EventLoop<String> = simulation.event_loop();
+    /// let mut client: EventLoop = simulation.event_loop();
+    /// let listener = server.listen("127.0.0.1:65432").unwrap();
+    /// client.connect(server.listener_addr(listener).unwrap(), ());
+    /// ```
+    #[must_use]
+    pub fn event_loop<T>(&self) -> EventLoop<T> {
+        EventLoop::simulated(Limits::default(), self.network.clone())
+    }
+
+    /// A loop on this network with limits of its own.
+    ///
+    /// ```
+    /// use readiness::simulation::Simulation;
+    /// use readiness::{EventLoop, Limits};
+    ///
+    /// let mut limits = Limits::default();
+    /// limits.connection.read_buffer_max = 16;
+    /// let server: EventLoop = Simulation::new(1).event_loop_with_limits(limits).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the limits contradict each other.
+    pub fn event_loop_with_limits<T>(&self, limits: Limits) -> std::io::Result<EventLoop<T>> {
+        limits.check()?;
+        Ok(EventLoop::simulated(limits, self.network.clone()))
+    }
+
+    /// A peer that connects to a listener of one of the loops. See [`Peer`].
+    ///
+    /// # Panics
+    ///
+    /// If nothing listens at the address.
+    #[must_use]
+    pub fn connect(&self, address: SocketAddr) -> Peer {
+        let index = lock(&self.network).connect_peer(address);
+        let peer = Peer::new(self.clone(), index);
+        self.note(Happened::Connected(peer.local_addr()));
+        peer
+    }
+
+    /// A listener of the test's own, for the loops to connect to. Port 0 has one chosen. See
+    /// [`PeerListener`].
+    ///
+    /// # Panics
+    ///
+    /// If something listens there already.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr) -> PeerListener {
+        let mut network = lock(&self.network);
+        let poller = network.add_poller();
+        let index = network.listen(poller, address).expect("an address that is free");
+        let address = network.local_addr(index);
+        PeerListener::new(self.clone(), index, address)
+    }
+
+    /// Has the network do one thing by itself, such as deliver a piece. Returns whether there was
+    /// anything to do. A loop that waits does the same, and so does [`advance`](Self::advance).
+    ///
+    /// ```
+    /// use readiness::simulation::Simulation;
+    ///
+    /// let simulation = Simulation::new(1);
+    /// let listener = simulation.listen("127.0.0.1:80".parse().unwrap());
+    /// let mut peer = simulation.connect(listener.address());
+    /// let mut other = listener.accept().unwrap();
+    /// peer.write(b"Hello");
+    /// assert_eq!(other.read(), b"");
+    /// while simulation.step() {}
+    /// assert_eq!(other.read(), b"Hello");
+    /// ```
+    #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
+    pub fn step(&self) -> bool {
+        lock(&self.network).step()
+    }
+
+    /// Lets time pass.
+    ///
+    /// ```
+    /// use readiness::simulation::Simulation;
+    /// use std::time::Duration;
+    ///
+    /// let simulation = Simulation::new(1);
+    /// let before = simulation.now();
+    /// simulation.pass_time(Duration::from_secs(3600));
+    /// assert_eq!(simulation.now() - before, Duration::from_secs(3600));
+    /// ```
+    pub fn pass_time(&self, time: Duration) {
+        self.note(Happened::TimePassed(time));
+        lock(&self.network).pass_time(time);
+    }
+
+    /// The virtual time. It stands still but where a wait ends by it, where
+    /// [`pass_time`](Self::pass_time) has it pass, and at the rate
+    /// [`clock_rate`](Faults::clock_rate).
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        lock(&self.network).now()
+    }
+
+    /// How many simulated system calls and actions of peers and network there were.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        lock(&self.network).steps
+    }
+
+    /// The seed that it was made with.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A number from 0 to below `end` for a choice of the test's own; it follows from the seed.
+    ///
+    /// ```
+    /// use readiness::simulation::Simulation;
+    ///
+    /// let first: Vec<usize> = (0..9).map({ let s = Simulation::new(5); move |_| s.below(100) }).collect();
+    /// let again: Vec<usize> = (0..9).map({ let s = Simulation::new(5); move |_| s.below(100) }).collect();
+    /// assert_eq!(first, again);
+    /// ```
+    #[must_use]
+    pub fn below(&self, end: usize) -> usize {
+        self.course().random.below(end)
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        // A panic in a program under test must not hide behind a poisoned lock.
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, happened: Happened) {
+        self.course().script.note(happened);
+    }
+}

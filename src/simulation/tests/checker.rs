@@ -1,0 +1,391 @@
+//! The promises of the loop, checked after every step of every run.
+//!
+//! The numbers in the messages are those of the list of promises: 1 delivered is a prefix of sent,
+//! 2 interest, 3 no lost wake-up, 4 no spin, 5 the order of events, 6 bounded memory, 7 nothing
+//! left behind, 8 timers, 9 ends and resets, 10 fairness, 11 everything leaves, 12 no byte is
+//! unaccounted for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::flow::{Flow, PeerEnd, Told};
+use crate::connection::{Connection, Queued, Stream};
+use crate::event::{CloseReason, ConnectionId, Deadline, Event};
+use crate::event_loop::EventLoop;
+use crate::observer::Step;
+use crate::simulation::Simulation;
+use crate::system::Socket;
+use crate::system::simulated::lock;
+
+/// What the loop did, as an observer saw it.
+#[derive(Default)]
+pub(super) struct Trace {
+    /// Since the checker looked last.
+    pub(super) news: Vec<Step>,
+    /// Waits that nothing has come of, in the call at hand.
+    fruitless: usize,
+    pub(super) fruitless_max: usize,
+}
+
+impl Trace {
+    /// A loop that spins never returns, so it is stopped here.
+    pub(super) fn see(&mut self, step: Step) {
+        match step {
+            Step::Waited(..) => {
+                self.fruitless += 1;
+                let (fruitless, most) = (self.fruitless, self.fruitless_max);
+                assert!(fruitless <= most, "4: {fruitless} waits in a row lead to nothing");
+            }
+            _ if is_fruitless(&step) => {}
+            _ => self.fruitless = 0,
+        }
+        self.news.push(step);
+    }
+}
+
+/// Whether by this step nothing has moved on.
+fn is_fruitless(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Waited(..)
+            | Step::Ready(..)
+            | Step::InterestChanged(..)
+            | Step::ReadBlocked(_)
+            | Step::WriteBlocked(_)
+    )
+}
+
+pub(super) type SharedTrace = Arc<Mutex<Trace>>;
+
+pub(super) fn look(trace: &SharedTrace) -> MutexGuard<'_, Trace> {
+    trace.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) struct Checker {
+    pub(super) simulation: Simulation,
+    pub(super) trace: SharedTrace,
+    pub(super) flows: Vec<Flow>,
+    by_id: BTreeMap<ConnectionId, usize>,
+    pub(super) turns: u64,
+    /// Steps by which something moved on.
+    pub(super) moves: u64,
+    /// How many ended with a socket by a reset of ours: where we gave up on the peer, and where it did
+    /// not get all that the program had given.
+    resets: u64,
+    /// The virtual time before the last call.
+    before: Instant,
+    /// For comparing runs.
+    pub(super) digest: u64,
+}
+
+impl Checker {
+    pub(super) fn new(simulation: &Simulation) -> Self {
+        Self {
+            simulation: simulation.clone(),
+            trace: SharedTrace::default(),
+            flows: Vec::new(),
+            by_id: BTreeMap::new(),
+            turns: 0,
+            moves: 0,
+            resets: 0,
+            before: simulation.now(),
+            digest: 0,
+        }
+    }
+
+    pub(super) fn add_flow(&mut self, port: u16) -> usize {
+        self.flows.push(Flow::new(port, self.simulation.now()));
+        self.flows.len() - 1
+    }
+
+    pub(super) fn flow_by_port(&mut self, port: u16) -> Option<usize> {
+        self.flows.iter().rposition(|flow| flow.port == port)
+    }
+
+    pub(super) fn bind(&mut self, id: ConnectionId, flow: usize) {
+        assert!(self.by_id.insert(id, flow).is_none(), "5: {id} was given out twice");
+        self.flows[flow].id = Some(id);
+    }
+
+    pub(super) fn flow(&mut self, id: ConnectionId) -> &mut Flow {
+        let flow = self.by_id.get(&id);
+        let flow = *flow.unwrap_or_else(|| panic!("5: {id} is nobody's"));
+        &mut self.flows[flow]
+    }
+
+    pub(super) fn before_call(&mut self) {
+        self.before = self.simulation.now();
+        look(&self.trace).fruitless = 0;
+    }
+
+    /// Takes in what the loop did in a call. Returns the steps, for a script.
+    pub(super) fn absorb(&mut self) -> Vec<Step> {
+        let steps = std::mem::take(&mut look(&self.trace).news);
+        for step in &steps {
+            self.absorb_step(*step);
+        }
+        steps
+    }
+
+    fn absorb_step(&mut self, step: Step) {
+        let before = self.before;
+        self.moves += u64::from(!is_fruitless(&step));
+        self.digest = self.digest.rotate_left(7).wrapping_mul(0x9E37_79B9) ^ digest(&step);
+        match step {
+            Step::Waited(..) => self.turns += 1,
+            Step::Flushed(id, count, _) => {
+                let flow = self.flow(id);
+                flow.flushed += count;
+                (flow.moved, flow.taken) = (before, before);
+                flow.served_until = None;
+            }
+            Step::Filled(id, _) | Step::Discarded(id, _) => {
+                let flow = self.flow(id);
+                flow.moved = before;
+                flow.served_until = None;
+            }
+            Step::Finished(id) => {
+                let flow = self.flow(id);
+                assert_eq!(flow.flushed, flow.sent.len(), "9: {id} finished with bytes unsent");
+                assert_eq!(flow.finished, None, "9: {id} finished twice");
+                flow.finished = Some(before);
+            }
+            Step::ReadBlocked(id) | Step::WriteBlocked(id) => self.flow(id).served_until = None,
+            _ => {}
+        }
+    }
+
+    // Events.
+
+    /// An event comes in its order and says what is true. `self.absorb` was called.
+    pub(super) fn event<T>(&mut self, event: Event, event_loop: &EventLoop<T>) {
+        let now = self.simulation.now();
+        let id = match event {
+            Event::AcceptFailed(..) => return,
+            Event::Accepted(listener, id) => {
+                let connection = &event_loop[id];
+                assert_eq!(connection.listener(), Some(listener), "5: accepted by another");
+                let flow = self.flow_by_port(connection.peer_addr().port());
+                self.bind(id, flow.expect("5: a peer that was accepted has connected"));
+                id
+            }
+            Event::Connected(id)
+            | Event::Received(id)
+            | Event::Drained(id)
+            | Event::PeerFinished(id)
+            | Event::Deadline(id)
+            | Event::Closed(id, _) => id,
+        };
+        let connection = &event_loop[id];
+        let before = self.before;
+        let flow = self.flow(id);
+        flow.served_until = None;
+        let is_first = matches!(event, Event::Accepted(..) | Event::Connected(_));
+        match (event, flow.told) {
+            (_, Told::Closed(_)) => panic!("5: {event:?} after closed"),
+            (Event::Closed(..), _) => {}
+            (_, Told::Nothing) if is_first => flow.told = Told::Opened,
+            (_, Told::Nothing) => panic!("5: {event:?} before it was opened"),
+            _ if is_first => panic!("5: {event:?} twice"),
+            (Event::PeerFinished(_), Told::PeerFinished) => panic!("5: {event:?} twice"),
+            (Event::Received(_), Told::PeerFinished) if !flow.was_paused => {
+                panic!("5: {event:?} after the peer's end")
+            }
+            _ => {}
+        }
+        assert!(!flow.is_closing || matches!(event, Event::Closed(..)), "5: {event:?} after close");
+        match event {
+            Event::Accepted(..) => (flow.began, flow.moved, flow.taken) = (before, before, before),
+            Event::Received(_) => assert!(!connection.received().is_empty(), "5: nothing received"),
+            Event::Drained(_) => {
+                assert!(flow.is_clogged, "5: drained without a crossing");
+                let exchange = &connection.exchange;
+                let is_true = !exchange.takes_bytes() || !exchange.is_clogged();
+                assert!(is_true, "5: drained, but clogged");
+                flow.is_clogged = false;
+            }
+            Event::Deadline(_) => {
+                let at = flow.deadline.take();
+                assert!(at.is_some_and(|at| now >= at), "8: a deadline early, or of none set");
+            }
+            Event::PeerFinished(_) => {
+                flow.told = Told::PeerFinished;
+                check_peers_end(flow, connection);
+            }
+            Event::Closed(_, reason) => self.closed(id, reason, connection),
+            Event::Connected(_) | Event::AcceptFailed(..) => {}
+        }
+    }
+
+    fn closed(&mut self, id: ConnectionId, reason: CloseReason, stream: &Stream) {
+        let now = self.simulation.now();
+        let flow = self.flow(id);
+        check_bytes(flow, stream);
+        if matches!(reason, CloseReason::Finished | CloseReason::Closed) && stream.socket.is_some()
+        {
+            let is_given_up = flow.told == Told::Nothing && reason == CloseReason::Closed;
+            assert!(
+                stream.unsent() == 0 && flow.flushed == flow.sent.len() || is_given_up,
+                "1: closed cleanly with bytes unsent"
+            );
+        }
+        if reason == CloseReason::Finished {
+            check_peers_end(flow, stream);
+            assert!(flow.told == Told::PeerFinished, "5: finished, but not told of the peer's end");
+            assert!(!flow.is_clogged, "5: finished without the drained that was due");
+        }
+        if let CloseReason::TimedOut(deadline) = reason {
+            check_deadline(flow, deadline, stream, now);
+        }
+        let is_clean = matches!(reason, CloseReason::Finished | CloseReason::Closed);
+        flow.told = Told::Closed(reason);
+        let gave_up = matches!(
+            reason,
+            CloseReason::Aborted | CloseReason::Overflow | CloseReason::TimedOut(_)
+        );
+        let lacks = flow.offered > flow.flushed as u64;
+        self.resets += u64::from(stream.socket.is_some() && !is_clean && (gave_up || lacks));
+    }
+
+    // What holds between any two calls.
+
+    pub(super) fn check<T>(&mut self, event_loop: &EventLoop<T>) {
+        let turns = event_loop.turns();
+        for connection in turns.settled() {
+            let at = self.by_id.get(&connection.id());
+            let flow = at.map(|flow| &mut self.flows[*flow]);
+            if let Some(flow) = flow {
+                check_bytes(flow, connection);
+            }
+            if connection.exchange.close_reason().is_none() {
+                check_settled(&self.simulation, connection);
+            }
+        }
+        self.check_fairness(event_loop);
+        self.check_sockets(event_loop);
+    }
+
+    /// Every connection that waits to be served is served within a bounded number of turns.
+    fn check_fairness<T>(&mut self, event_loop: &EventLoop<T>) {
+        let turns = self.turns;
+        let left_over_max = event_loop.connection_count() as u64 + 3;
+        for connection in event_loop.connections() {
+            let Some(flow) = self.by_id.get(&connection.id()) else { continue };
+            let until = &mut self.flows[*flow].served_until;
+            let most = match connection.stream.queued {
+                Queued::No => {
+                    *until = None;
+                    continue;
+                }
+                Queued::Fresh => 3,
+                Queued::LeftOver => left_over_max,
+            };
+            let until = *until.get_or_insert(turns + most);
+            assert!(turns <= until, "10: {} is not served", connection.id());
+        }
+    }
+
+    /// Slots are open sockets; registrations are slots whose interest is not none.
+    fn check_sockets<T>(&self, event_loop: &EventLoop<T>) {
+        let turns = event_loop.turns();
+        let (mut open, mut watched) = (0, 0);
+        for connection in turns.connections.all() {
+            open += usize::from(connection.stream.socket.is_some());
+            watched += usize::from(connection.interest() != crate::Interest::None);
+        }
+        let (listening, watched_listeners) = turns.listeners.open_and_watched();
+        let count = lock(&self.simulation.network).open_and_watched(0);
+        assert_eq!(count, (open + listening, watched + watched_listeners), "7: sockets and slots");
+    }
+
+    /// At the very end: just the resets were asked for that must be.
+    pub(super) fn check_resets(&self) {
+        let asked = lock(&self.simulation.network).resets_asked;
+        assert_eq!(asked, self.resets, "9: resets asked for");
+    }
+}
+
+/// No byte is unaccounted for, and memory is bounded.
+fn check_bytes(flow: &Flow, stream: &Stream) {
+    let received = stream.received();
+    let next = flow.consumed..flow.consumed + received.len();
+    assert!(next.end <= flow.wrote.len(), "1: received more than the peer wrote");
+    assert!(received == &flow.wrote[next], "1: received is a prefix of sent");
+    let known = flow.flushed as u64 + stream.unsent() as u64 + stream.lost();
+    assert_eq!(known, flow.offered, "12: flushed + unsent + lost is what was offered");
+    let limits = stream.exchange.limits();
+    assert!(stream.unsent() <= limits.unsent_max, "6: unsent");
+    assert!(received.len() <= limits.read_buffer_max, "6: received");
+}
+
+fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
+    let stream = &connection.stream;
+    let exchange = &stream.exchange;
+    let held = exchange.received().len() + exchange.unsent();
+    assert!(exchange.capacity() <= 4 * held, "6: {held} bytes hold {}", exchange.capacity());
+    if exchange.takes_bytes() && exchange.is_clogged() {
+        assert!(exchange.unsent() > exchange.limits().low_water, "5: clogged below the mark");
+    }
+    let waits = exchange.can_fill() || exchange.can_flush() || exchange.next_owed().is_some();
+    assert!(!waits || stream.queued != Queued::No, "3: ready and not queued: {stream:?}");
+    let Some(Socket::Simulated(socket)) = &stream.socket else { return };
+    let probe = lock(&simulation.network).probe(socket.index());
+    assert_eq!(probe.interest, stream.interest(), "2: the interest that was told");
+    // One in a queue has news that is not served yet, and is settled then.
+    if stream.queued != Queued::No {
+        return;
+    }
+    assert_eq!(stream.interest(), exchange.interest(), "2: the interest follows the rule");
+    let remembered = exchange.readiness;
+    if exchange.wants_read() && probe.has_news && !remembered.is_readable() {
+        assert!(probe.read_edge, "3: unread, and nobody is told: {probe:?} {stream:?}");
+    }
+    let has_sendable = exchange.unsent() > 0 && !exchange.is_connecting();
+    if has_sendable && probe.has_room && !remembered.is_writable() {
+        assert!(probe.write_edge, "3: unsent, and nobody is told: {probe:?} {stream:?}");
+    }
+    if exchange.is_connecting() && probe.is_decided {
+        assert!(probe.write_edge, "3: connected, and nobody is told: {probe:?} {stream:?}");
+    }
+}
+
+/// An end is the peer's only if the peer sent one, and everything before it was received.
+fn check_peers_end(flow: &Flow, stream: &Stream) {
+    assert_eq!(flow.peer_end, PeerEnd::Finished, "1: an end that the peer did not send");
+    let received = flow.consumed + stream.received().len();
+    assert_eq!(received, flow.wrote.len(), "1: the peer's end, but not all before it");
+}
+
+fn check_deadline(flow: &Flow, deadline: Deadline, stream: &Stream, now: Instant) {
+    let limits = stream.exchange.limits();
+    let is_due = match deadline {
+        Deadline::Connect => now >= flow.began + limits.connect_deadline,
+        Deadline::StalledWrite => now >= flow.taken + limits.stalled_write_deadline,
+        Deadline::Idle => flow.idle_timeout.is_some_and(|timeout| now >= flow.moved + timeout),
+        Deadline::Close => {
+            let began = flow.finished.unwrap_or(flow.began);
+            now >= began.max(flow.moved) + limits.close_quiet_deadline
+                || now >= began + limits.close_deadline
+        }
+    };
+    assert!(is_due, "8: {deadline:?} fired early");
+}
+
+fn digest(step: &Step) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    std::mem::discriminant(step).hash(&mut hasher);
+    match *step {
+        Step::Waited(timeout, count) => (timeout, count).hash(&mut hasher),
+        Step::Ready(id, readiness) => (id, readiness).hash(&mut hasher),
+        Step::Filled(id, count) | Step::Discarded(id, count) | Step::Queued(id, count) => {
+            (id, count).hash(&mut hasher);
+        }
+        Step::Flushed(id, count, left) => (id, count, left).hash(&mut hasher),
+        Step::InterestChanged(id, from, to) => (id, from, to).hash(&mut hasher),
+        Step::Closed(id, reason, unsent, lost) => (id, reason, unsent, lost).hash(&mut hasher),
+        _ => {}
+    }
+    hasher.finish()
+}

@@ -1,0 +1,121 @@
+//! One connection as it is seen from outside: what either side has sent, read and been told.
+
+use std::time::{Duration, Instant};
+
+use crate::event::{CloseReason, ConnectionId};
+use crate::simulation::{Peer, PeerState};
+
+/// What the peer has done to its direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PeerEnd {
+    Open,
+    /// It has finished, or closed with nothing unread.
+    Finished,
+    /// It has reset the connection, or closed with something unread.
+    Reset,
+}
+
+/// What the program was told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    Opened,
+    PeerFinished,
+    Closed(CloseReason),
+}
+
+pub(super) struct Flow {
+    pub(super) port: u16,
+    pub(super) id: Option<ConnectionId>,
+    pub(super) peer: Option<Peer>,
+    pub(super) peer_end: PeerEnd,
+    pub(super) told: Told,
+    /// What the peer wrote, and how much of it the program has consumed.
+    pub(super) wrote: Vec<u8>,
+    pub(super) consumed: usize,
+    /// What the loop took from the program, and how much of it the kernel took and the peer read.
+    pub(super) sent: Vec<u8>,
+    pub(super) flushed: usize,
+    pub(super) read: usize,
+    /// All that the program gave to `send` and its like.
+    pub(super) offered: u64,
+    /// The unsent bytes have passed the mark, and no `Drained` has followed.
+    pub(super) is_clogged: bool,
+    /// The program has closed or aborted: it is to hear `Closed` and nothing else.
+    pub(super) is_closing: bool,
+    /// The program was told that there is something, or is to be told.
+    pub(super) was_paused: bool,
+    /// The earliest time for the deadline that the program set.
+    pub(super) deadline: Option<Instant>,
+    pub(super) idle_timeout: Option<Duration>,
+    /// Not before this time the connection began, bytes moved, the kernel took bytes, our end left.
+    pub(super) began: Instant,
+    pub(super) moved: Instant,
+    pub(super) taken: Instant,
+    pub(super) finished: Option<Instant>,
+    /// It waits to be served, which must have happened by this turn.
+    pub(super) served_until: Option<u64>,
+}
+
+impl Flow {
+    pub(super) fn new(port: u16, now: Instant) -> Self {
+        Self {
+            port,
+            id: None,
+            peer: None,
+            peer_end: PeerEnd::Open,
+            told: Told::Nothing,
+            wrote: Vec::new(),
+            consumed: 0,
+            sent: Vec::new(),
+            flushed: 0,
+            read: 0,
+            offered: 0,
+            is_clogged: false,
+            is_closing: false,
+            was_paused: false,
+            deadline: None,
+            idle_timeout: None,
+            began: now,
+            moved: now,
+            taken: now,
+            finished: None,
+            served_until: None,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.id.is_some() && !matches!(self.told, Told::Closed(_))
+    }
+
+    /// The peer reads, and what it gets is what comes next of what was sent.
+    pub(super) fn peer_reads(&mut self, most: usize) -> usize {
+        let Some(peer) = &mut self.peer else { return 0 };
+        let got = peer.read_at_most(most);
+        let next = self.read..self.read + got.len();
+        assert!(next.end <= self.flushed, "a peer reads more than was flushed");
+        assert!(got == self.sent[next], "delivered is a prefix of sent");
+        self.read += got.len();
+        if peer.state() == PeerState::Ended {
+            let port = self.port;
+            assert!(
+                self.finished.is_some() || matches!(self.told, Told::Closed(_)),
+                "the peer {port} reads an end that was not sent"
+            );
+            assert_eq!(self.read, self.sent.len(), "the end comes only after the last byte");
+        }
+        got.len()
+    }
+
+    /// The peer closes: with something unread its kernel sends a reset.
+    pub(super) fn peer_closes(&mut self, by_reset: bool) {
+        let Some(peer) = self.peer.take() else { return };
+        let is_reset = by_reset || peer.has_unread();
+        if self.peer_end == PeerEnd::Open {
+            self.peer_end = if is_reset { PeerEnd::Reset } else { PeerEnd::Finished };
+        }
+        if by_reset {
+            peer.reset();
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Many runs, each from its seed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::run::Run;
+use crate::simulation::Faults;
+use crate::system::simulated::Random;
+
+/// What a run came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Of all that the loop did.
+    pub(super) digest: u64,
+    pub(super) steps: u64,
+    /// The calls that could have failed, up to its end or its rest.
+    pub(super) calls: u64,
+}
+
+pub(super) fn run_seed(seed: u64) -> Outcome {
+    let actions = 50 + Random::new(!seed).below(400);
+    run_with(seed, Faults::drawn(seed), actions, |_| {})
+}
+
+/// A run that fails prints the line that replays it and its last steps.
+pub(super) fn run_with(
+    seed: u64,
+    faults: Faults,
+    actions: usize,
+    prepare: impl FnOnce(&mut Run),
+) -> Outcome {
+    let mut run = Run::new(seed, faults.clone());
+    prepare(&mut run);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.run(actions)));
+    let (steps, calls) = (run.simulation.steps(), run.calls);
+    if outcome.is_err() {
+        eprintln!("{}  {faults:?}\n  after {steps} steps", run.last_steps());
+        panic!("READINESS_SEED={seed} cargo test --lib simulation");
+    }
+    let digest = catch_unwind(AssertUnwindSafe(|| run.tear_down()));
+    let Ok(digest) = digest else {
+        panic!("READINESS_SEED={seed} cargo test --lib simulation (at its teardown)");
+    };
+    Outcome { digest, steps, calls }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+/// `READINESS_SEED` replays one seed. `READINESS_SEEDS` says how many are run, and
+/// `READINESS_FIRST_SEED` from which on.
+#[test]
+fn promises_hold_under_every_seed() {
+    if let Some(seed) = variable("READINESS_SEED") {
+        run_seed(seed);
+        return;
+    }
+    let first = variable("READINESS_FIRST_SEED").unwrap_or(0);
+    let count = variable("READINESS_SEEDS").unwrap_or(2_000);
+    let start = Instant::now();
+    let steps: u64 = (first..first + count).map(|seed| run_seed(seed).steps).sum();
+    let per_second = steps as f64 / start.elapsed().as_secs_f64();
+    println!("{count} seeds, {steps} steps, {per_second:.0} steps a second");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..100 {
+        assert_eq!(run_seed(seed), run_seed(seed), "seed {seed}");
+    }
+}

@@ -1,0 +1,206 @@
+//! Bugs that were found, each as the shortest scenario that shows it.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use crate::event::{CloseReason, ConnectionId, Deadline, Event};
+use crate::event_loop::EventLoop;
+use crate::limits::Limits;
+use crate::simulation::{Faults, Peer, PeerState, Simulation};
+use crate::system::simulated::{Failing, lock};
+
+/// A server with one connection, which has been accepted, in a network with a send buffer of four
+/// bytes, and high and low water at five and two.
+struct Scene {
+    simulation: Simulation,
+    server: EventLoop,
+    id: ConnectionId,
+    peer: Peer,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let simulation = Simulation::with_faults(1, Faults { send_buffer: 4, ..Faults::none() });
+        let mut limits = Limits::default();
+        limits.connection.high_water = 5;
+        limits.connection.low_water = 2;
+        let mut server: EventLoop = simulation.event_loop_with_limits(limits).unwrap();
+        let listener = server.listen("127.0.0.1:0").unwrap();
+        let peer = simulation.connect(server.listener_addr(listener).unwrap());
+        let Event::Accepted(_, id) = server.next_event().unwrap() else {
+            panic!("accepted comes first");
+        };
+        server.uncouple(id);
+        let mut scene = Self { simulation, server, id, peer };
+        assert_eq!(scene.events(), []);
+        scene
+    }
+
+    /// All events until a turn has none, the network standing still.
+    fn events(&mut self) -> Vec<Event> {
+        let poll = || self.server.poll_event(Some(Duration::ZERO)).unwrap();
+        std::iter::from_fn(poll).collect()
+    }
+
+    fn deliver(&self) {
+        while self.simulation.step() {}
+    }
+}
+
+/// The peer took what had come for everything, because a clean end followed it.
+#[test]
+fn registering_fails_with_bytes_unsent_resets_instead_of_ending() {
+    let mut scene = Scene::new();
+    scene.server[scene.id].send(b"cut off in the middle");
+    {
+        let mut network = lock(&scene.simulation.network);
+        // The first call is the write that fills the buffer, the second asks for writable.
+        let at = network.calls + 2;
+        let error = || ErrorKind::StorageFull.into();
+        network.script.failure = Some(Failing { at, is_persistent: false, error });
+    }
+    let closed = scene.server.next_event().unwrap();
+    assert!(matches!(closed, Event::Closed(_, CloseReason::Failed(_))), "{closed:?}");
+    assert_eq!(scene.events(), []);
+    scene.deliver();
+    scene.peer.read();
+    assert_eq!(scene.peer.state(), PeerState::Reset);
+}
+
+/// `Drained` came although the program had clogged the connection again in between.
+#[test]
+fn clogged_again_before_drained_is_told_drains_later_and_once() {
+    let mut scene = Scene::new();
+    let id = scene.id;
+    lock(&scene.simulation.network).faults.receive_buffer = 0;
+    scene.server[id].send(&[1; 8]);
+    assert_eq!(scene.events(), []);
+    lock(&scene.simulation.network).faults.receive_buffer = 64;
+    scene.peer.write(b"?");
+    scene.deliver();
+    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    assert!(!scene.server[id].is_clogged(), "drained, but not told yet");
+    scene.server[id].send(&[2; 8]);
+    assert!(scene.server[id].is_clogged());
+    let mut drained = 0;
+    for _ in 0..20 {
+        for event in scene.events() {
+            assert_eq!(event, Event::Drained(id));
+            assert!(!scene.server[id].is_clogged(), "drained while clogged");
+            drained += 1;
+        }
+        scene.deliver();
+        scene.peer.read();
+    }
+    assert_eq!((drained, scene.server[id].unsent()), (1, 0));
+}
+
+/// `Received` came with nothing received: what a resume announced had been consumed meanwhile.
+#[test]
+fn resumed_and_consumed_at_once_announces_nothing() {
+    let mut scene = Scene::new();
+    let id = scene.id;
+    scene.peer.write(b"once");
+    scene.deliver();
+    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    let count = scene.server[id].received().len();
+    scene.server[id].pause();
+    scene.server[id].resume();
+    scene.server[id].consume(count);
+    // What comes up again while it is handled waits for the next turn.
+    assert_eq!(scene.events(), []);
+    assert_eq!(scene.events(), []);
+}
+
+/// `Received` came after an abort.
+#[test]
+fn aborted_while_paused_and_resumed_hears_only_closed() {
+    let mut scene = Scene::new();
+    let id = scene.id;
+    scene.peer.write(b"left");
+    scene.deliver();
+    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    scene.server[id].pause();
+    scene.server[id].abort();
+    scene.server[id].resume();
+    assert_eq!(scene.events(), [Event::Closed(id, CloseReason::Aborted)]);
+}
+
+/// `PeerFinished` came after an abort, because an overflow had ended the connection before.
+#[test]
+fn overflowed_and_aborted_hears_only_closed() {
+    let mut scene = Scene::new();
+    let id = scene.id;
+    scene.peer.write(b"last");
+    scene.peer.finish();
+    scene.deliver();
+    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    let most = scene.server[id].exchange.limits().unsent_max;
+    scene.server[id].send(&vec![0; most + 1]);
+    scene.server[id].abort();
+    assert_eq!(scene.events(), [Event::Closed(id, CloseReason::Overflow)]);
+}
+
+/// A deadline came although the program had taken it back in an event before it.
+#[test]
+fn deadline_that_has_passed_is_taken_back_before_it_is_told_does_not_come() {
+    let mut scene = Scene::new();
+    let id = scene.id;
+    scene.peer.write(b"left");
+    scene.deliver();
+    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    scene.server[id].pause();
+    scene.server[id].set_deadline(Some(Duration::from_secs(1)));
+    assert_eq!(scene.events(), []);
+    scene.simulation.pass_time(Duration::from_secs(2));
+    scene.server[id].resume();
+    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    scene.server[id].set_deadline(None);
+    assert_eq!(scene.events(), []);
+}
+
+/// A peer that never reads was kept for as long as it sent a byte now and then.
+#[test]
+fn stalled_write_to_a_peer_that_keeps_sending_times_out() {
+    let mut scene = Scene::new();
+    let id = scene.id;
+    scene.server[id].send(&[1; 100]);
+    lock(&scene.simulation.network).faults.receive_buffer = 4;
+    for _ in 0..3 {
+        scene.events();
+        scene.deliver();
+    }
+    for _ in 0..3 {
+        scene.simulation.pass_time(Duration::from_secs(19));
+        scene.peer.write(b".");
+        scene.deliver();
+        assert_eq!(scene.events(), [Event::Received(id)]);
+    }
+    scene.simulation.pass_time(Duration::from_secs(19));
+    let stalled = CloseReason::TimedOut(Deadline::StalledWrite);
+    assert_eq!(scene.events(), [Event::Closed(id, stalled)]);
+}
+
+/// Two programs against each other, with buffers that hold a fraction of what is on the way. If
+/// both ends stopped reading while they had unsent bytes, neither would ever move again.
+#[test]
+fn client_sends_more_than_all_buffers_hold_gets_everything_back() {
+    let narrow = Faults { send_buffer: 4, receive_buffer: 4, ..Faults::none() };
+    let simulation = Simulation::with_faults(1, narrow);
+    let mut server: EventLoop = simulation.event_loop();
+    let mut client: EventLoop = simulation.event_loop();
+    let listener = server.listen("127.0.0.1:0").unwrap();
+    let id = client.connect(server.listener_addr(listener).unwrap(), ());
+    let sent: Vec<u8> = (0..1000).map(|place| place as u8).collect();
+    client[id].send(&sent);
+    for _ in 0..10_000 {
+        if let Some(Event::Received(id)) = server.poll_event(Some(Duration::ZERO)).unwrap() {
+            server[id].send_received();
+        }
+        client.poll_event(Some(Duration::ZERO)).unwrap();
+        if client[id].received().len() == sent.len() {
+            break;
+        }
+    }
+    assert_eq!(client[id].received(), sent);
+}

@@ -1,0 +1,183 @@
+//! A simulated kernel: sockets, readiness edges, a clock, and faults, all drawn from one seed.
+//!
+//! One [`Network`] is shared by all loops and peers of a simulation. A socket is an index into it;
+//! the lowest free one is used first, as a kernel does with descriptors.
+//!
+//! | file | |
+//! |---|---|
+//! | `random.rs` | the one source of chance |
+//! | `faults.rs` | what can go wrong, and how often |
+//! | `socket.rs` | the state of a socket, and what is true of it |
+//! | `network.rs` | all sockets, the clock, and what the network does by itself |
+//! | `calls.rs` | the system calls of a loop on its sockets |
+//! | `waiting.rs` | registration and waiting: the edges |
+//! | `peers.rs` | what the peers of a test do |
+//!
+//! What it deliberately does not do: it makes no system call, reads no clock and starts no thread.
+
+mod calls;
+mod faults;
+mod network;
+mod peers;
+mod random;
+mod socket;
+mod waiting;
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{ConnectOutcome, Socket, Watched};
+use crate::interest::{Interest, Readiness};
+use crate::transfer::{Attempt, attempt, was_interrupted};
+
+pub use faults::Faults;
+pub(crate) use network::Network;
+pub(crate) use random::Random;
+#[cfg(test)]
+pub(crate) use {
+    calls::NO_BUFFERS,
+    network::{Failing, Script},
+};
+
+/// What the loops and the peers of one simulation share.
+pub(crate) type SharedNetwork = Arc<Mutex<Network>>;
+
+/// A panic in a program under test must not hide behind a poisoned lock.
+pub(crate) fn lock(network: &SharedNetwork) -> MutexGuard<'_, Network> {
+    network.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One loop's view of the network.
+pub(crate) struct Simulated {
+    network: SharedNetwork,
+    poller: usize,
+    events: Vec<(Watched, Readiness)>,
+}
+
+/// A socket of the network, by its index.
+#[derive(Debug)]
+pub(crate) struct SimulatedSocket(Box<(usize, SocketAddr)>);
+
+impl SimulatedSocket {
+    pub(crate) fn index(&self) -> usize {
+        self.0.0
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.0.1
+    }
+}
+
+impl Simulated {
+    pub(crate) fn new(network: SharedNetwork) -> Self {
+        let poller = lock(&network).add_poller();
+        Self { network, poller, events: Vec::new() }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        lock(&self.network).now()
+    }
+
+    /// Whether a wait that does not wait may find something in a later try.
+    pub(crate) fn has_listed(&self) -> bool {
+        lock(&self.network).has_listed(self.poller)
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        match lock(&self.network).wait(self.poller, timeout, &mut self.events) {
+            Ok(()) => Ok(self.events.len()),
+            Err(error) if was_interrupted(&error) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn take_events(&mut self, mut take: impl FnMut(Watched, Readiness)) {
+        for (watched, readiness) in self.events.drain(..) {
+            take(watched, readiness);
+        }
+    }
+
+    pub(crate) fn tell(
+        &self,
+        socket: &SimulatedSocket,
+        watched: Watched,
+        interest: Interest,
+    ) -> io::Result<()> {
+        lock(&self.network).tell(socket.index(), self.poller, watched, interest)
+    }
+
+    pub(crate) fn listen(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
+        let mut network = lock(&self.network);
+        let index = network.listen(self.poller, address)?;
+        Ok(SimulatedSocket(Box::new((index, network.local_addr(index)))))
+    }
+
+    pub(crate) fn accept(&self, listener: &SimulatedSocket) -> Attempt<(Socket, SocketAddr)> {
+        let mut network = lock(&self.network);
+        attempt(|| network.accept(listener.index())).map(|(index, peer)| {
+            let socket = SimulatedSocket(Box::new((index, network.local_addr(index))));
+            (Socket::Simulated(socket), peer)
+        })
+    }
+
+    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
+        let mut network = lock(&self.network);
+        let index = network.connect(self.poller, address)?;
+        Ok(SimulatedSocket(Box::new((index, network.local_addr(index)))))
+    }
+
+    pub(crate) fn connect_outcome(&self, socket: &SimulatedSocket) -> ConnectOutcome {
+        lock(&self.network).connect_outcome(socket.index())
+    }
+
+    pub(crate) fn short_proves_blocked(&self) -> bool {
+        let faults = &lock(&self.network).faults;
+        !faults.disarms_on_report && !faults.silent_rearm
+    }
+
+    pub(crate) fn io<'s>(&'s self, socket: &'s SimulatedSocket) -> SimulatedIo<'s> {
+        SimulatedIo { network: &self.network, index: socket.index() }
+    }
+
+    pub(crate) fn finish(&self, socket: &SimulatedSocket) {
+        lock(&self.network).finish(socket.index());
+    }
+
+    pub(crate) fn reset_on_close(&self, socket: &SimulatedSocket) {
+        lock(&self.network).reset_on_close(socket.index());
+    }
+
+    pub(crate) fn close(&self, socket: &SimulatedSocket) {
+        lock(&self.network).close(socket.index(), false);
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        lock(&self.network).remove_poller(self.poller);
+    }
+}
+
+/// A simulated socket, to read from and write to.
+pub(crate) struct SimulatedIo<'s> {
+    network: &'s SharedNetwork,
+    index: usize,
+}
+
+impl Read for SimulatedIo<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        lock(self.network).read(self.index, into)
+    }
+}
+
+impl Write for SimulatedIo<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(self.network).write(self.index, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

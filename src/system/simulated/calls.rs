@@ -1,0 +1,307 @@
+//! The system calls of a loop on its sockets.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use super::network::Network;
+use super::socket::{Connect, Entry, Listener, Stream};
+use crate::interest::Readiness;
+use crate::system::ConnectOutcome;
+
+/// The numbers that Unix systems give when the system or the process has no descriptor left; no
+/// `ErrorKind` stands for them.
+const NO_DESCRIPTOR_IN_SYSTEM: i32 = 23;
+const NO_DESCRIPTOR: i32 = 24;
+
+/// The number for no buffer space, for which there is no `ErrorKind` either.
+pub(crate) const NO_BUFFERS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
+
+fn numbered(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+impl Network {
+    // Listening sockets.
+
+    pub(crate) fn listen(&mut self, poller: usize, address: SocketAddr) -> io::Result<usize> {
+        self.steps += 1;
+        self.take_descriptor(poller)?;
+        let mut address = address;
+        if address.port() == 0 {
+            address.set_port(self.take_port());
+        }
+        if self.listener_at(address).is_some() {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        let listener = Listener { poller, address, waiting: VecDeque::new(), watch: None };
+        Ok(self.insert(Entry::Listener(listener)))
+    }
+
+    pub(crate) fn local_addr(&self, index: usize) -> SocketAddr {
+        match &self.entries[index] {
+            Entry::Listener(listener) => listener.address,
+            Entry::Stream(stream) => stream.local,
+            Entry::Free => panic!("socket {index} is closed"),
+        }
+    }
+
+    pub(crate) fn accept(&mut self, index: usize) -> io::Result<(usize, SocketAddr)> {
+        self.begin_call().or_else(|error| self.unless_blocked(index, error))?;
+        self.may_interrupt()?;
+        let Entry::Listener(listener) = &self.entries[index] else {
+            panic!("socket {index} does not listen");
+        };
+        let (poller, has_waiting) = (listener.poller, !listener.waiting.is_empty());
+        self.take_descriptor(poller)?;
+        if self.happens(|faults| faults.accept_rate) {
+            return Err(self.lack());
+        }
+        if has_waiting && self.happens(|faults| faults.aborted_rate) {
+            if let Some(gone) = self.pop_waiting(index) {
+                self.close(gone, true);
+            }
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        if has_waiting && self.happens(|faults| faults.not_ready_rate) {
+            self.blocked(index);
+            self.list(index, Readiness::READABLE);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let Some(accepted) = self.pop_waiting(index) else {
+            self.blocked(index);
+            return Err(ErrorKind::WouldBlock.into());
+        };
+        let stream = self.stream(accepted);
+        stream.poller = Some(poller);
+        Ok((accepted, stream.remote))
+    }
+
+    /// One of the ways in which accepting fails for a lack of something. Those who wait go on to wait.
+    fn lack(&mut self) -> io::Error {
+        match self.random.below(4) {
+            0 => ErrorKind::OutOfMemory.into(),
+            1 => numbered(NO_BUFFERS),
+            2 => numbered(NO_DESCRIPTOR),
+            _ => numbered(NO_DESCRIPTOR_IN_SYSTEM),
+        }
+    }
+
+    pub(super) fn pop_waiting(&mut self, index: usize) -> Option<usize> {
+        match &mut self.entries[index] {
+            Entry::Listener(listener) => listener.waiting.pop_front(),
+            Entry::Free | Entry::Stream(_) => None,
+        }
+    }
+
+    /// Fails if the loop has as many sockets open as it can.
+    fn take_descriptor(&self, poller: usize) -> io::Result<()> {
+        let most = self.faults.descriptors_max;
+        if most < usize::MAX && self.open_and_watched(poller).0 >= most {
+            return Err(numbered(NO_DESCRIPTOR));
+        }
+        Ok(())
+    }
+
+    // Connecting.
+
+    /// Begins a connect; what becomes of it shows when the network moves on, if not at once.
+    pub(crate) fn connect(&mut self, poller: usize, to: SocketAddr) -> io::Result<usize> {
+        self.begin_call_to_the_end()?;
+        self.take_descriptor(poller)?;
+        let local = SocketAddr::new(to.ip(), self.take_port());
+        let mut stream = Stream::new(local, to, Some(poller));
+        let mut is_done_at_once = false;
+        if self.happens(|faults| faults.connect_rate) {
+            match self.random.below(9) {
+                0 => return Err(ErrorKind::HostUnreachable.into()),
+                1 => return Err(ErrorKind::AddrNotAvailable.into()),
+                2 => return Err(numbered(NO_DESCRIPTOR)),
+                3 => return Err(ErrorKind::ConnectionRefused.into()),
+                4 => stream.connect = Connect::Hanging,
+                5 => stream.connect = Connect::Failing(ErrorKind::ConnectionRefused),
+                6 => stream.connect = Connect::Failing(ErrorKind::TimedOut),
+                7 => stream.connect = Connect::Failing(ErrorKind::NetworkUnreachable),
+                _ => is_done_at_once = true,
+            }
+        }
+        let index = self.insert(Entry::Stream(stream));
+        if is_done_at_once {
+            self.establish(index);
+        }
+        Ok(index)
+    }
+
+    /// What the error that a socket holds, and then its peer's address, tell of its connect.
+    pub(crate) fn connect_outcome(&mut self, index: usize) -> ConnectOutcome {
+        if let Err(error) = self.begin_call_to_the_end() {
+            return ConnectOutcome::Failed(error);
+        }
+        let stream = self.stream(index);
+        match (stream.error.take(), stream.connect) {
+            (Some(error), _) => ConnectOutcome::Failed(error.into()),
+            (None, Connect::Done) if !stream.is_reset => ConnectOutcome::Connected,
+            (None, _) => ConnectOutcome::UnderWay,
+        }
+    }
+
+    // Streams.
+
+    pub(crate) fn read(&mut self, index: usize, into: &mut [u8]) -> io::Result<usize> {
+        self.begin_call().or_else(|error| self.unless_blocked(index, error))?;
+        self.may_interrupt()?;
+        let available = self.stream(index).receive.len();
+        if available == 0 {
+            return self.read_nothing(index);
+        }
+        if self.happens(|faults| faults.not_ready_rate) {
+            self.blocked(index);
+            self.list(index, Readiness::READABLE);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut count = into.len().min(available);
+        if self.happens(|faults| faults.short_rate) {
+            count = 1 + self.random.below(count);
+        }
+        if let Some(cut) = self.script.reads.pop_front() {
+            count = count.min(cut);
+        }
+        let is_cut = count < into.len().min(available);
+        let stream = self.stream(index);
+        // A read stops at the mark of urgent data. No edge tells that more is behind it.
+        match stream.urgent {
+            Some(0) => stream.urgent = None,
+            Some(before) => {
+                count = count.min(before);
+                stream.urgent = Some(before - count);
+            }
+            None => {}
+        }
+        move_bytes(&mut stream.receive, &mut into[..count]);
+        if is_cut {
+            self.list(index, Readiness::READABLE);
+        }
+        Ok(count)
+    }
+
+    fn read_nothing(&mut self, index: usize) -> io::Result<usize> {
+        let stream = self.stream(index);
+        if stream.urgent == Some(0) {
+            stream.urgent = None;
+        }
+        if stream.ended {
+            return Ok(0);
+        }
+        if let Some(error) = stream.error.take() {
+            return Err(error.into());
+        }
+        if stream.is_reset {
+            return Ok(0);
+        }
+        self.blocked(index);
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    pub(crate) fn write(&mut self, index: usize, bytes: &[u8]) -> io::Result<usize> {
+        self.begin_call().or_else(|error| self.unless_blocked(index, error))?;
+        self.may_interrupt()?;
+        let has_no_room = self.happens(|faults| faults.no_room_rate);
+        let is_short = self.happens(|faults| faults.short_rate);
+        let send_buffer = self.faults.send_buffer;
+        let stream = self.stream(index);
+        if let Some(error) = stream.error.take() {
+            return Err(error.into());
+        }
+        if stream.is_reset || stream.finished {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let free = send_buffer.saturating_sub(stream.send.len());
+        let mut count = if has_no_room { 0 } else { bytes.len().min(free) };
+        if is_short && count > 1 {
+            count = 1 + self.random.below(count);
+        }
+        if count > 0
+            && let Some(cut) = self.script.writes.pop_front()
+        {
+            count = count.min(cut);
+        }
+        let stream = self.stream(index);
+        stream.send.extend(&bytes[..count]);
+        if count < bytes.len() {
+            stream.was_full = true;
+        }
+        if count == 0 && !bytes.is_empty() {
+            self.blocked(index);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    }
+
+    /// A scripted `WouldBlock` that is not there for good is followed by an edge, as it must be.
+    fn unless_blocked(&mut self, index: usize, error: io::Error) -> io::Result<()> {
+        let is_persistent = self.script.failure.is_some_and(|failing| failing.is_persistent);
+        if error.kind() == ErrorKind::WouldBlock && !is_persistent {
+            if let Entry::Stream(stream) = &mut self.entries[index] {
+                stream.was_full = true;
+            }
+            self.blocked(index);
+            self.list(index, Readiness::READABLE);
+        }
+        Err(error)
+    }
+
+    /// Ends our direction. A connection that is broken is not connected, which changes nothing.
+    pub(crate) fn finish(&mut self, index: usize) {
+        self.steps += 1;
+        self.stream(index).finished = true;
+        self.list(index, Readiness::WRITABLE);
+    }
+
+    /// Has the close that follows be a reset.
+    pub(crate) fn reset_on_close(&mut self, index: usize) {
+        self.steps += 1;
+        self.stream(index).resets_on_close = true;
+    }
+
+    /// Closes a socket: what was sent is still delivered, unless a reset is asked for or received
+    /// bytes are left, which makes the kernel send one.
+    pub(crate) fn close(&mut self, index: usize, by_reset: bool) {
+        self.steps += 1;
+        match &mut self.entries[index] {
+            Entry::Free => {}
+            Entry::Listener(listener) => {
+                let waiting = std::mem::take(&mut listener.waiting);
+                self.entries[index] = Entry::Free;
+                waiting.into_iter().for_each(|stream| self.close(stream, true));
+            }
+            Entry::Stream(stream) => {
+                let by_reset = by_reset || stream.resets_on_close;
+                stream.is_closed = true;
+                stream.finished = true;
+                stream.watch = None;
+                let (other, has_left) = (stream.other, !stream.receive.is_empty());
+                let is_a_loops = stream.poller.is_some();
+                let is_over = stream.finish_delivered && stream.ended;
+                self.resets_asked += u64::from(by_reset && is_a_loops);
+                match other {
+                    Some(other) if by_reset || has_left => {
+                        self.forget(index);
+                        self.reset(other, ErrorKind::ConnectionReset);
+                    }
+                    Some(_) if !is_over => {}
+                    _ => self.forget(index),
+                }
+            }
+        }
+    }
+}
+
+/// Moves bytes from the front of `queue`, which holds enough of them.
+fn move_bytes(queue: &mut VecDeque<u8>, into: &mut [u8]) {
+    let (front, back) = queue.as_slices();
+    let from_front = into.len().min(front.len());
+    let from_back = into.len() - from_front;
+    into[..from_front].copy_from_slice(&front[..from_front]);
+    into[from_front..].copy_from_slice(&back[..from_back]);
+    queue.drain(..into.len());
+}

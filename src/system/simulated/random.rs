@@ -1,0 +1,34 @@
+//! The one source of chance: a run follows from its seed alone.
+
+/// A small generator of pseudo-random numbers (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number from 0 to below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    /// One of several.
+    pub(crate) fn one_of<C: Copy>(&mut self, choices: &[C]) -> C {
+        choices[self.below(choices.len())]
+    }
+
+    /// Whether something happens that happens so many times in a thousand.
+    pub(crate) fn happens(&mut self, per_mille: u16) -> bool {
+        per_mille > 0 && self.below(1000) < usize::from(per_mille)
+    }
+}
