@@ -69,6 +69,12 @@ impl Ready {
         self.fresh.len()
     }
 
+    /// How many times a connection stands in the queues.
+    #[cfg(test)]
+    pub(crate) fn times(&self, id: ConnectionId) -> usize {
+        self.fresh.iter().chain(&self.left_over).filter(|queued| **queued == id).count()
+    }
+
     /// Whether nobody waits to be served.
     pub(crate) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.left_over.is_empty()

@@ -189,7 +189,7 @@ impl<T> Turns<T> {
                 }
                 Stage::Fresh(left) => {
                     let id = self.ready.take_fresh();
-                    self.serve(id);
+                    self.serve(id, Queued::Fresh);
                     Stage::Fresh(left - 1)
                 }
                 Stage::Accepting { at_hand: Some((slot, budget)), listeners } => {
@@ -203,7 +203,7 @@ impl<T> Turns<T> {
                 }
                 Stage::LeftOver => {
                     let id = self.left_over.take();
-                    self.serve(id);
+                    self.serve(id, Queued::LeftOver);
                     Stage::Last
                 }
                 Stage::Last => {
@@ -214,10 +214,13 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Begins the service of a connection: the transfers that it wants and is ready for. One that
-    /// has left the queue it stood in meanwhile, or has gone, is skipped.
-    fn serve(&mut self, id: Option<ConnectionId>) {
-        let Some(id) = id.filter(|id| self.connections.get(*id).is_some()) else { return };
+    /// Begins the service of a connection that was taken from this queue: the transfers that it
+    /// wants and is ready for. One that stands in the other queue by now, or has gone, is skipped.
+    fn serve(&mut self, id: Option<ConnectionId>, from: Queued) {
+        let is_due = |id: &ConnectionId| {
+            self.connections.get(*id).is_some_and(|connection| connection.stream.queued == from)
+        };
+        let Some(id) = id.filter(is_due) else { return };
         // First, so that an observer that panics leaves nobody unserved.
         self.service = Some(Service { slot: id.slot, delivered: None });
         if let Some(connection) = self.connections.at(id.slot) {
@@ -347,6 +350,11 @@ impl<T> Turns<T> {
         if let Some(connection) = self.connections.at(slot) {
             self.ready.requeue(connection);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn times_queued(&self, id: ConnectionId) -> usize {
+        self.ready.times(id)
     }
 
     /// The connections that were settled: not those at which the program or the turn is.

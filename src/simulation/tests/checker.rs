@@ -278,6 +278,8 @@ impl Checker {
         self.looked_at = turns;
         let left_over_max = event_loop.connection_count() as u64 + 3;
         for connection in event_loop.connections() {
+            let times = event_loop.turns().times_queued(connection.id());
+            assert!(times <= 1, "10: {} stands in the queues {times} times", connection.id());
             let Some(flow) = self.by_id.get(&connection.id()) else { continue };
             let until = &mut self.flows[*flow].served_until;
             if is_blind {
