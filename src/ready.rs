@@ -61,8 +61,14 @@ impl Ready {
         self.fresh.pop_front()
     }
 
-    pub(crate) fn take_left_over(&mut self) -> Option<ConnectionId> {
-        self.left_over.pop_front()
+    /// The left-over whose turn it is.
+    pub(crate) fn next_left_over(&self) -> Option<ConnectionId> {
+        self.left_over.front().copied()
+    }
+
+    /// Takes it out, if it is still this one: an event that it owes may have moved it forward.
+    pub(crate) fn take_left_over(&mut self, id: Option<ConnectionId>) -> Option<ConnectionId> {
+        if self.next_left_over() == id { self.left_over.pop_front() } else { None }
     }
 
     pub(crate) fn fresh_count(&self) -> usize {

@@ -67,7 +67,7 @@ pub(crate) struct Turns<T> {
     connection_limits: Arc<ConnectionLimits>,
     ready: Ready,
     stage: Stage,
-    /// The one left-over that this turn serves: taken when it began, because a budget is for a turn,
+    /// The one left-over that this turn serves: chosen when it began, because a budget is for a turn,
     /// and who stops at it in this turn waits for the next.
     left_over: Option<ConnectionId>,
     service: Option<Service>,
@@ -133,7 +133,7 @@ impl<T> Turns<T> {
                 }
             }
         });
-        self.left_over = self.ready.take_left_over();
+        self.left_over = self.ready.next_left_over();
         self.stage = match self.tools.timers.earliest() {
             Some(_) => Stage::Alarms(self.tools.timers.due(self.tools.system.now())),
             None => Stage::Fresh(self.ready.fresh_count()),
@@ -202,7 +202,7 @@ impl<T> Turns<T> {
                     Stage::Accepting { listeners: listeners - 1, at_hand }
                 }
                 Stage::LeftOver => {
-                    let id = self.left_over.take();
+                    let id = self.ready.take_left_over(self.left_over);
                     self.serve(id, Queued::LeftOver);
                     Stage::Last
                 }
