@@ -17,10 +17,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::alarms::Alarm;
 use crate::event::Deadline;
 use crate::exchange::Phase;
 use crate::limits::ConnectionLimits;
-use crate::timers::Alarm;
 
 /// What happens when a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,6 +57,7 @@
 //! - In the repository: the guide under `docs/`, which begins with the problems that this loop
 //!   answers, and `ARCHITECTURE.md`, the map of the source.
 
+mod alarms;
 mod buffer;
 mod connection;
 mod connections;
@@ -78,7 +79,6 @@ mod service;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod system;
-mod timers;
 mod tools;
 mod transfer;
 mod turn;

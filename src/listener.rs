@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use crate::alarms::Alarm;
 use crate::event::{Event, Failure, ListenerId};
 use crate::limits::Limits;
 use crate::observer::Step;
 use crate::system::{ListeningSocket, Socket};
-use crate::timers::Alarm;
 use crate::tools::{Called, Tools};
 use crate::transfer::Attempt;
 
@@ -280,7 +280,7 @@ impl<T> Listeners<T> {
         listener.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
         tools.observers.see(Step::AcceptPaused(id, Failure::of(error), pause));
         let at = tools.system.now().checked_add(pause);
-        let alarm = at.map(|at| tools.timers.set(at, Called::Listener(id)));
+        let alarm = at.map(|at| tools.alarms.set(at, Called::Listener(id)));
         // A listener that cannot be taken from the kernel's list only wakes the loop in vain.
         let _ = self.set_accepting(slot, Accepting::OutOfRoom(alarm), tools);
         is_first.then_some(Event::AcceptFailed(id, error.kind()))

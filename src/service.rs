@@ -219,7 +219,7 @@ impl Stream {
             (Some(at), Some(alarm)) if alarm.at() <= at => {}
             (Some(at), alarm) => {
                 tools.cancel(alarm);
-                deadlines.alarm = Some(tools.timers.set(at, called));
+                deadlines.alarm = Some(tools.alarms.set(at, called));
             }
             (None, alarm) => {
                 tools.cancel(alarm);

@@ -1,10 +1,10 @@
-//! What it takes to serve: the system, the pool, the timers and the observers, lent together.
+//! What it takes to serve: the system, the pool, the alarms and the observers, lent together.
 
+use crate::alarms::{Alarm, Alarms};
 use crate::event::{ConnectionId, ListenerId};
 use crate::observer::Observers;
 use crate::pool::Pool;
 use crate::system::System;
-use crate::timers::{Alarm, Timers};
 
 /// Whom an alarm calls.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Tools {
     pub(crate) turn: u16,
     pub(crate) system: System,
     pub(crate) pool: Pool,
-    pub(crate) timers: Timers<Called>,
+    pub(crate) alarms: Alarms<Called>,
     pub(crate) observers: Observers,
 }
 
@@ -28,7 +28,7 @@ impl Tools {
             turn: 0,
             system,
             pool: Pool::default(),
-            timers: Timers::default(),
+            alarms: Alarms::default(),
             observers: Observers::new(),
         }
     }
@@ -36,7 +36,7 @@ impl Tools {
     /// Takes an alarm back, if there is one.
     pub(crate) fn cancel(&mut self, alarm: Option<Alarm>) {
         if let Some(alarm) = alarm {
-            self.timers.cancel(alarm);
+            self.alarms.cancel(alarm);
         }
     }
 }

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::alarms::Due;
 use crate::connection::{Connection, Origin, Queued, Stream};
 use crate::connections::{Connections, Touched};
 #[cfg(any(test, feature = "simulation"))]
@@ -28,7 +29,6 @@ use crate::observer::Step;
 use crate::owed::Owed;
 use crate::ready::Ready;
 use crate::system::{Socket, System, Watched};
-use crate::timers::Due;
 use crate::tools::{Called, Tools};
 
 /// How far a turn has come.
@@ -134,8 +134,8 @@ impl<T> Turns<T> {
             }
         });
         self.left_over = self.ready.next_left_over();
-        self.stage = match self.tools.timers.earliest() {
-            Some(_) => Stage::Alarms(self.tools.timers.due(self.tools.system.now())),
+        self.stage = match self.tools.alarms.earliest() {
+            Some(_) => Stage::Alarms(self.tools.alarms.due(self.tools.system.now())),
             None => Stage::Fresh(self.ready.fresh_count()),
         };
         Ok(())
@@ -160,7 +160,7 @@ impl<T> Turns<T> {
         if has_more || until == Until::AtOnce {
             return Some(Duration::ZERO);
         }
-        let alarm = self.tools.timers.earliest();
+        let alarm = self.tools.alarms.earliest();
         let end = match until {
             Until::At(end) => Some(alarm.map_or(end, |alarm| alarm.min(end))),
             Until::AtOnce | Until::Never => alarm,
@@ -177,7 +177,7 @@ impl<T> Turns<T> {
             }
             self.stage = match self.stage {
                 Stage::Over => return None,
-                Stage::Alarms(due) => match self.tools.timers.take_due(due) {
+                Stage::Alarms(due) => match self.tools.alarms.take_due(due) {
                     Some(called) => {
                         self.ring(called);
                         self.stage

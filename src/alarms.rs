@@ -30,18 +30,18 @@ pub(crate) struct Due(Alarm);
 
 /// All alarms that are set, the earliest first.
 #[derive(Debug)]
-pub(crate) struct Timers<K> {
+pub(crate) struct Alarms<K> {
     set: BTreeMap<Alarm, K>,
     next_number: u64,
 }
 
-impl<K> Default for Timers<K> {
+impl<K> Default for Alarms<K> {
     fn default() -> Self {
         Self { set: BTreeMap::new(), next_number: 0 }
     }
 }
 
-impl<K> Timers<K> {
+impl<K> Alarms<K> {
     pub(crate) fn set(&mut self, at: Instant, target: K) -> Alarm {
         let alarm = Alarm { at, number: self.next_number };
         self.next_number += 1;
@@ -59,7 +59,7 @@ impl<K> Timers<K> {
         self.set.first_key_value().map(|(alarm, _)| alarm.at)
     }
 
-    /// The alarms that are due now, for [`Timers::take_due`].
+    /// The alarms that are due now, for [`Alarms::take_due`].
     pub(crate) fn due(&self, now: Instant) -> Due {
         Due(Alarm { at: now, number: self.next_number })
     }
@@ -80,55 +80,55 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn take_due<K>(timers: &mut Timers<K>, now: Instant) -> Option<K> {
-        timers.take_due(timers.due(now))
+    fn take_due<K>(alarms: &mut Alarms<K>, now: Instant) -> Option<K> {
+        alarms.take_due(alarms.due(now))
     }
 
     #[test]
     fn alarms_ring_in_the_order_of_their_times_and_never_early() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let mut timers = Timers::default();
+        let mut alarms = Alarms::default();
         for millis in [30, 10, 20] {
-            timers.set(after(millis), millis);
+            alarms.set(after(millis), millis);
         }
-        assert_eq!(timers.earliest(), Some(after(10)));
-        assert_eq!(take_due(&mut timers, after(9)), None);
-        assert_eq!(take_due(&mut timers, after(20)), Some(10));
-        assert_eq!(take_due(&mut timers, after(20)), Some(20));
-        assert_eq!(take_due(&mut timers, after(20)), None);
+        assert_eq!(alarms.earliest(), Some(after(10)));
+        assert_eq!(take_due(&mut alarms, after(9)), None);
+        assert_eq!(take_due(&mut alarms, after(20)), Some(10));
+        assert_eq!(take_due(&mut alarms, after(20)), Some(20));
+        assert_eq!(take_due(&mut alarms, after(20)), None);
     }
 
     #[test]
     fn alarms_for_one_time_ring_in_the_order_they_were_set() {
         let at = Instant::now();
-        let mut timers = Timers::default();
-        let alarms: Vec<Alarm> = (0..5).map(|target| timers.set(at, target)).collect();
-        timers.cancel(alarms[2]);
-        let rung: Vec<i32> = std::iter::from_fn(|| take_due(&mut timers, at)).collect();
+        let mut alarms = Alarms::default();
+        let set: Vec<Alarm> = (0..5).map(|target| alarms.set(at, target)).collect();
+        alarms.cancel(set[2]);
+        let rung: Vec<i32> = std::iter::from_fn(|| take_due(&mut alarms, at)).collect();
         assert_eq!(rung, [0, 1, 3, 4]);
     }
 
     #[test]
     fn an_alarm_set_for_now_while_due_ones_ring_waits_for_the_next_time() {
         let now = Instant::now();
-        let mut timers = Timers::default();
-        timers.set(now, 1);
-        let due = timers.due(now);
-        timers.set(now, 2);
-        assert_eq!((timers.take_due(due), timers.take_due(due)), (Some(1), None));
-        assert_eq!(take_due(&mut timers, now), Some(2));
+        let mut alarms = Alarms::default();
+        alarms.set(now, 1);
+        let due = alarms.due(now);
+        alarms.set(now, 2);
+        assert_eq!((alarms.take_due(due), alarms.take_due(due)), (Some(1), None));
+        assert_eq!(take_due(&mut alarms, now), Some(2));
     }
 
     #[test]
     fn a_cancelled_alarm_leaves_nothing_behind() {
         let at = Instant::now();
-        let mut timers = Timers::default();
+        let mut alarms = Alarms::default();
         for _ in 0..1_000 {
-            let alarm = timers.set(at, ());
-            timers.cancel(alarm);
-            timers.cancel(alarm);
+            let alarm = alarms.set(at, ());
+            alarms.cancel(alarm);
+            alarms.cancel(alarm);
         }
-        assert_eq!(timers.set.len(), 0);
+        assert_eq!(alarms.set.len(), 0);
     }
 }
