@@ -250,11 +250,7 @@ fn every_file_has_its_place_in_the_order_and_every_place_its_file() {
         assert!(files.iter().any(|file| file.place() == place), "{module} is not there");
     }
     let own_folder = |file: &File| file.path.contains('/') && !may_have_files(file);
-    assert_eq!(
-        where_true(own_folder),
-        [""; 0],
-        "only these have several files"
-    );
+    assert_eq!(where_true(own_folder), [""; 0], "only these have several files");
 }
 
 #[test]
