@@ -15,6 +15,7 @@ use slab::Slab;
 use crate::connection::Connection;
 use crate::event::ConnectionId;
 use crate::exchange::Coupling;
+use crate::slots::Generations;
 
 /// Slots made at once, so that growing leaves no dead heap behind for a usual number.
 const SLOTS: usize = 4096;
@@ -28,7 +29,7 @@ pub(crate) struct Touched {
 
 pub(crate) struct Connections<T> {
     slots: Slab<Connection<T>>,
-    last_generation: u32,
+    generations: Generations,
     touched: Vec<Touched>,
     /// Whose `Closed` is being handled: still there, but no longer counted.
     closed: Option<u32>,
@@ -40,7 +41,7 @@ impl<T> Connections<T> {
     pub(crate) fn new() -> Self {
         Self {
             slots: Slab::with_capacity(SLOTS),
-            last_generation: 0,
+            generations: Generations::default(),
             touched: Vec::new(),
             closed: None,
             writer_of: BTreeMap::new(),
@@ -48,16 +49,28 @@ impl<T> Connections<T> {
         }
     }
 
+    /// Whether there is no connection, not even one whose `Closed` is being handled.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether the `Closed` of one is being handled, which is freed afterwards.
+    pub(crate) fn is_any_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// Puts in the connection that `make` makes for its id.
     pub(crate) fn insert(
         &mut self,
         make: impl FnOnce(ConnectionId) -> Connection<T>,
     ) -> ConnectionId {
-        self.last_generation = self.last_generation.wrapping_add(1).max(1);
         let entry = self.slots.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("descriptors number below 2^32");
-        let generation = NonZero::new(self.last_generation).unwrap_or(NonZero::<u32>::MIN);
-        let id = ConnectionId { slot, generation };
+        let id = ConnectionId { slot, generation: self.generations.next() };
         entry.insert(make(id));
         id
     }

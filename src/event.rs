@@ -7,6 +7,15 @@ use std::fmt;
 use std::io;
 use std::num::NonZero;
 
+use crate::interest::Readiness;
+
+/// What is the same for all ids.
+pub(crate) trait Id: Copy {
+    fn new(slot: u32, generation: NonZero<u32>) -> Self;
+    fn slot(self) -> u32;
+    fn generation(self) -> NonZero<u32>;
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $letter:literal) => {
         $(#[$doc])*
@@ -14,6 +23,20 @@ macro_rules! id {
         pub struct $name {
             pub(crate) slot: u32,
             pub(crate) generation: NonZero<u32>,
+        }
+
+        impl Id for $name {
+            fn new(slot: u32, generation: NonZero<u32>) -> Self {
+                Self { slot, generation }
+            }
+
+            fn slot(self) -> u32 {
+                self.slot
+            }
+
+            fn generation(self) -> NonZero<u32> {
+                self.generation
+            }
         }
 
         impl fmt::Display for $name {
@@ -32,6 +55,17 @@ id! {
 id! {
     /// Names one listener of one loop, also after it has gone. Shown as `l<slot>.<generation>`.
     ListenerId, "l"
+}
+
+id! {
+    /// Names one timer of one loop, also after it has gone. Shown as `t<slot>.<generation>`.
+    TimerId, "t"
+}
+
+id! {
+    /// Names one foreign source of one loop, also after it has gone. Shown as
+    /// `s<slot>.<generation>`.
+    SourceId, "s"
 }
 
 /// What happened, as [`EventLoop::next_event`](crate::EventLoop::next_event) tells it.
@@ -69,6 +103,37 @@ pub enum Event {
     /// process has no descriptor left. It tries again by itself, after a pause or as soon as a
     /// connection closes; this is said once until it succeeds.
     AcceptFailed(ListenerId, io::ErrorKind),
+    /// The time of a timer has come: see [`EventLoop::set_timer`](crate::EventLoop::set_timer).
+    Timer(TimerId),
+    /// A [`Waker`](crate::Waker) of the loop was used, once or more often.
+    Woken,
+    /// A foreign source is ready: see [`EventLoop::register`](crate::EventLoop::register).
+    Ready(SourceId, Readiness),
+    /// The shutdown is over: no connection is left, nor a listener of those that there were when
+    /// it began. See [`EventLoop::shutdown`](crate::EventLoop::shutdown).
+    ShutDown,
+}
+
+impl Event {
+    /// The connection that the event is about, if it is about one: to hand events on to the part
+    /// of a program that a connection belongs to.
+    #[must_use]
+    pub fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Accepted(_, id)
+            | Self::Connected(id)
+            | Self::Received(id)
+            | Self::Drained(id)
+            | Self::PeerFinished(id)
+            | Self::Deadline(id)
+            | Self::Closed(id, _) => Some(id),
+            Self::AcceptFailed(..)
+            | Self::Timer(_)
+            | Self::Woken
+            | Self::Ready(..)
+            | Self::ShutDown => None,
+        }
+    }
 }
 
 /// Who ended a connection, and why.
@@ -186,6 +251,8 @@ mod tests {
         fn travels<T: Copy + Eq + std::hash::Hash + Ord + Send + fmt::Display>() {}
         travels::<ConnectionId>();
         travels::<ListenerId>();
+        travels::<TimerId>();
+        travels::<SourceId>();
     }
 
     #[test]

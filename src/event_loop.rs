@@ -3,6 +3,7 @@
 //! Nothing here decides anything: it finds the connection or listener that an id names and hands
 //! on to the part that knows. The files of the folder hold the methods that belong together.
 
+mod embedding;
 mod listening;
 mod relaying;
 
@@ -65,13 +66,14 @@ impl<T> EventLoop<T> {
     pub fn with_limits(limits: Limits) -> io::Result<Self> {
         limits.check()?;
         let system = System::kernel(limits.event_capacity)?;
-        Ok(Self { turns: Turns::new(limits, system) })
+        Ok(Self { turns: Turns::new(limits, system)? })
     }
 
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn simulated(limits: Limits, network: SharedNetwork) -> Self {
         let system = System::Simulated(Simulated::new(network));
-        Self { turns: Turns::new(limits, system) }
+        let turns = Turns::new(limits, system);
+        Self { turns: turns.expect("the simulated system gives a bell to every loop") }
     }
 
     /// How long it would wait next: zero if there is something to do, `None` for ever.

@@ -209,6 +209,16 @@ impl Exchange {
         matches!(self.state, State::Closing | State::Lingering)
     }
 
+    /// Whether nothing is left to be done for either side: the socket was read until there was no
+    /// more, the program has handled what came, and what it sent has left.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let may_have_more = !self.at_end && (self.readiness.is_readable() || self.is_held_back());
+        let is_idle =
+            self.received().is_empty() && self.unsent() == 0 && self.next_owed().is_none();
+        let is_under_way = !self.is_connecting() && !self.is_ending() && !self.paused;
+        is_under_way && is_idle && !may_have_more
+    }
+
     /// How many bytes a fill may still add to those received.
     pub(crate) fn room(&self) -> usize {
         self.limits.read_buffer_max.saturating_sub(self.read_buffer.len())

@@ -76,19 +76,30 @@ mod pool;
 mod read_write;
 mod ready;
 mod service;
+mod shutdown;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+mod slots;
+mod sources;
 mod system;
+mod timers;
 mod tools;
 mod transfer;
 mod turn;
+mod waker;
 
 pub use connection::{Connection, Stream};
-pub use event::{CloseReason, ConnectionId, Deadline, Event, Failure, ListenerId};
+pub use event::{
+    CloseReason, ConnectionId, Deadline, Event, Failure, ListenerId, SourceId, TimerId,
+};
 pub use event_loop::EventLoop;
 pub use interest::{Interest, Readiness};
 pub use limits::{ConnectionLimits, Limits};
+/// The crate that the loop waits by, for its sockets and for [`Source`].
+pub use mio;
 pub use observer::{Observer, Step};
+pub use system::Source;
+pub use waker::Waker;
 
 /// The programs in the pages for readers, to be run as doc tests.
 #[cfg(doctest)]

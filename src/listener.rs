@@ -10,15 +10,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::time::Duration;
-
-use slab::Slab;
 
 use crate::alarms::Alarm;
 use crate::event::{Event, Failure, ListenerId};
 use crate::limits::Limits;
-use crate::observer::Step;
+use crate::observer::{Step, shown};
+use crate::slots::Slots;
 use crate::system::{ListeningSocket, Socket};
 use crate::tools::{Called, Tools};
 use crate::transfer::Attempt;
@@ -28,7 +26,7 @@ pub(crate) type MakeData<T> = Box<dyn FnMut() -> T + Send>;
 
 /// Whether a listener accepts now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Accepting {
+enum Accepting {
     Open,
     /// The program paused it; it is not registered.
     Paused,
@@ -37,7 +35,6 @@ pub(crate) enum Accepting {
 }
 
 pub(crate) struct Listener<T> {
-    pub(crate) id: ListenerId,
     pub(crate) socket: ListeningSocket,
     make_data: MakeData<T>,
     accepting: Accepting,
@@ -46,20 +43,16 @@ pub(crate) struct Listener<T> {
     /// The kernel said that peers wait, and no accept has disproved it.
     ready: bool,
     queued: bool,
+    /// It accepts those that wait, and is closed then.
+    is_draining: bool,
     /// The number of the accept that succeeded last.
     accepted_last: u64,
-}
-
-impl<T> Listener<T> {
-    pub(crate) fn accepting(&self) -> Accepting {
-        self.accepting
-    }
 }
 
 /// What came of accepting once.
 pub(crate) enum Accept<T> {
     /// A peer, and the program's state for it.
-    Peer { listener: ListenerId, socket: Socket, peer: SocketAddr, data: T },
+    Peer { socket: Socket, peer: SocketAddr, data: T },
     /// A peer that had gone; there may be another.
     Skipped,
     /// No more for now.
@@ -70,100 +63,145 @@ pub(crate) enum Accept<T> {
 
 /// All listeners of a loop, and those with peers that wait.
 pub(crate) struct Listeners<T> {
-    slots: Slab<Listener<T>>,
-    ready: VecDeque<u32>,
+    slots: Slots<ListenerId, Listener<T>>,
+    ready: VecDeque<ListenerId>,
     /// Those in [`Accepting::OutOfRoom`].
-    out_of_room: Vec<u32>,
+    out_of_room: Vec<ListenerId>,
     /// How many were accepted in all, by which each listener knows when it accepted last.
     accepted: u64,
-    last_generation: u32,
 }
 
 impl<T> Listeners<T> {
     pub(crate) fn new() -> Self {
         Self {
-            slots: Slab::new(),
+            slots: Slots::default(),
             ready: VecDeque::new(),
             out_of_room: Vec::new(),
             accepted: 0,
-            last_generation: 0,
         }
     }
 
-    /// The id that the next listener will have.
-    pub(crate) fn next_id(&mut self) -> ListenerId {
-        self.last_generation = self.last_generation.wrapping_add(1).max(1);
-        let slot = u32::try_from(self.slots.vacant_key()).expect("descriptors number below 2^32");
-        let generation = NonZero::new(self.last_generation).unwrap_or(NonZero::<u32>::MIN);
-        ListenerId { slot, generation }
-    }
-
+    /// Puts in a listener, and has the kernel tell when peers wait.
     pub(crate) fn insert(
         &mut self,
-        id: ListenerId,
         socket: ListeningSocket,
         make_data: MakeData<T>,
-    ) {
-        let slot = self.slots.insert(Listener {
-            id,
+        tools: &mut Tools,
+    ) -> io::Result<ListenerId> {
+        let address = shown(socket.local_addr());
+        let id = self.slots.insert(Listener {
             socket,
             make_data,
             accepting: Accepting::Open,
             next_pause: None,
             ready: false,
             queued: false,
+            is_draining: false,
             accepted_last: 0,
         });
-        debug_assert_eq!(slot, id.slot as usize, "a listener stands in the slot of its id");
+        if let Some(listener) = self.slots.get_mut(id)
+            && let Err(error) = tools.system.watch_listener(&mut listener.socket, id.slot, true)
+        {
+            if let Some(listener) = self.slots.remove(id) {
+                tools.system.close_listener(listener.socket);
+            }
+            return Err(error);
+        }
+        tools.observers.see(Step::Listening(id, address));
+        Ok(id)
     }
 
     /// The listener, or the error that a stale id is.
     pub(crate) fn get(&self, id: ListenerId) -> io::Result<&Listener<T>> {
-        self.slots
-            .get(id.slot as usize)
-            .filter(|listener| listener.id == id)
-            .ok_or_else(|| stale(id))
+        self.slots.get(id).ok_or_else(|| stale(id))
     }
 
-    pub(crate) fn remove(&mut self, id: ListenerId) -> io::Result<Listener<T>> {
-        self.get(id)?;
-        let listener = self.slots.remove(id.slot as usize);
-        self.out_of_room.retain(|slot| *slot != id.slot);
-        Ok(listener)
+    /// Closes a listener; peers that wait are reset.
+    pub(crate) fn close(&mut self, id: ListenerId, tools: &mut Tools) -> io::Result<()> {
+        let listener = self.slots.remove(id).ok_or_else(|| stale(id))?;
+        if let Accepting::OutOfRoom(alarm) = listener.accepting {
+            self.out_of_room.retain(|waiting| *waiting != id);
+            tools.cancel(alarm);
+        }
+        tools.system.close_listener(listener.socket);
+        tools.observers.see(Step::ListenerClosed(id));
+        Ok(())
+    }
+
+    /// Has every listener accept those that wait, and close then.
+    pub(crate) fn drain(&mut self, tools: &mut Tools) {
+        for id in self.ids() {
+            if let Some(listener) = self.slots.get_mut(id) {
+                listener.is_draining = true;
+                listener.ready = true;
+            }
+            // One that cannot be watched any more is served all the same.
+            let _ = self.pause(id, false, tools);
+            self.queue(id);
+        }
+    }
+
+    /// Closes those that are draining, whoever waits.
+    pub(crate) fn close_draining(&mut self, tools: &mut Tools) {
+        for id in self.ids() {
+            if self.slots.get(id).is_some_and(|listener| listener.is_draining) {
+                let _ = self.close(id, tools);
+            }
+        }
+    }
+
+    pub(crate) fn is_any_draining(&self) -> bool {
+        self.slots.iter().any(|(_, listener)| listener.is_draining)
+    }
+
+    fn ids(&self) -> Vec<ListenerId> {
+        self.slots.iter().map(|(id, _)| id).collect()
+    }
+
+    /// Has a listener accept no more, or again. One that is out of room does not accept anyway.
+    pub(crate) fn pause(
+        &mut self,
+        id: ListenerId,
+        pauses: bool,
+        tools: &mut Tools,
+    ) -> io::Result<()> {
+        let is_paused = self.get(id)?.accepting == Accepting::Paused;
+        if is_paused == pauses {
+            return Ok(());
+        }
+        let accepting = if pauses { Accepting::Paused } else { Accepting::Open };
+        self.set_accepting(id, accepting, tools)
     }
 
     /// Remembers that peers wait, and has the listener served if it accepts now.
     pub(crate) fn ready(&mut self, slot: u32) {
-        let Some(listener) = self.slots.get_mut(slot as usize) else {
-            return;
-        };
-        listener.ready = true;
-        self.queue(slot);
+        if let Some((id, listener)) = self.slots.at(slot) {
+            listener.ready = true;
+            self.queue(id);
+        }
     }
 
     /// Takes the next listener with peers that wait.
-    pub(crate) fn take_ready(&mut self) -> Option<u32> {
-        let slot = self.ready.pop_front()?;
-        if let Some(listener) = self.slots.get_mut(slot as usize) {
+    pub(crate) fn take_ready(&mut self) -> Option<ListenerId> {
+        let id = self.ready.pop_front()?;
+        if let Some(listener) = self.slots.get_mut(id) {
             listener.queued = false;
         }
-        Some(slot)
+        Some(id)
     }
 
     /// Has the listener served, if there is something to accept.
-    pub(crate) fn queue(&mut self, slot: u32) {
-        let Some(listener) = self.slots.get_mut(slot as usize) else {
-            return;
-        };
+    pub(crate) fn queue(&mut self, id: ListenerId) {
+        let Some(listener) = self.slots.get_mut(id) else { return };
         if listener.ready && listener.accepting == Accepting::Open && !listener.queued {
             listener.queued = true;
-            self.ready.push_back(slot);
+            self.ready.push_back(id);
         }
     }
 
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.slots.iter().next().is_none()
     }
 
     pub(crate) fn ready_count(&self) -> usize {
@@ -175,42 +213,44 @@ impl<T> Listeners<T> {
     pub(crate) fn open_and_watched(&self) -> (usize, usize) {
         let is_open = |listener: &Listener<T>| listener.accepting == Accepting::Open;
         let watched = self.slots.iter().filter(|(_, listener)| is_open(listener)).count();
-        (self.slots.len(), watched)
+        (self.slots.iter().count(), watched)
     }
 
     /// Accepts one connection, if the listener accepts now and there is room.
     pub(crate) fn accept(
         &mut self,
-        slot: u32,
+        id: ListenerId,
         has_room: bool,
         limits: &Limits,
         tools: &mut Tools,
     ) -> Accept<T> {
-        let listener = self.slots.get_mut(slot as usize);
+        let listener = self.slots.get_mut(id);
         let listener = listener.filter(|listener| listener.accepting == Accepting::Open);
         let Some(listener) = listener else { return Accept::Done };
         if !has_room {
-            let _ = self.set_accepting(slot, Accepting::OutOfRoom(None), tools);
+            let _ = self.set_accepting(id, Accepting::OutOfRoom(None), tools);
             return Accept::Done;
         }
-        let id = listener.id;
         match tools.system.accept(&listener.socket, &limits.connection) {
             Attempt::Done((socket, peer)) => {
                 listener.next_pause = None;
                 self.accepted += 1;
                 listener.accepted_last = self.accepted;
                 let data = (listener.make_data)();
-                Accept::Peer { listener: id, socket, peer, data }
+                Accept::Peer { socket, peer, data }
             }
             Attempt::NotReady => {
                 listener.ready = false;
+                if listener.is_draining {
+                    let _ = self.close(id, tools);
+                }
                 Accept::Done
             }
             Attempt::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
                 tools.observers.see(Step::AcceptSkipped(id));
                 Accept::Skipped
             }
-            Attempt::Failed(error) => match self.back_off(slot, &error, limits, tools) {
+            Attempt::Failed(error) => match self.back_off(id, &error, limits, tools) {
                 Some(event) => Accept::Failed(event),
                 None => Accept::Done,
             },
@@ -220,47 +260,45 @@ impl<T> Listeners<T> {
     /// Changes whether a listener accepts: its registration follows, and an alarm that no longer
     /// counts is taken back. One that is not open is not registered, so that peers that come
     /// meanwhile wake nobody.
-    pub(crate) fn set_accepting(
+    fn set_accepting(
         &mut self,
-        slot: u32,
+        id: ListenerId,
         accepting: Accepting,
         tools: &mut Tools,
     ) -> io::Result<()> {
-        let Some(listener) = self.slots.get_mut(slot as usize) else { return Ok(()) };
+        let Some(listener) = self.slots.get_mut(id) else { return Ok(()) };
         let was_open = listener.accepting == Accepting::Open;
         let is_open = accepting == Accepting::Open;
         if was_open != is_open {
-            tools.system.watch_listener(&mut listener.socket, slot, is_open)?;
+            tools.system.watch_listener(&mut listener.socket, id.slot, is_open)?;
             // Peers may have come while nobody was told.
             listener.ready = true;
         }
         if let Accepting::OutOfRoom(alarm) = std::mem::replace(&mut listener.accepting, accepting) {
             tools.cancel(alarm);
-            self.out_of_room.retain(|waiting| *waiting != slot);
+            self.out_of_room.retain(|waiting| *waiting != id);
         }
         if matches!(accepting, Accepting::OutOfRoom(_)) {
-            self.out_of_room.push(slot);
+            self.out_of_room.push(id);
         }
-        self.queue(slot);
+        self.queue(id);
         Ok(())
     }
 
     /// Has the listener accept again that ran out of room, or wait on if the kernel does not let it.
-    pub(crate) fn try_again(&mut self, slot: u32, limits: &Limits, tools: &mut Tools) {
-        if let Err(error) = self.set_accepting(slot, Accepting::Open, tools) {
-            self.back_off(slot, &error, limits, tools);
+    pub(crate) fn try_again(&mut self, id: ListenerId, limits: &Limits, tools: &mut Tools) {
+        if let Err(error) = self.set_accepting(id, Accepting::Open, tools) {
+            self.back_off(id, &error, limits, tools);
         }
     }
 
-    /// A connection has closed: those that wait for room may try again, who has accepted last as the
-    /// last, so that they take turns.
+    /// A connection has closed: those that wait for room may try again, who has accepted last as
+    /// the last, so that they take turns.
     pub(crate) fn room_was_made(&mut self, limits: &Limits, tools: &mut Tools) {
         let mut waiting = self.out_of_room.clone();
-        waiting.sort_by_key(|slot| {
-            self.slots.get(*slot as usize).map(|listener| listener.accepted_last)
-        });
-        for slot in waiting {
-            self.try_again(slot, limits, tools);
+        waiting.sort_by_key(|id| self.slots.get(*id).map(|listener| listener.accepted_last));
+        for id in waiting {
+            self.try_again(id, limits, tools);
         }
     }
 
@@ -268,13 +306,12 @@ impl<T> Listeners<T> {
     /// the first failure in a row.
     fn back_off(
         &mut self,
-        slot: u32,
+        id: ListenerId,
         error: &io::Error,
         limits: &Limits,
         tools: &mut Tools,
     ) -> Option<Event> {
-        let listener = self.slots.get_mut(slot as usize)?;
-        let id = listener.id;
+        let listener = self.slots.get_mut(id)?;
         let is_first = listener.next_pause.is_none();
         let pause = listener.next_pause.unwrap_or(limits.accept_pause_min);
         listener.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
@@ -282,7 +319,7 @@ impl<T> Listeners<T> {
         let at = tools.system.now().checked_add(pause);
         let alarm = at.map(|at| tools.alarms.set(at, Called::Listener(id)));
         // A listener that cannot be taken from the kernel's list only wakes the loop in vain.
-        let _ = self.set_accepting(slot, Accepting::OutOfRoom(alarm), tools);
+        let _ = self.set_accepting(id, Accepting::OutOfRoom(alarm), tools);
         is_first.then_some(Event::AcceptFailed(id, error.kind()))
     }
 }

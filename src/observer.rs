@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use log::{Level, LevelFilter};
 
-use crate::event::{CloseReason, ConnectionId, Deadline, Failure, ListenerId};
+use crate::event::{CloseReason, ConnectionId, Deadline, Failure, ListenerId, SourceId, TimerId};
 use crate::interest::{Interest, Readiness};
 
 /// One thing that the loop did.
@@ -62,6 +62,16 @@ pub enum Step {
     Finished(ConnectionId),
     /// A deadline passed.
     DeadlinePassed(ConnectionId, Deadline),
+    /// The time of a timer has come.
+    TimerRang(TimerId),
+    /// Another thread woke the loop.
+    Woken,
+    /// The kernel said that a foreign source is ready, and the program is told.
+    SourceReady(SourceId, Readiness),
+    /// A shutdown began with so many connections, and has so long.
+    ShuttingDown(usize, Duration),
+    /// The shutdown is over.
+    ShutDown,
     /// The connection ended, with so many bytes unsent and so many lost.
     Closed(ConnectionId, CloseReason, usize, u64),
 }
@@ -79,6 +89,8 @@ impl Step {
             | Self::Connected(..)
             | Self::Finished(..)
             | Self::DeadlinePassed(..)
+            | Self::ShuttingDown(..)
+            | Self::ShutDown
             | Self::Closed(..) => Level::Debug,
             _ => Level::Trace,
         }
@@ -117,6 +129,13 @@ impl fmt::Display for Step {
             Self::DeadlinePassed(id, deadline) => {
                 write!(f, "{id} passed its deadline: {deadline:?}")
             }
+            Self::TimerRang(id) => write!(f, "{id} rang"),
+            Self::Woken => f.write_str("loop woken"),
+            Self::SourceReady(id, readiness) => write!(f, "{id} is {readiness}"),
+            Self::ShuttingDown(connections, after) => {
+                write!(f, "loop shuts down {connections} connections within {after:?}")
+            }
+            Self::ShutDown => f.write_str("loop has shut down"),
             Self::Closed(id, reason, unsent, lost) => {
                 write!(f, "{id} closed: {reason} ({unsent} unsent, {lost} lost)")
             }

@@ -1,7 +1,7 @@
 //! What it takes to serve: the system, the pool, the alarms and the observers, lent together.
 
 use crate::alarms::{Alarm, Alarms};
-use crate::event::{ConnectionId, ListenerId};
+use crate::event::{ConnectionId, ListenerId, TimerId};
 use crate::observer::Observers;
 use crate::pool::Pool;
 use crate::system::System;
@@ -11,6 +11,10 @@ use crate::system::System;
 pub(crate) enum Called {
     Connection(ConnectionId),
     Listener(ListenerId),
+    /// A timer of the program's.
+    Timer(TimerId),
+    /// The end of the time that a shutdown has.
+    Shutdown,
 }
 
 pub(crate) struct Tools {

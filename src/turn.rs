@@ -1,9 +1,9 @@
 //! The turn: wait, fold readiness, serve, settle. This file alone waits.
 //!
 //! A program takes one event at a time, so that a turn stretches over many calls. Its stages, in
-//! order: due alarms; the connections that are fresh; accepting; one left-over. Serving is lazy:
-//! a connection is filled, its event delivered, and what the program did with it settled, before
-//! the next is filled, so that one hot block serves all.
+//! order: due alarms; a wake; foreign sources; the connections that are fresh; accepting; one
+//! left-over. Serving is lazy: a connection is filled, its event delivered, and what the program
+//! did with it settled, before the next is filled, so that one hot block serves all.
 //!
 //! A service climbs the list of owed events once: an event that comes up again, or one that stands
 //! before those already delivered, waits for the next turn. So what a program does while it handles
@@ -21,15 +21,19 @@ use crate::connection::{Connection, Origin, Queued, Stream};
 use crate::connections::{Connections, Touched};
 #[cfg(any(test, feature = "simulation"))]
 use crate::diagnosis::{diagnosed, diagnosis};
-use crate::event::{CloseReason, ConnectionId, Event};
+use crate::event::{CloseReason, ConnectionId, Event, ListenerId};
 use crate::exchange::Exchange;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::listener::{Accept, Listeners};
 use crate::observer::Step;
 use crate::owed::Owed;
 use crate::ready::Ready;
+use crate::shutdown::Shutdown;
+use crate::sources::Sources;
 use crate::system::{Socket, System, Watched};
+use crate::timers::Timers;
 use crate::tools::{Called, Tools};
+use crate::waker::Waker;
 
 /// How far a turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +42,16 @@ enum Stage {
     Over,
     /// Alarms that were due when the turn began.
     Alarms(Due),
+    /// Another thread may have called.
+    Wake,
+    /// So many foreign sources have news that is still to be told.
+    Sources(usize),
     /// So many that were fresh when the stage began are still to be served.
     Fresh(usize),
     /// So many listeners are still to be served, after the one at hand.
     Accepting {
         listeners: usize,
-        at_hand: Option<(u32, usize)>,
+        at_hand: Option<(ListenerId, usize)>,
     },
     LeftOver,
     /// The left-over is served; then the turn is over.
@@ -62,6 +70,10 @@ pub(crate) struct Turns<T> {
     pub(crate) tools: Tools,
     pub(crate) connections: Connections<T>,
     pub(crate) listeners: Listeners<T>,
+    pub(crate) timers: Timers,
+    pub(crate) sources: Sources,
+    pub(crate) waker: Waker,
+    shutdown: Shutdown,
     pub(crate) limits: Limits,
     /// What each connection starts with, shared by those that have no limits of their own.
     connection_limits: Arc<ConnectionLimits>,
@@ -73,14 +85,20 @@ pub(crate) struct Turns<T> {
     service: Option<Service>,
     /// An event that is no connection's, to be told next.
     announced: Option<Event>,
+    /// A wake was seen, of which the program is to be told in this turn.
+    is_woken: bool,
 }
 
 impl<T> Turns<T> {
-    pub(crate) fn new(limits: Limits, system: System) -> Self {
-        Self {
+    pub(crate) fn new(limits: Limits, system: System) -> io::Result<Self> {
+        Ok(Self {
+            waker: Waker::new(&system)?,
             tools: Tools::new(system),
             connections: Connections::new(),
             listeners: Listeners::new(),
+            timers: Timers::default(),
+            sources: Sources::default(),
+            shutdown: Shutdown::No,
             connection_limits: Arc::new(limits.connection.clone()),
             limits,
             ready: Ready::default(),
@@ -88,7 +106,8 @@ impl<T> Turns<T> {
             left_over: None,
             service: None,
             announced: None,
-        }
+            is_woken: false,
+        })
     }
 
     /// The next event: at the end of a turn `None` if the time is over, or else another turn.
@@ -103,6 +122,9 @@ impl<T> Turns<T> {
             }
             // A writer whose last bytes left without an event has touched its readers.
             self.settle_touched();
+            if self.is_shut_down() {
+                return Ok(Some(self.shutdown.end(&mut self.tools)));
+            }
             if is_turn && until.has_passed(|| self.tools.system.now()) {
                 return Ok(None);
             }
@@ -122,9 +144,11 @@ impl<T> Turns<T> {
         let count = count.map_err(|error| diagnosed(&error, &self.diagnosis()));
         let count = count?;
         self.tools.observers.see(Step::Waited(timeout, count));
-        let Self { tools, connections, listeners, ready, .. } = self;
+        let Self { tools, connections, listeners, sources, waker, is_woken, ready, .. } = self;
         let Tools { system, observers, .. } = tools;
         system.take_events(|watched, readiness| match watched {
+            Watched::Bell => *is_woken |= waker.lower(),
+            Watched::Source(slot) => sources.fold(slot, readiness),
             Watched::Listener(slot) => listeners.ready(slot),
             Watched::Connection(slot) => {
                 if let Some(connection) = connections.at(slot) {
@@ -136,18 +160,25 @@ impl<T> Turns<T> {
         self.left_over = self.ready.next_left_over();
         self.stage = match self.tools.alarms.earliest() {
             Some(_) => Stage::Alarms(self.tools.alarms.due(self.tools.system.now())),
-            None => Stage::Fresh(self.ready.fresh_count()),
+            None => Stage::Wake,
         };
         Ok(())
     }
 
-    /// How long the next wait may take, for who drives several loops on one simulated clock.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn simulated_timeout(&self) -> Option<Duration> {
-        if self.tools.system.has_listed() {
+    /// How long the program may sleep on the descriptor before it is to come back.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        let is_in_turn = self.stage != Stage::Over;
+        let is_unsettled = self.connections.has_touched() || self.connections.is_any_closed();
+        if is_in_turn || is_unsettled || self.is_shut_down() || self.tools.system.was_filled() {
             return Some(Duration::ZERO);
         }
         self.wait_timeout(Until::Never)
+    }
+
+    /// The same for who drives several loops on one simulated clock, and has no descriptors.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn simulated_timeout(&self) -> Option<Duration> {
+        if self.tools.system.has_listed() { Some(Duration::ZERO) } else { self.next_timeout() }
     }
 
     #[cfg(any(test, feature = "simulation"))]
@@ -182,28 +213,41 @@ impl<T> Turns<T> {
                         self.ring(called);
                         self.stage
                     }
-                    None => Stage::Fresh(self.ready.fresh_count()),
+                    None => Stage::Wake,
                 },
+                Stage::Wake => {
+                    if std::mem::take(&mut self.is_woken) {
+                        self.announce(Step::Woken, Event::Woken);
+                    }
+                    Stage::Sources(self.sources.ready_count())
+                }
+                Stage::Sources(0) => Stage::Fresh(self.ready.fresh_count()),
+                Stage::Sources(left) => {
+                    if let Some((id, news)) = self.sources.take_ready() {
+                        self.announce(Step::SourceReady(id, news), Event::Ready(id, news));
+                    }
+                    Stage::Sources(left - 1)
+                }
                 Stage::Fresh(0) => {
                     Stage::Accepting { listeners: self.listeners.ready_count(), at_hand: None }
                 }
                 Stage::Fresh(left) => {
                     let id = self.ready.take_fresh();
-                    self.serve(id, Queued::Fresh);
+                    self.serve(id);
                     Stage::Fresh(left - 1)
                 }
-                Stage::Accepting { at_hand: Some((slot, budget)), listeners } => {
-                    Stage::Accepting { listeners, at_hand: self.accept(slot, budget) }
+                Stage::Accepting { at_hand: Some((id, budget)), listeners } => {
+                    Stage::Accepting { listeners, at_hand: self.accept(id, budget) }
                 }
                 Stage::Accepting { listeners: 0, at_hand: None } => Stage::LeftOver,
                 Stage::Accepting { listeners, at_hand: None } => {
-                    let slot = self.listeners.take_ready();
-                    let at_hand = slot.map(|slot| (slot, self.limits.accept_budget));
+                    let id = self.listeners.take_ready();
+                    let at_hand = id.map(|id| (id, self.limits.accept_budget));
                     Stage::Accepting { listeners: listeners - 1, at_hand }
                 }
                 Stage::LeftOver => {
                     let id = self.ready.take_left_over(self.left_over);
-                    self.serve(id, Queued::LeftOver);
+                    self.serve(id);
                     Stage::Last
                 }
                 Stage::Last => {
@@ -214,13 +258,10 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Begins the service of a connection that was taken from this queue: the transfers that it
-    /// wants and is ready for. One that stands in the other queue by now, or has gone, is skipped.
-    fn serve(&mut self, id: Option<ConnectionId>, from: Queued) {
-        let is_due = |id: &ConnectionId| {
-            self.connections.get(*id).is_some_and(|connection| connection.stream.queued == from)
-        };
-        let Some(id) = id.filter(is_due) else { return };
+    /// Begins the service of a connection that was taken from its queue: the transfers that it
+    /// wants and is ready for. One that has gone meanwhile is skipped.
+    fn serve(&mut self, id: Option<ConnectionId>) {
+        let Some(id) = id.filter(|id| self.connections.get(*id).is_some()) else { return };
         // First, so that an observer that panics leaves nobody unserved.
         self.service = Some(Service { slot: id.slot, delivered: None });
         if let Some(connection) = self.connections.at(id.slot) {
@@ -281,10 +322,24 @@ impl<T> Turns<T> {
         self.listeners.room_was_made(&self.limits, &mut self.tools);
     }
 
+    /// Has an event that is no connection's told next.
+    fn announce(&mut self, step: Step, event: Event) {
+        self.tools.observers.see(step);
+        self.announced = Some(event);
+    }
+
     fn ring(&mut self, called: Called) {
         match called {
             Called::Listener(id) => {
-                self.listeners.try_again(id.slot, &self.limits, &mut self.tools);
+                self.listeners.try_again(id, &self.limits, &mut self.tools);
+            }
+            Called::Timer(id) => {
+                self.timers.ring(id, &mut self.tools);
+                self.announce(Step::TimerRang(id), Event::Timer(id));
+            }
+            Called::Shutdown => {
+                let Self { shutdown, connections, listeners, tools, .. } = self;
+                shutdown.abort_rest(connections, listeners, tools);
             }
             Called::Connection(id) => {
                 if let Some(connection) = self.connections.at(id.slot) {
@@ -297,24 +352,24 @@ impl<T> Turns<T> {
 
     /// Accepts one connection and begins its service. Returns the listener and the budget that is
     /// left for it, unless it is done for this turn.
-    fn accept(&mut self, slot: u32, budget: usize) -> Option<(u32, usize)> {
+    fn accept(&mut self, id: ListenerId, budget: usize) -> Option<(ListenerId, usize)> {
         let Some(left) = budget.checked_sub(1) else {
-            self.listeners.queue(slot);
+            self.listeners.queue(id);
             return None;
         };
         let has_room = self.limits.connections_max.is_none_or(|max| self.connections.len() < max);
-        match self.listeners.accept(slot, has_room, &self.limits, &mut self.tools) {
+        match self.listeners.accept(id, has_room, &self.limits, &mut self.tools) {
             Accept::Done => None,
             Accept::Failed(event) => {
                 self.announced = Some(event);
                 None
             }
-            Accept::Skipped => Some((slot, left)),
-            Accept::Peer { listener, socket, peer, data } => {
-                let id = self.add_accepted(data, Origin::accepted(listener, peer), socket);
-                self.tools.observers.see(Step::Accepted(listener, id, peer));
-                self.service = Some(Service { slot: id.slot, delivered: None });
-                Some((slot, left))
+            Accept::Skipped => Some((id, left)),
+            Accept::Peer { socket, peer, data } => {
+                let accepted = self.add_accepted(data, Origin::accepted(id, peer), socket);
+                self.tools.observers.see(Step::Accepted(id, accepted, peer));
+                self.service = Some(Service { slot: accepted.slot, delivered: None });
+                Some((id, left))
             }
         }
     }
@@ -337,6 +392,10 @@ impl<T> Turns<T> {
         let stream = &mut connection.stream;
         stream.assert_lives_in(slot);
         stream.settle(&mut self.tools);
+        if self.shutdown.is_under_way() && stream.exchange.is_quiet() {
+            stream.close();
+            stream.settle(&mut self.tools);
+        }
         if stream.has_readers {
             let (id, has_unsent) = (stream.id(), stream.unsent() > 0);
             self.connections.tell_readers(id, has_unsent);
@@ -350,6 +409,17 @@ impl<T> Turns<T> {
         if let Some(connection) = self.connections.at(slot) {
             self.ready.requeue(connection);
         }
+    }
+
+    // Shutting down.
+
+    pub(crate) fn shut_down(&mut self, after: Duration) {
+        let Self { shutdown, connections, listeners, tools, .. } = self;
+        shutdown.begin(after, connections, listeners, tools);
+    }
+
+    fn is_shut_down(&self) -> bool {
+        self.shutdown.is_over(&self.connections, &self.listeners)
     }
 
     #[cfg(test)]

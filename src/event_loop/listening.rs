@@ -5,10 +5,8 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use super::EventLoop;
 use crate::event::ListenerId;
-use crate::listener::{Accepting, MakeData};
-use crate::observer::{Step, shown};
+use crate::listener::MakeData;
 use crate::system::ListeningSocket;
-use crate::turn::Turns;
 
 impl<T> EventLoop<T> {
     /// Listens at an address; each connection's `data` begins as its default. Of several addresses
@@ -81,18 +79,10 @@ impl<T> EventLoop<T> {
 
     fn add_listener(
         &mut self,
-        mut socket: ListeningSocket,
+        socket: ListeningSocket,
         make_data: MakeData<T>,
     ) -> io::Result<ListenerId> {
-        let id = self.turns.listeners.next_id();
-        if let Err(error) = self.turns.tools.system.watch_listener(&mut socket, id.slot, true) {
-            self.turns.tools.system.close_listener(socket);
-            return Err(error);
-        }
-        let address = shown(socket.local_addr());
-        self.turns.listeners.insert(id, socket, make_data);
-        self.turns.tools.observers.see(Step::Listening(id, address));
-        Ok(id)
+        self.turns.listeners.insert(socket, make_data, &mut self.turns.tools)
     }
 
     /// The address that a listener listens at.
@@ -110,7 +100,7 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if the listener was closed, or what the operating system says.
     pub fn pause_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.set_accepting(id, Accepting::Paused)
+        self.turns.listeners.pause(id, true, &mut self.turns.tools)
     }
 
     /// Accepts again after a pause, first of all those that have waited.
@@ -119,16 +109,7 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if the listener was closed, or what the operating system says.
     pub fn resume_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.set_accepting(id, Accepting::Open)
-    }
-
-    fn set_accepting(&mut self, id: ListenerId, accepting: Accepting) -> io::Result<()> {
-        let Turns { listeners, tools, .. } = &mut self.turns;
-        let is_paused = listeners.get(id)?.accepting() == Accepting::Paused;
-        if is_paused == (accepting == Accepting::Paused) {
-            return Ok(());
-        }
-        listeners.set_accepting(id.slot, accepting, tools)
+        self.turns.listeners.pause(id, false, &mut self.turns.tools)
     }
 
     /// Closes a listener. What it has accepted goes on; peers that wait are reset.
@@ -137,12 +118,6 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if it was closed before.
     pub fn close_listener(&mut self, id: ListenerId) -> io::Result<()> {
-        let listener = self.turns.listeners.remove(id)?;
-        if let Accepting::OutOfRoom(alarm) = listener.accepting() {
-            self.turns.tools.cancel(alarm);
-        }
-        self.turns.tools.system.close_listener(listener.socket);
-        self.turns.tools.observers.see(Step::ListenerClosed(id));
-        Ok(())
+        self.turns.listeners.close(id, &mut self.turns.tools)
     }
 }

@@ -55,7 +55,9 @@ fn shown(event: Event) -> String {
         Event::PeerFinished(id) => format!("PeerFinished {id}"),
         Event::Deadline(id) => format!("Deadline {id}"),
         Event::Closed(id, reason) => format!("Closed {id}, {reason}"),
-        other @ Event::AcceptFailed(..) => format!("{other:?}"),
+        Event::Timer(id) => format!("Timer {id}"),
+        Event::Ready(id, readiness) => format!("Ready {id}, {readiness}"),
+        other @ (Event::AcceptFailed(..) | Event::Woken | Event::ShutDown) => format!("{other:?}"),
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
+pub use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Poll, Token};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
@@ -16,8 +17,14 @@ use crate::interest::{Interest, Readiness};
 use crate::limits::{ConnectionLimits, Limits};
 use crate::transfer::{Attempt, attempt, was_interrupted};
 
-/// Tokens from here on are listeners'.
-const LISTENERS: usize = 1 << (usize::BITS - 1);
+/// The highest two bits of a token tell what its slot is of.
+const KIND: usize = 3 << (usize::BITS - 2);
+const LISTENER: usize = 1 << (usize::BITS - 2);
+const SOURCE: usize = 2 << (usize::BITS - 2);
+const BELL: Token = Token(KIND);
+
+/// What another thread rings to end a wait.
+pub(crate) type KernelBell = mio::Waker;
 
 /// A socket as something to read from and write to.
 pub(crate) type KernelIo<'s> = &'s TcpStream;
@@ -26,14 +33,21 @@ impl Watched {
     fn token(self) -> Token {
         match self {
             Self::Connection(slot) => Token(slot as usize),
-            Self::Listener(slot) => Token(LISTENERS | slot as usize),
+            Self::Listener(slot) => Token(LISTENER | slot as usize),
+            Self::Source(slot) => Token(SOURCE | slot as usize),
+            Self::Bell => BELL,
         }
     }
 
     fn of(token: Token) -> Self {
-        let slot = u32::try_from(token.0 & !LISTENERS);
+        let slot = u32::try_from(token.0 & !KIND);
         let slot = slot.expect("a token is made from a slot, which has 32 bits");
-        if token.0 & LISTENERS == 0 { Self::Connection(slot) } else { Self::Listener(slot) }
+        match token.0 & KIND {
+            0 => Self::Connection(slot),
+            LISTENER => Self::Listener(slot),
+            SOURCE => Self::Source(slot),
+            _ => Self::Bell,
+        }
     }
 }
 
@@ -41,11 +55,14 @@ impl Watched {
 pub(crate) struct Kernel {
     poll: Poll,
     events: Events,
+    /// The last wait brought as many events as there is room for.
+    was_filled: bool,
 }
 
 impl Kernel {
     pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
-        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(event_capacity) })
+        let events = Events::with_capacity(event_capacity);
+        Ok(Self { poll: Poll::new()?, events, was_filled: false })
     }
 
     /// Waits for events, at most so long, and says how many came. A signal ends the wait early.
@@ -55,7 +72,23 @@ impl Kernel {
             Err(error) if was_interrupted(&error) => self.events.clear(),
             Err(error) => return Err(error),
         }
-        Ok(self.events.iter().count())
+        let count = self.events.iter().count();
+        self.was_filled = count >= self.events.capacity();
+        Ok(count)
+    }
+
+    /// Whether there may be more events than the last wait had room for.
+    pub(crate) fn was_filled(&self) -> bool {
+        self.was_filled
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(self.poll.registry())
+    }
+
+    pub(crate) fn bell(&self) -> io::Result<KernelBell> {
+        KernelBell::new(self.poll.registry(), BELL)
     }
 
     /// Hands over each event of the last wait.
@@ -73,12 +106,25 @@ impl Kernel {
         from: Interest,
         to: Interest,
     ) -> io::Result<()> {
+        self.tell_source(&mut socket.0, Watched::Connection(slot), from, to)
+    }
+
+    /// The same for anything that can be watched. Told the same again, the kernel reports again
+    /// what is ready.
+    pub(crate) fn tell_source(
+        &self,
+        source: &mut (impl Source + ?Sized),
+        watched: Watched,
+        from: Interest,
+        to: Interest,
+    ) -> io::Result<()> {
         let registry = self.poll.registry();
-        let token = Watched::Connection(slot).token();
+        let token = watched.token();
         match (from, interest(to)) {
-            (_, None) => registry.deregister(&mut socket.0),
-            (Interest::None, Some(to)) => registry.register(&mut socket.0, token, to),
-            (_, Some(to)) => registry.reregister(&mut socket.0, token, to),
+            (Interest::None, None) => Ok(()),
+            (_, None) => registry.deregister(source),
+            (Interest::None, Some(to)) => registry.register(source, token, to),
+            (_, Some(to)) => registry.reregister(source, token, to),
         }
     }
 

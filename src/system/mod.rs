@@ -14,9 +14,10 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use kernel::{Kernel, KernelIo, KernelListener, KernelSocket};
+pub use kernel::Source;
+use kernel::{Kernel, KernelBell, KernelIo, KernelListener, KernelSocket};
 #[cfg(any(test, feature = "simulation"))]
-use simulated::{Simulated, SimulatedSocket};
+use simulated::{Simulated, SimulatedBell, SimulatedSocket};
 
 use crate::interest::{Interest, Readiness};
 use crate::limits::{ConnectionLimits, Limits};
@@ -28,6 +29,9 @@ use crate::transfer::Attempt;
 pub(crate) enum Watched {
     Connection(u32),
     Listener(u32),
+    Source(u32),
+    /// Some thread has called for the loop.
+    Bell,
 }
 
 /// What became of a connect.
@@ -43,6 +47,13 @@ pub(crate) enum System {
     Kernel(Kernel),
     #[cfg(any(test, feature = "simulation"))]
     Simulated(Simulated),
+}
+
+/// What another thread rings to end a wait.
+pub(crate) enum Bell {
+    Kernel(KernelBell),
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(SimulatedBell),
 }
 
 /// A connected socket, or one that is connecting.
@@ -112,6 +123,49 @@ impl System {
             Self::Kernel(kernel) => kernel.take_events(take),
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(simulated) => simulated.take_events(take),
+        }
+    }
+
+    /// Whether there may be more events than the last wait had room for.
+    pub(crate) fn was_filled(&self) -> bool {
+        match self {
+            Self::Kernel(kernel) => kernel.was_filled(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.was_filled(),
+        }
+    }
+
+    /// What becomes readable when a wait would bring something.
+    #[cfg(unix)]
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Kernel(kernel) => kernel.descriptor(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => panic!("a simulated loop has no descriptor"),
+        }
+    }
+
+    /// A bell that ends a wait. There is to be one for each system.
+    pub(crate) fn bell(&self) -> io::Result<Bell> {
+        match self {
+            Self::Kernel(kernel) => kernel.bell().map(Bell::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => Ok(Bell::Simulated(simulated.bell())),
+        }
+    }
+
+    /// Tells the kernel the interest in something that is not the loop's own.
+    pub(crate) fn tell_source(
+        &self,
+        source: &mut (impl Source + ?Sized),
+        slot: u32,
+        from: Interest,
+        to: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Kernel(kernel) => kernel.tell_source(source, Watched::Source(slot), from, to),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => panic!("a simulated loop cannot watch a real source"),
         }
     }
 
@@ -295,6 +349,20 @@ impl System {
             }
             #[cfg(any(test, feature = "simulation"))]
             _ => foreign(),
+        }
+    }
+}
+
+impl Bell {
+    /// Ends the wait that is under way, or else the next.
+    pub(crate) fn ring(&self) -> io::Result<()> {
+        match self {
+            Self::Kernel(waker) => waker.wake(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(bell) => {
+                bell.ring();
+                Ok(())
+            }
         }
     }
 }

@@ -54,6 +54,20 @@ pub(crate) struct Simulated {
     network: SharedNetwork,
     poller: usize,
     events: Vec<(Watched, Readiness)>,
+    /// The last wait brought as many events as one may.
+    was_filled: bool,
+}
+
+/// What another program of the simulation rings to end a wait.
+pub(crate) struct SimulatedBell {
+    network: SharedNetwork,
+    poller: usize,
+}
+
+impl SimulatedBell {
+    pub(crate) fn ring(&self) {
+        lock(&self.network).ring(self.poller);
+    }
 }
 
 /// A socket of the network, by its index.
@@ -73,7 +87,7 @@ impl SimulatedSocket {
 impl Simulated {
     pub(crate) fn new(network: SharedNetwork) -> Self {
         let poller = lock(&network).add_poller();
-        Self { network, poller, events: Vec::new() }
+        Self { network, poller, events: Vec::new(), was_filled: false }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -85,8 +99,19 @@ impl Simulated {
         lock(&self.network).has_listed(self.poller)
     }
 
+    pub(crate) fn was_filled(&self) -> bool {
+        self.was_filled
+    }
+
+    pub(crate) fn bell(&self) -> SimulatedBell {
+        SimulatedBell { network: self.network.clone(), poller: self.poller }
+    }
+
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        match lock(&self.network).wait(self.poller, timeout, &mut self.events) {
+        let mut network = lock(&self.network);
+        let waited = network.wait(self.poller, timeout, &mut self.events);
+        self.was_filled = self.events.len() >= network.faults.event_capacity;
+        match waited {
             Ok(()) => Ok(self.events.len()),
             Err(error) if was_interrupted(&error) => Ok(0),
             Err(error) => Err(error),

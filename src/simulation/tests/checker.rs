@@ -164,22 +164,13 @@ impl Checker {
     /// An event comes in its order and says what is true. `self.absorb` was called.
     pub(super) fn event<T>(&mut self, event: Event, event_loop: &EventLoop<T>) {
         let now = self.simulation.now();
-        let id = match event {
-            Event::AcceptFailed(..) => return,
-            Event::Accepted(listener, id) => {
-                let connection = &event_loop[id];
-                assert_eq!(connection.listener(), Some(listener), "5: accepted by another");
-                let flow = self.flow_by_port(connection.peer_addr().port());
-                self.bind(id, flow.expect("5: a peer that was accepted has connected"));
-                id
-            }
-            Event::Connected(id)
-            | Event::Received(id)
-            | Event::Drained(id)
-            | Event::PeerFinished(id)
-            | Event::Deadline(id)
-            | Event::Closed(id, _) => id,
-        };
+        let Some(id) = event.connection() else { return };
+        if let Event::Accepted(listener, id) = event {
+            let connection = &event_loop[id];
+            assert_eq!(connection.listener(), Some(listener), "5: accepted by another");
+            let flow = self.flow_by_port(connection.peer_addr().port());
+            self.bind(id, flow.expect("5: a peer that was accepted has connected"));
+        }
         let connection = &event_loop[id];
         let before = self.before;
         let flow = self.flow(id);
@@ -217,7 +208,7 @@ impl Checker {
                 check_peers_end(flow, connection);
             }
             Event::Closed(_, reason) => self.closed(id, reason, connection),
-            Event::Connected(_) | Event::AcceptFailed(..) => {}
+            _ => {}
         }
     }
 

@@ -257,7 +257,7 @@ impl Run {
         let Some(event) = event else { return false };
         self.script.push(Line::Event(event));
         self.checker.event(event, &self.event_loop);
-        if let Some(id) = connection_of(event) {
+        if let Some(id) = event.connection() {
             match self.is_resting {
                 true => self.behave(event, id),
                 false => self.misbehave(event, id),
@@ -480,19 +480,6 @@ impl Checker {
     pub(super) fn open(&self) -> impl Iterator<Item = ConnectionId> {
         let open = self.flows.iter().filter(|flow| !matches!(flow.told, Told::Closed(_)));
         open.filter_map(|flow| flow.id)
-    }
-}
-
-fn connection_of(event: Event) -> Option<ConnectionId> {
-    match event {
-        Event::Accepted(_, id)
-        | Event::Connected(id)
-        | Event::Received(id)
-        | Event::Drained(id)
-        | Event::PeerFinished(id)
-        | Event::Deadline(id)
-        | Event::Closed(id, _) => Some(id),
-        Event::AcceptFailed(..) => None,
     }
 }
 

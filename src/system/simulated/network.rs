@@ -49,6 +49,8 @@ pub(crate) struct Network {
     pub(super) entries: Vec<Entry>,
     /// For each loop the sockets to look at in its next wait, in order.
     pub(super) listed: Vec<VecDeque<usize>>,
+    /// For each loop whether somebody has rung for it.
+    pub(super) rung: Vec<bool>,
     next_port: u16,
 }
 
@@ -69,6 +71,7 @@ impl Network {
             elapsed: Duration::ZERO,
             entries: Vec::new(),
             listed: Vec::new(),
+            rung: Vec::new(),
             next_port: FIRST_PORT,
         }
     }
@@ -83,6 +86,7 @@ impl Network {
 
     pub(crate) fn add_poller(&mut self) -> usize {
         self.listed.push(VecDeque::new());
+        self.rung.push(false);
         self.listed.len() - 1
     }
 

@@ -89,7 +89,13 @@ impl Network {
 
     /// Whether a loop has something to look at in its next wait.
     pub(crate) fn has_listed(&self, poller: usize) -> bool {
-        !self.listed[poller].is_empty()
+        self.rung[poller] || !self.listed[poller].is_empty()
+    }
+
+    /// Somebody calls for a loop: its wait ends, or else its next.
+    pub(crate) fn ring(&mut self, poller: usize) {
+        self.steps += 1;
+        self.rung[poller] = true;
     }
 
     /// Waits: the network moves on until a loop has something to look at, or the time passes.
@@ -139,6 +145,10 @@ impl Network {
 
     /// Looks at what is listed, and takes out what is true and asked for.
     fn collect(&mut self, poller: usize, may_delay: bool, events: &mut Vec<(Watched, Readiness)>) {
+        if self.rung[poller] && !(may_delay && self.happens(|faults| faults.delayed_rate)) {
+            self.rung[poller] = false;
+            events.push((Watched::Bell, Readiness::READABLE));
+        }
         for _ in 0..self.listed[poller].len() {
             if events.len() >= self.faults.event_capacity {
                 break;

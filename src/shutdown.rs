@@ -1,0 +1,80 @@
+//! Leaving gracefully: every connection lives on until it is quiet, and then it closes.
+//!
+//! A shutdown first has the listeners accept all that waits, and closes them. A connection is quiet
+//! when its socket was read until there was no more, and nothing is left of it to be handled or to
+//! leave; so what the peers had sent before is received and answered. Whatever is still there when
+//! the time is over is aborted. When nothing is left, the program is told.
+//!
+//! What it deliberately does not do: it does not stop the loop. Timers, wakes and foreign sources
+//! go on, and so does a program that listens anew.
+
+use std::time::Duration;
+
+use crate::alarms::Alarm;
+use crate::connections::Connections;
+use crate::event::Event;
+use crate::interest::Readiness;
+use crate::listener::Listeners;
+use crate::observer::Step;
+use crate::tools::{Called, Tools};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shutdown {
+    No,
+    /// Under way, and this rings when the time is over: never, if that lies beyond the clock.
+    Until(Option<Alarm>),
+}
+
+impl Shutdown {
+    pub(crate) fn is_under_way(self) -> bool {
+        self != Self::No
+    }
+
+    /// Begins, or gives one that has begun another time.
+    pub(crate) fn begin<T>(
+        &mut self,
+        after: Duration,
+        connections: &mut Connections<T>,
+        listeners: &mut Listeners<T>,
+        tools: &mut Tools,
+    ) {
+        if let Self::Until(alarm) = *self {
+            tools.cancel(alarm);
+        }
+        let at = tools.system.now().checked_add(after);
+        *self = Self::Until(at.map(|at| tools.alarms.set(at, Called::Shutdown)));
+        tools.observers.see(Step::ShuttingDown(connections.len(), after));
+        listeners.drain(tools);
+        for connection in connections.iter_mut() {
+            // So that each is read until there is no more.
+            connection.stream.exchange.readiness.fold(Readiness::READABLE);
+        }
+    }
+
+    /// The time is over.
+    pub(crate) fn abort_rest<T>(
+        self,
+        connections: &mut Connections<T>,
+        listeners: &mut Listeners<T>,
+        tools: &mut Tools,
+    ) {
+        listeners.close_draining(tools);
+        for connection in connections.iter_mut() {
+            connection.abort();
+        }
+    }
+
+    /// Whether nothing is left, so that the program is to be told.
+    pub(crate) fn is_over<T>(self, connections: &Connections<T>, listeners: &Listeners<T>) -> bool {
+        self.is_under_way() && connections.is_empty() && !listeners.is_any_draining()
+    }
+
+    /// Ends the shutdown, of which the program is told by this event.
+    pub(crate) fn end(&mut self, tools: &mut Tools) -> Event {
+        if let Self::Until(alarm) = std::mem::replace(self, Self::No) {
+            tools.cancel(alarm);
+        }
+        tools.observers.see(Step::ShutDown);
+        Event::ShutDown
+    }
+}

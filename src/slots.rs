@@ -1,0 +1,103 @@
+//! Slots: a slab whose keys are ids, so that one that has gone names nothing that comes after it.
+//!
+//! Listeners, timers and sources stand in one each. Connections count their generations here too,
+//! but keep a slab of their own, because a connection knows its id.
+
+use std::marker::PhantomData;
+use std::num::NonZero;
+
+use slab::Slab;
+
+use crate::event::Id;
+
+/// Gives out the generations of ids: each comes up again only after 2^32 others.
+#[derive(Debug, Default)]
+pub(crate) struct Generations {
+    last: u32,
+}
+
+impl Generations {
+    pub(crate) fn next(&mut self) -> NonZero<u32> {
+        self.last = self.last.wrapping_add(1).max(1);
+        NonZero::new(self.last).unwrap_or(NonZero::<u32>::MIN)
+    }
+}
+
+/// What stands in slots and is named by ids of the kind `I`.
+#[derive(Debug)]
+pub(crate) struct Slots<I, V> {
+    slab: Slab<(NonZero<u32>, V)>,
+    generations: Generations,
+    ids: PhantomData<fn() -> I>,
+}
+
+impl<I, V> Default for Slots<I, V> {
+    fn default() -> Self {
+        Self { slab: Slab::new(), generations: Generations::default(), ids: PhantomData }
+    }
+}
+
+impl<I: Id, V> Slots<I, V> {
+    pub(crate) fn insert(&mut self, value: V) -> I {
+        let generation = self.generations.next();
+        let slot = self.slab.insert((generation, value));
+        let slot = u32::try_from(slot).expect("there is no memory for 2^32 of them");
+        I::new(slot, generation)
+    }
+
+    pub(crate) fn get(&self, id: I) -> Option<&V> {
+        let (generation, value) = self.slab.get(id.slot() as usize)?;
+        (*generation == id.generation()).then_some(value)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut V> {
+        let (generation, value) = self.slab.get_mut(id.slot() as usize)?;
+        (*generation == id.generation()).then_some(value)
+    }
+
+    pub(crate) fn remove(&mut self, id: I) -> Option<V> {
+        self.get(id)?;
+        self.slab.try_remove(id.slot() as usize).map(|(_, value)| value)
+    }
+
+    /// What stands in a slot now, with its id.
+    pub(crate) fn at(&mut self, slot: u32) -> Option<(I, &mut V)> {
+        let (generation, value) = self.slab.get_mut(slot as usize)?;
+        Some((I::new(slot, *generation), value))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &V)> {
+        self.slab.iter().filter_map(|(slot, (generation, value))| {
+            let slot = u32::try_from(slot).ok()?;
+            Some((I::new(slot, *generation), value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TimerId;
+
+    #[test]
+    fn an_id_that_has_gone_does_not_name_the_next_owner_of_its_slot() {
+        let mut slots: Slots<TimerId, &str> = Slots::default();
+        let first = slots.insert("first");
+        assert_eq!(slots.remove(first), Some("first"));
+        let second = slots.insert("second");
+        assert_eq!(second.slot(), first.slot());
+        assert_eq!(slots.get(first), None);
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.get(second), Some(&"second"));
+        assert_eq!(slots.at(0), Some((second, &mut "second")));
+        assert_eq!(slots.iter().collect::<Vec<_>>(), [(second, &"second")]);
+    }
+
+    #[test]
+    fn generations_are_never_zero() {
+        let mut generations = Generations { last: u32::MAX - 1 };
+        assert_eq!(generations.next().get(), u32::MAX);
+        assert_eq!(generations.next().get(), 1);
+    }
+}

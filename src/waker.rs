@@ -1,0 +1,62 @@
+//! Wakes from other threads.
+//!
+//! A wake is a flag and a bell. Who raises the flag first rings the bell, with one system call; all
+//! who come before the loop has looked find the flag raised, and are done. The loop lowers the flag
+//! before it tells the program, so that a wake which comes later rings again: none is lost.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::system::{Bell, System};
+
+/// Wakes a loop from any thread: [`EventLoop::waker`](crate::EventLoop::waker) makes it.
+///
+/// It carries nothing. What a thread has for the loop goes through a channel or behind a lock, and
+/// the wake says that it is there. A clone wakes the same loop.
+#[derive(Clone)]
+pub struct Waker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Raised by a wake that the loop has not seen yet.
+    is_raised: AtomicBool,
+    bell: Bell,
+}
+
+impl Waker {
+    pub(crate) fn new(system: &System) -> io::Result<Self> {
+        let (is_raised, bell) = (AtomicBool::new(false), system.bell()?);
+        Ok(Self { shared: Arc::new(Shared { is_raised, bell }) })
+    }
+
+    /// Has the loop give [`Event::Woken`](crate::Event::Woken) soon, also while it waits. Many
+    /// wakes may come as one event, but after each wake at least one comes, and what this thread
+    /// did before can be seen then. When the loop has gone nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, which has no reason to refuse.
+    pub fn wake(&self) -> io::Result<()> {
+        if self.shared.is_raised.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.shared.bell.ring().inspect_err(|_| {
+            // The next one is to try again.
+            self.shared.is_raised.store(false, Ordering::Release);
+        })
+    }
+
+    /// Lowers the flag, and returns whether it was raised.
+    pub(crate) fn lower(&self) -> bool {
+        self.shared.is_raised.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waker").finish_non_exhaustive()
+    }
+}
