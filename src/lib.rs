@@ -81,6 +81,7 @@ mod shutdown;
 pub mod simulation;
 mod slots;
 mod sources;
+mod spin;
 mod system;
 mod timers;
 mod tools;

@@ -45,6 +45,11 @@ pub struct Limits {
     /// The most events that one wait takes from the kernel; the rest comes with the next.
     /// Default: 1,024.
     pub event_capacity: usize,
+    /// For how long a wait looks for events again and again before it blocks. It keeps a core busy
+    /// meanwhile, and pays where answers come from the same machine within the time that it takes
+    /// to wake a thread: 50 µs are a good try. After four spins in a row that found nothing it
+    /// rests, for a doubling number of waits, until one finds something. Default: `None`, never.
+    pub spin: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -57,6 +62,7 @@ impl Default for Limits {
             accept_pause_max: Duration::from_secs(1),
             listen_backlog: 1024,
             event_capacity: 1024,
+            spin: None,
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::owed::Owed;
 use crate::ready::Ready;
 use crate::shutdown::Shutdown;
 use crate::sources::Sources;
+use crate::spin::Spin;
 use crate::system::{Socket, System, Watched};
 use crate::timers::Timers;
 use crate::tools::{Called, Tools};
@@ -83,6 +84,7 @@ pub(crate) struct Turns<T> {
     /// and who stops at it in this turn waits for the next.
     left_over: Option<ConnectionId>,
     service: Option<Service>,
+    spin: Spin,
     /// An event that is no connection's, to be told next.
     announced: Option<Event>,
     /// A wake was seen, of which the program is to be told in this turn.
@@ -100,6 +102,7 @@ impl<T> Turns<T> {
             sources: Sources::default(),
             shutdown: Shutdown::No,
             connection_limits: Arc::new(limits.connection.clone()),
+            spin: Spin::new(limits.spin),
             limits,
             ready: Ready::default(),
             stage: Stage::Over,
@@ -139,7 +142,7 @@ impl<T> Turns<T> {
         self.tools.observers.refresh();
         self.tools.turn = self.tools.turn.wrapping_add(1);
         let timeout = self.wait_timeout(until);
-        let count = self.tools.system.wait(timeout);
+        let count = self.spin_or_wait(timeout, until);
         #[cfg(any(test, feature = "simulation"))]
         let count = count.map_err(|error| diagnosed(&error, &self.diagnosis()));
         let count = count?;
@@ -163,6 +166,20 @@ impl<T> Turns<T> {
             None => Stage::Wake,
         };
         Ok(())
+    }
+
+    /// Waits, but first spins if that is worth a try, since a wait that blocks wakes late.
+    fn spin_or_wait(&mut self, timeout: Option<Duration>, until: Until) -> io::Result<usize> {
+        let blocks = timeout != Some(Duration::ZERO);
+        let moment = if blocks { self.spin.before_wait() } else { None };
+        let Some(moment) = moment else { return self.tools.system.wait(timeout) };
+        let moment = timeout.map_or(moment, |timeout| timeout.min(moment));
+        let count = self.tools.system.spin(moment)?;
+        self.spin.spun(count > 0);
+        if count > 0 {
+            return Ok(count);
+        }
+        self.tools.system.wait(self.wait_timeout(until))
     }
 
     /// How long the program may sleep on the descriptor before it is to come back.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order of their use: each may use only those above it. Most are a file; a
 /// folder counts as one.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 30] = [
     "buffer",
     "pool",
     "interest",
@@ -35,6 +35,7 @@ const ORDER: [&str; 29] = [
     "connections",
     "shutdown",
     "ready",
+    "spin",
     "diagnosis",
     "turn",
     "event_loop",

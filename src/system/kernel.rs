@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
@@ -75,6 +75,16 @@ impl Kernel {
         let count = self.events.iter().count();
         self.was_filled = count >= self.events.capacity();
         Ok(count)
+    }
+
+    pub(crate) fn spin(&mut self, moment: Duration) -> io::Result<usize> {
+        let start = Instant::now();
+        loop {
+            let count = self.wait(Some(Duration::ZERO))?;
+            if count > 0 || start.elapsed() >= moment {
+                return Ok(count);
+            }
+        }
     }
 
     /// Whether there may be more events than the last wait had room for.

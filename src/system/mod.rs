@@ -108,6 +108,16 @@ impl System {
         }
     }
 
+    /// Looks for events again and again, without blocking, until some have come or the moment is
+    /// over. Returns how many came.
+    pub(crate) fn spin(&mut self, moment: Duration) -> io::Result<usize> {
+        match self {
+            Self::Kernel(kernel) => kernel.spin(moment),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.spin(moment),
+        }
+    }
+
     /// Whether the simulated kernel has something for a next wait that it was slow to report.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn has_listed(&self) -> bool {
