@@ -128,6 +128,11 @@ impl Buffer {
         }
     }
 
+    /// Whether it holds a block, be it empty.
+    pub(crate) fn has_block(&self) -> bool {
+        self.block.is_some()
+    }
+
     /// The block, if there is one; the buffer is empty afterwards.
     pub(crate) fn take_block(&mut self) -> Option<Box<Block>> {
         self.block.take()
@@ -136,7 +141,9 @@ impl Buffer {
     /// Moves the bytes into `block`, which was empty, and returns the block that held them.
     pub(crate) fn move_into(&mut self, mut block: Box<Block>) -> Option<Box<Block>> {
         debug_assert!(block.live().is_empty(), "bytes move into an empty block");
-        block.append(self.bytes());
+        if !self.is_empty() {
+            block.append(self.bytes());
+        }
         self.block.replace(block)
     }
 

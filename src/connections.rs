@@ -96,9 +96,12 @@ impl<T> Connections<T> {
 
     /// Lends a connection to the program, to be settled afterwards.
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
-        self.get(id)?;
-        self.touch(id.slot);
-        self.at(id.slot)
+        let connection = self.slots.get_mut(id.slot as usize)?;
+        if connection.id() != id {
+            return None;
+        }
+        note_touched(&mut self.touched, connection);
+        Some(connection)
     }
 
     /// Lends two connections at once.
@@ -143,18 +146,14 @@ impl<T> Connections<T> {
     }
 
     /// Has a connection settled before anything else happens.
-    pub(crate) fn touch(&mut self, slot: u32) {
-        if let Some(connection) = self.slots.get_mut(slot as usize) {
-            note_touched(&mut self.touched, connection);
-        }
+    pub(crate) fn touch(&mut self, slot: u32) -> Option<&mut Connection<T>> {
+        let connection = self.slots.get_mut(slot as usize)?;
+        note_touched(&mut self.touched, connection);
+        Some(connection)
     }
 
     pub(crate) fn take_touched(&mut self) -> Option<Touched> {
-        let touched = self.touched.pop()?;
-        if let Some(connection) = self.at(touched.slot) {
-            connection.stream.touched = false;
-        }
-        Some(touched)
+        self.touched.pop()
     }
 
     /// From now on the connection is handled as closed, until [`Connections::take_closed`].

@@ -209,6 +209,16 @@ impl Exchange {
         matches!(self.state, State::Closing | State::Lingering)
     }
 
+    /// Whether nothing can go on without news from the socket or the program.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.owed.is_empty() && self.unsent() == 0 && !self.readiness.is_readable()
+    }
+
+    /// The same, of one that only waits for something to read.
+    pub(crate) fn is_open_and_at_rest(&self) -> bool {
+        self.state == State::Open && self.is_at_rest() && self.wants_read()
+    }
+
     /// Whether nothing is left to be done for either side: the socket was read until there was no
     /// more, the program has handled what came, and what it sent has left.
     pub(crate) fn is_quiet(&self) -> bool {
@@ -575,13 +585,22 @@ impl Exchange {
     /// The event to deliver next; a pause holds back what comes from the peer, and nothing comes
     /// before `Connected` but a `Closed`.
     pub(crate) fn next_owed(&self) -> Option<Owed> {
-        self.owed.first(|event| match event {
-            // What a resume announced the program may have consumed before it was told.
-            Owed::Received => self.paused || self.received().is_empty(),
-            Owed::PeerFinished => self.paused,
-            Owed::Deadline => self.is_connecting(),
-            Owed::Accepted | Owed::Connected | Owed::Drained | Owed::Closed => false,
-        })
+        if self.owed.is_empty() { None } else { self.owed.first_but(self.held_back()) }
+    }
+
+    fn held_back(&self) -> OwedEvents {
+        let mut held_back = OwedEvents::default();
+        // What a resume announced the program may have consumed before it was told.
+        if self.paused || self.received().is_empty() {
+            held_back.add(Owed::Received);
+        }
+        if self.paused {
+            held_back.add(Owed::PeerFinished);
+        }
+        if self.is_connecting() {
+            held_back.add(Owed::Deadline);
+        }
+        held_back
     }
 
     /// Counts an event as delivered. Nothing comes after `Closed`.

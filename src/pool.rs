@@ -46,16 +46,18 @@ impl Pool {
 
     /// Takes back what `buffer` does not need: its block if it is empty, and a block for a right-sized
     /// one if a quarter of it or less is used.
+    #[inline]
     pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
         self.reclaim_empty(buffer);
-        if buffer.len() <= buffer.capacity() / 4 && !buffer.is_empty() {
+        if buffer.has_block() && buffer.len() <= buffer.capacity() / 4 {
             self.give(buffer.shrink());
         }
     }
 
     /// Takes back the block of an empty buffer.
+    #[inline]
     pub(crate) fn reclaim_empty(&mut self, buffer: &mut Buffer) {
-        if buffer.is_empty() {
+        if buffer.has_block() && buffer.is_empty() {
             self.give(buffer.take_block());
         }
     }

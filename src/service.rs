@@ -22,28 +22,46 @@ impl Stream {
     pub(crate) fn serve(&mut self, tools: &mut Tools) {
         self.stopped_early = false;
         self.look_at_connect(tools);
-        let flushed = self.flush(self.exchange.limits().write_budget, tools);
-        // What was left from before has left: what the program sends now has a budget of its own.
-        let counts = if self.unsent() > 0 { flushed } else { 0 };
-        (self.flushed, self.flushed_in) = (counts, tools.turn);
-        self.fill(tools);
+        (self.flushed, self.flushed_in) = (0, tools.turn);
+        if self.exchange.can_flush() {
+            let flushed = self.flush(self.exchange.limits().write_budget, tools);
+            // Once what was left from before has left, what the program sends now has a budget of
+            // its own.
+            self.flushed = if self.unsent() > 0 { flushed } else { 0 };
+        }
+        if self.exchange.can_fill() {
+            self.fill(tools);
+        }
     }
 
     /// Makes good what the program did.
     pub(crate) fn settle(&mut self, tools: &mut Tools) {
-        let before = if self.flushed_in == tools.turn { self.flushed } else { 0 };
-        let budget = self.exchange.limits().write_budget.saturating_sub(before as usize);
-        let flushed = self.flush(budget, tools);
-        (self.flushed, self.flushed_in) = (before.saturating_add(flushed), tools.turn);
+        if self.exchange.can_flush() {
+            let before = if self.flushed_in == tools.turn { self.flushed } else { 0 };
+            let budget = self.exchange.limits().write_budget.saturating_sub(before as usize);
+            let flushed = self.flush(budget, tools);
+            (self.flushed, self.flushed_in) = (before.saturating_add(flushed), tools.turn);
+        }
+        for buffer in self.exchange.buffers() {
+            tools.pool.reclaim(buffer);
+        }
+        if self.is_settled() {
+            return;
+        }
         if self.exchange.advance() {
             self.send_end(tools);
         }
         self.tell_interest(tools);
-        for buffer in self.exchange.buffers() {
-            tools.pool.reclaim(buffer);
-        }
         self.stopped_early &= self.exchange.can_fill() || self.exchange.can_flush();
         self.set_alarm(tools);
+    }
+
+    /// Whether nothing else is to be made good: the connection is open and at rest, the kernel is
+    /// asked to tell when there is something to read, and no deadline runs. So it is after most
+    /// answers.
+    fn is_settled(&self) -> bool {
+        let is_watched = self.interest == Interest::Readable && self.deadlines.is_none();
+        is_watched && !self.stopped_early && self.exchange.is_open_and_at_rest()
     }
 
     /// Looks at the deadlines when the alarm has rung. One that has passed takes effect; for one
@@ -129,9 +147,7 @@ impl Stream {
     }
 
     fn fill(&mut self, tools: &mut Tools) {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_fill()) else {
-            return;
-        };
+        let Some(socket) = &self.socket else { return };
         let discards = self.exchange.discards();
         let short_proves_empty = tools.system.short_proves_blocked();
         let mut io = tools.system.io(socket);
@@ -156,9 +172,7 @@ impl Stream {
 
     /// Flushes at most `budget` bytes, and returns how many it were.
     fn flush(&mut self, budget: usize, tools: &mut Tools) -> u32 {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.can_flush()) else {
-            return 0;
-        };
+        let Some(socket) = &self.socket else { return 0 };
         let short_proves_full = tools.system.short_proves_blocked();
         let mut io = tools.system.io(socket);
         let flushed = transfer::flush(&mut self.exchange, &mut io, budget, short_proves_full);

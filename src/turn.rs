@@ -278,13 +278,14 @@ impl<T> Turns<T> {
     /// Begins the service of a connection that was taken from its queue: the transfers that it
     /// wants and is ready for. One that has gone meanwhile is skipped.
     fn serve(&mut self, id: Option<ConnectionId>) {
-        let Some(id) = id.filter(|id| self.connections.get(*id).is_some()) else { return };
+        let Some(id) = id else { return };
+        let Some(connection) = self.connections.at(id.slot).filter(|it| it.id() == id) else {
+            return;
+        };
         // First, so that an observer that panics leaves nobody unserved.
         self.service = Some(Service { slot: id.slot, delivered: None });
-        if let Some(connection) = self.connections.at(id.slot) {
-            connection.stream.queued = Queued::No;
-            connection.stream.serve(&mut self.tools);
-        }
+        connection.stream.queued = Queued::No;
+        connection.stream.serve(&mut self.tools);
     }
 
     /// The next event of the connection that is being served; at the end it is settled.
@@ -306,8 +307,7 @@ impl<T> Turns<T> {
     }
 
     fn deliver(&mut self, slot: u32, owed: Owed) -> Option<Event> {
-        self.connections.touch(slot);
-        let stream = &mut self.connections.at(slot)?.stream;
+        let stream = &mut self.connections.touch(slot)?.stream;
         stream.exchange.delivered(owed);
         let id = stream.id();
         Some(match owed {
@@ -396,6 +396,7 @@ impl<T> Turns<T> {
     fn settle_touched(&mut self) {
         while let Some(Touched { slot, unsent }) = self.connections.take_touched() {
             let Some(connection) = self.connections.at(slot) else { continue };
+            connection.stream.touched = false;
             let queued = connection.unsent().saturating_sub(unsent);
             if queued > 0 {
                 self.tools.observers.see(Step::Queued(connection.id(), queued));
@@ -413,12 +414,16 @@ impl<T> Turns<T> {
             stream.close();
             stream.settle(&mut self.tools);
         }
-        if stream.has_readers {
-            let (id, has_unsent) = (stream.id(), stream.unsent() > 0);
-            self.connections.tell_readers(id, has_unsent);
+        let (id, has_readers, has_unsent) = (stream.id(), stream.has_readers, stream.unsent() > 0);
+        let is_served = self.service.is_some_and(|service| service.slot == slot);
+        match stream.exchange.is_at_rest() {
+            // Nothing is left to be told or to be done.
+            true if is_served => self.service = None,
+            false if !is_served => self.ready.requeue(connection),
+            _ => {}
         }
-        if self.service.is_none_or(|service| service.slot != slot) {
-            self.requeue(slot);
+        if has_readers {
+            self.connections.tell_readers(id, has_unsent);
         }
     }
 
