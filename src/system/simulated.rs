@@ -76,6 +76,12 @@ impl Simulated {
         Self { network, poller, events: Vec::new() }
     }
 
+    /// The number of the loop on its network.
+    #[cfg(test)]
+    pub(crate) fn poller(&self) -> usize {
+        self.poller
+    }
+
     pub(crate) fn now(&self) -> Instant {
         lock(&self.network).now()
     }

@@ -6,65 +6,23 @@
 //! unaccounted for.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::flow::{Flow, PeerEnd, Told};
+use super::trace::{SharedTrace, digest, is_fruitless, look};
 use crate::connection::{Connection, Queued, Stream};
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
 use crate::observer::Step;
 use crate::simulation::Simulation;
-use crate::system::Socket;
 use crate::system::simulated::lock;
-
-/// What the loop did, as an observer saw it.
-#[derive(Default)]
-pub(super) struct Trace {
-    /// Since the checker looked last.
-    pub(super) news: Vec<Step>,
-    /// Waits that nothing has come of, in the call at hand.
-    fruitless: usize,
-    pub(super) fruitless_max: usize,
-}
-
-impl Trace {
-    /// A loop that spins never returns, so it is stopped here.
-    pub(super) fn see(&mut self, step: Step) {
-        match step {
-            Step::Waited(..) => {
-                self.fruitless += 1;
-                let (fruitless, most) = (self.fruitless, self.fruitless_max);
-                assert!(fruitless <= most, "4: {fruitless} waits in a row lead to nothing");
-            }
-            _ if is_fruitless(&step) => {}
-            _ => self.fruitless = 0,
-        }
-        self.news.push(step);
-    }
-}
-
-/// Whether by this step nothing has moved on.
-fn is_fruitless(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::Waited(..)
-            | Step::Ready(..)
-            | Step::InterestChanged(..)
-            | Step::ReadBlocked(_)
-            | Step::WriteBlocked(_)
-    )
-}
-
-pub(super) type SharedTrace = Arc<Mutex<Trace>>;
-
-pub(super) fn look(trace: &SharedTrace) -> MutexGuard<'_, Trace> {
-    trace.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::system::{Socket, System};
 
 pub(super) struct Checker {
     pub(super) simulation: Simulation,
     pub(super) trace: SharedTrace,
+    /// The number of its loop on the network.
+    pub(super) poller: usize,
     pub(super) flows: Vec<Flow>,
     by_id: BTreeMap<ConnectionId, usize>,
     pub(super) turns: u64,
@@ -82,9 +40,13 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn new(simulation: &Simulation) -> Self {
+    pub(super) fn new<T>(simulation: &Simulation, event_loop: &EventLoop<T>) -> Self {
+        let System::Simulated(system) = &event_loop.turns().tools.system else {
+            panic!("a simulated loop is on a simulated system");
+        };
         Self {
             simulation: simulation.clone(),
+            poller: system.poller(),
             trace: SharedTrace::default(),
             flows: Vec::new(),
             by_id: BTreeMap::new(),
@@ -307,7 +269,7 @@ impl Checker {
             watched += usize::from(connection.interest() != crate::Interest::None);
         }
         let (listening, watched_listeners) = turns.listeners.open_and_watched();
-        let count = lock(&self.simulation.network).open_and_watched(0);
+        let count = lock(&self.simulation.network).open_and_watched(self.poller);
         assert_eq!(count, (open + listening, watched + watched_listeners), "7: sockets and slots");
     }
 
@@ -382,22 +344,4 @@ fn check_deadline(flow: &Flow, deadline: Deadline, stream: &Stream, now: Instant
         }
     };
     assert!(is_due, "8: {deadline:?} fired early");
-}
-
-fn digest(step: &Step) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    std::mem::discriminant(step).hash(&mut hasher);
-    match *step {
-        Step::Waited(timeout, count) => (timeout, count).hash(&mut hasher),
-        Step::Ready(id, readiness) => (id, readiness).hash(&mut hasher),
-        Step::Filled(id, count) | Step::Discarded(id, count) | Step::Queued(id, count) => {
-            (id, count).hash(&mut hasher);
-        }
-        Step::Flushed(id, count, left) => (id, count, left).hash(&mut hasher),
-        Step::InterestChanged(id, from, to) => (id, from, to).hash(&mut hasher),
-        Step::Closed(id, reason, unsent, lost) => (id, reason, unsent, lost).hash(&mut hasher),
-        _ => {}
-    }
-    hasher.finish()
 }

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::checker::look;
 use super::flow::{Flow, PeerEnd};
 use super::run::{Line, Run};
+use super::trace::look;
 use crate::event::{ConnectionId, Event};
 use crate::exchange::Coupling;
 use crate::simulation::PeerState;
@@ -22,8 +22,8 @@ impl Run {
     }
 
     pub(super) fn come_to_rest(&mut self) {
-        self.is_resting = true;
-        self.script.push(Line::Rest);
+        self.handle = Self::behave;
+        self.note(Line::Rest);
         {
             let mut network = lock(&self.simulation.network);
             network.faults = network.faults.calmed();
@@ -132,7 +132,7 @@ impl Run {
     }
 
     fn has_waiting(&self) -> bool {
-        lock(&self.simulation.network).waiting_count(0) > 0
+        lock(&self.simulation.network).waiting_count(self.checker.poller) > 0
     }
 
     fn is_at_rest(&self) -> bool {
