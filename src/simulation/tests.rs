@@ -10,6 +10,7 @@
 //! | `peers.rs` | what its peers do |
 //! | `draws.rs` | what it draws from its seed besides the faults |
 //! | `rest.rs` | its second phase: all must come to rest |
+//! | `two_programs.rs` | two runs with a loop each, against each other |
 //! | `seeds.rs` | many runs, and seeds that are kept for the story they tell |
 //! | `sweeps.rs` | each call fails in each way; each cutting of a short exchange |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
@@ -26,3 +27,4 @@ mod seeds;
 mod stories;
 mod sweeps;
 mod trace;
+mod two_programs;
