@@ -12,7 +12,7 @@
 //! | `rest.rs` | its second phase: all must come to rest |
 //! | `two_programs.rs` | two runs with a loop each, against each other |
 //! | `seeds.rs` | many runs, and seeds that are kept for the story they tell |
-//! | `sweeps.rs` | each call fails in each way; each cutting of a short exchange |
+//! | `sweeps.rs` | each call and pair of calls fails in each way; each cutting of a short exchange |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
 
 mod acts;

@@ -2,16 +2,23 @@
 
 use std::time::Duration;
 
-use super::draws::{draw_limits, fill_bytes};
 use super::run::{Line, Run};
 use crate::event::ConnectionId;
+use crate::limits::ConnectionLimits;
+
+/// What needs no books but of what it forbids from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Pause,
+    Resume,
+    Finish,
+    Close,
+    Abort,
+    AllowHalfOpen(bool),
+    SetIdleTimeout(Duration),
+}
 
 impl Run {
-    pub(super) fn any_open(&mut self) -> Option<ConnectionId> {
-        let open: Vec<ConnectionId> = self.checker.open().collect();
-        (!open.is_empty()).then(|| self.random.one_of(&open))
-    }
-
     pub(super) fn consume(&mut self, id: ConnectionId, most: usize) {
         let connection = &mut self.event_loop[id];
         let count = connection.received().len().min(most);
@@ -20,10 +27,9 @@ impl Run {
         self.note(Line::Program("consumes", id, count));
     }
 
-    pub(super) fn send(&mut self, id: ConnectionId, count: usize) {
-        let bytes = fill_bytes(&mut self.random, count);
+    pub(super) fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
         let connection = &mut self.event_loop[id];
-        let unsent = connection.unsent();
+        let (unsent, count) = (connection.unsent(), bytes.len());
         connection.send(bytes);
         let is_taken = connection.unsent() == unsent + count;
         let flow = self.checker.flow(id);
@@ -51,8 +57,7 @@ impl Run {
     }
 
     /// Moves what one has received to another, which may be the same or just closed.
-    pub(super) fn transfer(&mut self, from: ConnectionId) {
-        let Some(to) = self.any_open() else { return };
+    pub(super) fn transfer(&mut self, from: ConnectionId, to: ConnectionId) {
         let moved = self.event_loop.transfer(from, to);
         let flow = self.checker.flow(from);
         let bytes = flow.wrote[flow.consumed..flow.consumed + moved].to_vec();
@@ -73,28 +78,21 @@ impl Run {
         }
     }
 
-    pub(super) fn couple(&mut self, reader: ConnectionId) {
-        let Some(writer) = self.any_open() else { return };
+    pub(super) fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
         self.event_loop.couple(reader, writer);
         self.note(Line::Program("is coupled", reader, 0));
-        if self.random.below(2) == 0 {
-            self.event_loop.couple(writer, reader);
-        }
     }
 
-    pub(super) fn set_deadline(&mut self, id: ConnectionId) {
-        let after = Duration::from_millis(self.random.below(3000) as u64);
-        let after = (self.random.below(4) > 0).then_some(after);
+    pub(super) fn set_deadline(&mut self, id: ConnectionId, after: Option<Duration>) {
         let now = self.simulation.now();
         self.event_loop[id].set_deadline(after);
         self.checker.flow(id).deadline = after.map(|after| now + after);
         self.note(Line::Program("sets a deadline", id, 0));
     }
 
-    pub(super) fn set_limits(&mut self, id: ConnectionId) {
-        let mut limits = draw_limits(&mut self.random).connection;
+    /// Only ever up, so that the bounds of what is held go on to hold.
+    pub(super) fn set_limits(&mut self, id: ConnectionId, mut limits: ConnectionLimits) {
         let connection = &mut self.event_loop[id];
-        // Only ever up, so that the bounds of what is held go on to hold.
         let before = connection.exchange.limits();
         limits.read_buffer_max = limits.read_buffer_max.max(before.read_buffer_max);
         limits.unsent_max = limits.unsent_max.max(before.unsent_max);
@@ -103,5 +101,47 @@ impl Run {
         limits.idle_timeout = before.idle_timeout;
         connection.set_limits(limits).unwrap();
         self.note(Line::Program("changes its limits", id, 0));
+    }
+
+    pub(super) fn change(&mut self, id: ConnectionId, change: Change) {
+        let Some(connection) = self.event_loop.get_mut(id) else { return };
+        let flow = self.checker.flow(id);
+        let what = match change {
+            Change::Pause => {
+                connection.pause();
+                flow.was_paused = true;
+                "pauses"
+            }
+            Change::Resume => {
+                connection.resume();
+                "resumes"
+            }
+            Change::Finish => {
+                connection.finish();
+                "finishes"
+            }
+            Change::Close => {
+                connection.close();
+                flow.is_closing = true;
+                "closes"
+            }
+            Change::Abort => {
+                connection.abort();
+                flow.is_closing = true;
+                "aborts"
+            }
+            Change::AllowHalfOpen(allowed) => {
+                connection.allow_half_open(allowed);
+                "changes half-open"
+            }
+            Change::SetIdleTimeout(timeout) => {
+                connection.set_idle_timeout(Some(timeout));
+                // One that was set before may have come due already.
+                let least = flow.idle_timeout.map_or(timeout, |before| before.min(timeout));
+                flow.idle_timeout = Some(least);
+                "sets an idle timeout"
+            }
+        };
+        self.note(Line::Program(what, id, 0));
     }
 }

@@ -5,6 +5,18 @@ use super::flow::PeerEnd;
 use super::run::{Line, Run};
 use crate::simulation::Peer;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PeerMove<'b> {
+    Finish,
+    Reset,
+    Close,
+    MarkUrgent,
+    /// As many of these as there is room for.
+    Write(&'b [u8]),
+    /// At most so many.
+    Read(usize),
+}
+
 impl Run {
     pub(super) fn add_peer(&mut self) {
         let Some(place) = self.listeners.len().checked_sub(1) else { return };
@@ -38,36 +50,52 @@ impl Run {
         let size = 1 + self.random.below(self.piece_max);
         let written = fill_bytes(&mut self.random, size);
         let choice = self.random.below(48);
+        let is_open = self.checker.flows[place].peer_end == PeerEnd::Open;
+        self.peer_does(
+            place,
+            match choice {
+                0 | 1 => PeerMove::Finish,
+                2 => PeerMove::Reset,
+                3 => PeerMove::Close,
+                4..8 => PeerMove::MarkUrgent,
+                8..28 if is_open => PeerMove::Write(written),
+                _ => PeerMove::Read(size),
+            },
+        );
+    }
+
+    /// The peer in this place does it, if it is there.
+    pub(super) fn peer_does(&mut self, place: usize, what: PeerMove<'_>) {
         let flow = &mut self.checker.flows[place];
         let Some(peer) = &mut flow.peer else { return };
         let port = flow.port;
-        let (what, size) = match choice {
-            0 | 1 => {
+        let (what, count) = match what {
+            PeerMove::Finish => {
                 if flow.peer_end == PeerEnd::Open {
                     flow.peer_end = PeerEnd::Finished;
                 }
                 peer.finish();
                 ("finishes", 0)
             }
-            2 => {
+            PeerMove::Reset => {
                 flow.peer_closes(true);
                 ("resets", 0)
             }
-            3 => {
+            PeerMove::Close => {
                 flow.peer_closes(false);
                 ("closes", 0)
             }
-            4..8 => {
+            PeerMove::MarkUrgent => {
                 peer.mark_urgent();
                 ("marks urgent", 0)
             }
-            8..28 if flow.peer_end == PeerEnd::Open => {
-                let count = peer.write(written);
-                flow.wrote.extend(&written[..count]);
+            PeerMove::Write(bytes) => {
+                let count = peer.write(bytes);
+                flow.wrote.extend(&bytes[..count]);
                 ("writes", count)
             }
-            _ => ("reads", flow.peer_reads(size)),
+            PeerMove::Read(most) => ("reads", flow.peer_reads(most)),
         };
-        self.note(Line::Peer(what, port, size));
+        self.note(Line::Peer(what, port, count));
     }
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use super::acts::Change;
+use super::draws::{draw_limits, fill_bytes};
 use super::run::{Line, Run};
 use crate::event::{ConnectionId, Event};
 use crate::system::simulated::Random;
@@ -100,10 +102,10 @@ impl Run {
         let handled = catch_unwind(AssertUnwindSafe(|| {
             match (self.style, event) {
                 (Style::Echoes, Event::Received(_)) => self.send_received(id),
-                (Style::WritesAlways, _) => self.send(id, 1),
+                (Style::WritesAlways, _) => self.send_some(id, 1),
                 (Style::Floods, Event::Received(_) | Event::Drained(_)) => {
                     while !self.event_loop[id].is_clogged() {
-                        self.send(id, 2);
+                        self.send_some(id, 2);
                     }
                 }
                 _ => {}
@@ -135,59 +137,58 @@ impl Run {
         }
         match choice {
             0..10 if self.style != Style::NeverConsumes => self.consume(id, size),
-            10..22 => self.send(id, 1 + size),
+            10..22 => self.send_some(id, 1 + size),
             22..24 => self.send_received(id),
-            24..26 => self.transfer(id),
-            26..29 => self.couple(id),
+            24..26 => {
+                if let Some(to) = self.any_open() {
+                    self.transfer(id, to);
+                }
+            }
+            26..29 => self.couple_to_any(id),
             29 => self.event_loop.uncouple(id),
-            30..32 => self.set_deadline(id),
-            32 => self.set_limits(id),
-            33 if size < 400 => self.send(id, self.limits.connection.unsent_max + 1 - size.min(1)),
-            34..44 => self.change(id, choice, size),
+            30..32 => {
+                let after = Duration::from_millis(self.random.below(3000) as u64);
+                let after = (self.random.below(4) > 0).then_some(after);
+                self.set_deadline(id, after);
+            }
+            32 => {
+                let limits = draw_limits(&mut self.random).connection;
+                self.set_limits(id, limits);
+            }
+            33 if size < 400 => {
+                self.send_some(id, self.limits.connection.unsent_max + 1 - size.min(1));
+            }
+            34..44 => {
+                let change = match choice {
+                    34 | 35 => Change::Pause,
+                    36..39 => Change::Resume,
+                    39 => Change::Finish,
+                    40 if size.is_multiple_of(3) => Change::Close,
+                    41 if size.is_multiple_of(4) => Change::Abort,
+                    42 => Change::AllowHalfOpen(size.is_multiple_of(2)),
+                    _ => Change::SetIdleTimeout(Duration::from_secs(1 + size as u64 % 50)),
+                };
+                self.change(id, change);
+            }
             _ => {}
         }
     }
 
-    fn change(&mut self, id: ConnectionId, choice: usize, size: usize) {
-        let Some(connection) = self.event_loop.get_mut(id) else { return };
-        let flow = self.checker.flow(id);
-        let what = match choice {
-            34 | 35 => {
-                connection.pause();
-                flow.was_paused = true;
-                "pauses"
-            }
-            36..39 => {
-                connection.resume();
-                "resumes"
-            }
-            39 => {
-                connection.finish();
-                "finishes"
-            }
-            40 if size.is_multiple_of(3) => {
-                connection.close();
-                flow.is_closing = true;
-                "closes"
-            }
-            41 if size.is_multiple_of(4) => {
-                connection.abort();
-                flow.is_closing = true;
-                "aborts"
-            }
-            42 => {
-                connection.allow_half_open(size.is_multiple_of(2));
-                "changes half-open"
-            }
-            _ => {
-                let timeout = Duration::from_secs(1 + size as u64 % 50);
-                connection.set_idle_timeout(Some(timeout));
-                // One that was set before may have come due already.
-                let least = flow.idle_timeout.map_or(timeout, |before| before.min(timeout));
-                flow.idle_timeout = Some(least);
-                "sets an idle timeout"
-            }
-        };
-        self.note(Line::Program(what, id, size));
+    fn any_open(&mut self) -> Option<ConnectionId> {
+        let open: Vec<ConnectionId> = self.checker.open().collect();
+        (!open.is_empty()).then(|| self.random.one_of(&open))
+    }
+
+    fn send_some(&mut self, id: ConnectionId, count: usize) {
+        let bytes = fill_bytes(&mut self.random, count);
+        self.send(id, bytes);
+    }
+
+    fn couple_to_any(&mut self, reader: ConnectionId) {
+        let Some(writer) = self.any_open() else { return };
+        self.couple(reader, writer);
+        if self.random.below(2) == 0 {
+            self.couple(writer, reader);
+        }
     }
 }

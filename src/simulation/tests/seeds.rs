@@ -63,7 +63,7 @@ fn run_two(seed: u64) -> Outcome {
     Outcome { digest, steps, calls: 0 }
 }
 
-fn variable(name: &str) -> Option<u64> {
+pub(super) fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
