@@ -423,3 +423,6 @@ impl Until {
         }
     }
 }
+
+#[cfg(test)]
+mod fingerprint;

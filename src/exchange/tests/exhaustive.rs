@@ -36,9 +36,10 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use self::kernel::{Choices, Connect, Reset};
+use self::kernel::{Connect, Reset};
 use self::world::{Input, Queue, Setting, World};
 use super::*;
+use crate::system::simulated::Choices;
 
 /// How many states a run finds, unless the environment says otherwise.
 const STATES_MAX: usize = 300_000;

@@ -19,6 +19,8 @@ use crate::interest::Readiness;
 pub(crate) struct Script {
     /// Each fails the call of its number, and all behind it if it is persistent.
     pub(crate) failures: Vec<Failing>,
+    /// What the next wait reports besides, for sockets that are open.
+    pub(crate) spurious: Vec<(usize, Readiness)>,
     /// The most bytes of each of the next reads and writes that move any.
     pub(crate) reads: VecDeque<usize>,
     pub(crate) writes: VecDeque<usize>,
@@ -209,7 +211,7 @@ impl Network {
         has_moved
     }
 
-    fn step_entry(&mut self, index: usize) -> bool {
+    pub(super) fn step_entry(&mut self, index: usize) -> bool {
         let Entry::Stream(stream) = &mut self.entries[index] else { return false };
         match stream.connect {
             Connect::UnderWay if stream.other.is_none() && !stream.is_closed => {

@@ -104,7 +104,7 @@ impl Network {
         self.pass_chance_time();
         let end = timeout.map(|timeout| self.elapsed.saturating_add(timeout));
         self.may_interrupt()?;
-        for _ in 0..self.random.below(4) {
+        for _ in 0..self.random.few() {
             self.step();
         }
         self.add_spurious(poller, events);
@@ -200,6 +200,12 @@ impl Network {
     }
 
     fn add_spurious(&mut self, poller: usize, events: &mut Vec<(Watched, Readiness)>) {
+        for (index, readiness) in std::mem::take(&mut self.script.spurious) {
+            let watch = self.watch(index).as_ref();
+            if let Some(watch) = watch.filter(|watch| watch.poller == poller) {
+                events.push((watch.watched, readiness));
+            }
+        }
         if !self.happens(|faults| faults.spurious_rate) {
             return;
         }
