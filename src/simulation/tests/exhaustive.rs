@@ -18,10 +18,10 @@
 //! compared, and times count by how far off they are.
 //!
 //! There are far more states than a test can go through. It takes the nearest to the beginning of each
-//! world, 12,000 in all; for more:
+//! world, 30,000 in all; for more:
 //!
 //! ```text
-//! READINESS_STATES=1000000 cargo test --release --lib simulation::tests::exhaustive -- --nocapture
+//! READINESS_STATES=1000000 cargo test --release --lib two_connections_keep -- --nocapture
 //! ```
 //!
 //! A promise that does not hold prints the shortest way that leads there.
@@ -37,7 +37,7 @@ use super::seeds::variable;
 use crate::system::simulated::Choices;
 
 /// How many states a run looks at, in all worlds together, unless the environment says otherwise.
-const STATES_MAX: u64 = 12_000;
+const STATES_MAX: u64 = 30_000;
 
 #[test]
 fn two_connections_keep_the_promises_in_every_state() {

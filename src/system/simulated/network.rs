@@ -19,7 +19,7 @@ use crate::interest::Readiness;
 pub(crate) struct Script {
     /// Each fails the call of its number, and all behind it if it is persistent.
     pub(crate) failures: Vec<Failing>,
-    /// What the next wait reports besides, for sockets that are open.
+    /// What the next wait reports besides.
     pub(crate) spurious: Vec<(usize, Readiness)>,
     /// The most bytes of each of the next reads and writes that move any.
     pub(crate) reads: VecDeque<usize>,

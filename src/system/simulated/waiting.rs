@@ -201,10 +201,7 @@ impl Network {
 
     fn add_spurious(&mut self, poller: usize, events: &mut Vec<(Watched, Readiness)>) {
         for (index, readiness) in std::mem::take(&mut self.script.spurious) {
-            let watch = self.watch(index).as_ref();
-            if let Some(watch) = watch.filter(|watch| watch.poller == poller) {
-                events.push((watch.watched, readiness));
-            }
+            self.report_untrue(index, readiness, poller, events);
         }
         if !self.happens(|faults| faults.spurious_rate) {
             return;
@@ -216,6 +213,17 @@ impl Network {
             Readiness::READABLE | Readiness::WRITABLE,
             Readiness::READABLE | Readiness::HINTED,
         ]);
+        self.report_untrue(index, readiness, poller, events);
+    }
+
+    /// Reports of a socket what need not be true, if this loop watches it.
+    fn report_untrue(
+        &self,
+        index: usize,
+        readiness: Readiness,
+        poller: usize,
+        events: &mut Vec<(Watched, Readiness)>,
+    ) {
         let watch = match self.entries.get(index) {
             Some(Entry::Listener(listener)) => &listener.watch,
             Some(Entry::Stream(stream)) => &stream.watch,

@@ -1,6 +1,7 @@
 //! The worlds that are searched: what the network is like, what the program does by itself, and how
 //! far the two connections have come at the beginning.
 
+use super::world::Act;
 use crate::event::{ConnectionId, Event};
 use crate::limits::Limits;
 use crate::simulation::Faults;
@@ -17,41 +18,45 @@ pub(super) enum Beginning {
     Connecting,
 }
 
+/// Whether a program does something.
+pub(super) type Does = fn(Act) -> bool;
+
 pub(super) struct Setting {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) faults: Faults,
     pub(super) limits: Limits,
     pub(super) begins: Vec<Beginning>,
     /// What the program does with an event.
     pub(super) handle: fn(&mut Run, Event, ConnectionId),
-    /// The program does anything at any time; one that handles its events does nothing else.
-    pub(super) is_free: bool,
+    /// What the program does at any time besides.
+    pub(super) does: Does,
+    /// What is seldom happens too: waits report what is not so, the program connects and has its
+    /// listener pause, peers mark bytes as urgent, read byte by byte and close.
+    pub(super) is_wild: bool,
 }
 
 pub(super) fn settings() -> Vec<Setting> {
     use Beginning::{Accepted, Connecting, Waiting};
     let tiny = Faults { send_buffer: 2, receive_buffer: 2, piece_max: 2, ..Faults::none() };
-    let world = |name, faults: &Faults, begins: &[Beginning]| Setting {
-        name,
+    let world = |name: &str, faults: &Faults, begins: &[Beginning]| Setting {
+        name: name.to_owned(),
         faults: faults.clone(),
         limits: tiny_limits(1),
         begins: begins.to_vec(),
         handle: |_, _, _| {},
-        is_free: true,
+        does: |_| true,
+        is_wild: true,
     };
-    let handles = |handle, setting| Setting { handle, is_free: false, ..setting };
+    let handles = |handle, setting| Setting { handle, does: |_| false, ..setting };
     let disarming = Faults { disarms_on_report: true, ..tiny.clone() };
     let separate = Faults { separate_edges: true, silent_rearm: true, ..tiny.clone() };
     let narrow = Faults { send_buffer: 1, receive_buffer: 1, event_capacity: 1, ..tiny.clone() };
     let stopping = Faults { not_ready_rate: 1, no_room_rate: 1, short_rate: 1, ..tiny.clone() };
     let failing = Faults { register_rate: 1, connect_rate: 1, discard_rate: 1, ..tiny.clone() };
     let few = Limits { connections_max: Some(1), ..tiny_limits(2) };
-    vec![
+    let mut settings = vec![
         world("two accepted", &tiny, &[Accepted, Accepted]),
         world("one accepted, one connecting", &tiny, &[Accepted, Connecting]),
-        world("two that wait, one event a wait", &narrow, &[Waiting, Waiting]),
-        world("interests are disarmed", &disarming, &[Accepted, Waiting]),
-        world("separate edges, silent rearm", &separate, &[Accepted, Accepted]),
         world("calls fail", &failing, &[Waiting, Connecting]),
         Setting { limits: few.clone(), ..world("room for one", &tiny, &[Accepted, Waiting]) },
         handles(echo, world("echo", &tiny, &[Accepted, Accepted])),
@@ -59,7 +64,46 @@ pub(super) fn settings() -> Vec<Setting> {
         handles(echo, Setting { limits: few, ..world("echo to one", &tiny, &[Waiting, Waiting]) }),
         handles(relay, world("relay", &tiny, &[Accepted, Connecting])),
         handles(relay, world("relay, disarmed", &disarming, &[Accepted, Connecting])),
-    ]
+    ];
+    // A program that does a few things only is followed further.
+    let networks = [
+        ("", &tiny),
+        (", one event a wait", &narrow),
+        (", disarmed", &disarming),
+        (", separate edges, silent rearm", &separate),
+    ];
+    let programs: [(&str, Does); 4] =
+        [("pauses", pauses), ("ends", ends), ("couples", couples), ("has bounds", has_bounds)];
+    for (network, faults) in networks {
+        for (name, does) in programs {
+            settings.push(Setting {
+                name: format!("{name}{network}"),
+                does,
+                is_wild: false,
+                ..world("", faults, &[Accepted, Accepted])
+            });
+        }
+    }
+    settings
+}
+
+fn pauses(act: Act) -> bool {
+    let pauses = matches!(act, Act::Change(Change::Pause | Change::Resume));
+    pauses || matches!(act, Act::Consume(usize::MAX) | Act::Send(1))
+}
+
+fn ends(act: Act) -> bool {
+    use Change::{Abort, AllowHalfOpen, Close, Finish};
+    matches!(act, Act::Change(Finish | Close | Abort | AllowHalfOpen(_)) | Act::Send(3))
+}
+
+fn couples(act: Act) -> bool {
+    matches!(act, Act::Couple(_) | Act::Uncouple | Act::Transfer(_) | Act::Send(1))
+}
+
+fn has_bounds(act: Act) -> bool {
+    let sends = matches!(act, Act::Send(3) | Act::SendReceived | Act::Consume(1));
+    sends || matches!(act, Act::SetDeadline | Act::SetBudgets(_))
 }
 
 fn tiny_limits(budget: usize) -> Limits {

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::settings::{Beginning, Setting};
+use super::settings::{Beginning, Does, Setting};
 use crate::connection::Stream;
 use crate::event::ConnectionId;
 use crate::interest::Readiness;
@@ -68,7 +68,8 @@ const TIME_MAX: Duration = Duration::from_secs(200);
 
 pub(super) struct World {
     run: Run,
-    is_free: bool,
+    does: Does,
+    is_wild: bool,
     start: std::time::Instant,
 }
 
@@ -77,7 +78,8 @@ impl World {
         let simulation = Simulation::with_faults(1, crate::simulation::Faults::none());
         let mut run = Run::on(&simulation, setting.limits.clone(), Random::new(1));
         run.listen();
-        let mut world = Self { run, is_free: setting.is_free, start: simulation.now() };
+        let Setting { does, is_wild, .. } = *setting;
+        let mut world = Self { run, does, is_wild, start: simulation.now() };
         lock(&simulation.network).random.choices = Some(Choices::default());
         for begins in &setting.begins {
             match begins {
@@ -218,29 +220,30 @@ impl World {
         let live: Vec<usize> = self.live().map(|(place, _)| place).collect();
         if live.len() < FLOWS_MAX {
             inputs.push(Input::PeerConnects);
-            if self.is_free {
+            if self.is_wild {
                 inputs.push(Input::Connects);
             }
         }
-        if self.is_free {
+        if self.is_wild {
             let is_paused = self.run.listeners[0].1;
             inputs.push(if is_paused { Input::ResumeAccepting } else { Input::PauseAccepting });
         }
         for place in &live {
             let flow = &self.run.checker.flows[*place];
-            add_peers_inputs(&mut inputs, *place, flow);
+            let moves =
+                peer_inputs(flow).into_iter().filter(|(_, is_wild)| self.is_wild || !is_wild);
+            inputs.extend(moves.map(|(input, _)| Input::Peer(*place, input)));
             let Some(stream) = self.stream(*place) else { continue };
-            if !is_spurious && stream.interest() != crate::Interest::None {
+            if self.is_wild && !is_spurious && stream.interest() != crate::Interest::None {
                 let readable = Readiness::READABLE;
                 for readiness in [readable, Readiness::WRITABLE, readable | Readiness::HINTED] {
                     inputs.push(Input::Spurious(*place, readiness));
                 }
             }
-            if self.is_free {
-                let other = live.iter().find(|other| *other != place).copied();
-                let acts = acts(flow, stream, *place, other);
-                inputs.extend(acts.into_iter().map(|act| Input::Program(*place, act)));
-            }
+            let other = live.iter().find(|other| *other != place).copied();
+            let acts =
+                acts(flow, stream, *place, other).into_iter().filter(|act| (self.does)(*act));
+            inputs.extend(acts.map(|act| Input::Program(*place, act)));
         }
         inputs
     }
@@ -286,22 +289,20 @@ fn socket_of(stream: &Stream) -> Option<usize> {
     }
 }
 
-fn add_peers_inputs(inputs: &mut Vec<Input>, place: usize, flow: &Flow) {
-    let Some(peer) = &flow.peer else { return };
-    let mut add = |input| inputs.push(Input::Peer(place, input));
+/// What a peer can do, and whether it is seldom.
+fn peer_inputs(flow: &Flow) -> Vec<(PeerInput, bool)> {
+    let Some(peer) = &flow.peer else { return Vec::new() };
+    let mut inputs = vec![(PeerInput::Reset, false), (PeerInput::Close, true)];
     if flow.peer_end == PeerEnd::Open {
-        add(PeerInput::Finish);
+        inputs.extend([(PeerInput::Finish, false), (PeerInput::MarkUrgent, true)]);
         if flow.wrote.len() - flow.consumed < UNDER_WAY_MAX {
-            add(PeerInput::Write);
+            inputs.push((PeerInput::Write, false));
         }
-        add(PeerInput::MarkUrgent);
     }
     if peer.has_unread() {
-        add(PeerInput::Read(1));
-        add(PeerInput::Read(usize::MAX));
+        inputs.extend([(PeerInput::Read(usize::MAX), false), (PeerInput::Read(1), true)]);
     }
-    add(PeerInput::Reset);
-    add(PeerInput::Close);
+    inputs
 }
 
 fn acts(flow: &Flow, stream: &Stream, place: usize, other: Option<usize>) -> Vec<Act> {
