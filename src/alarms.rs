@@ -59,6 +59,12 @@ impl<K> Alarms<K> {
         self.set.first_key_value().map(|(alarm, _)| alarm.at)
     }
 
+    /// All that are set, in order.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Instant, &K)> {
+        self.set.iter().map(|(alarm, target)| (alarm.at, target))
+    }
+
     /// The alarms that are due now, for [`Alarms::take_due`].
     pub(crate) fn due(&self, now: Instant) -> Due {
         Due(Alarm { at: now, number: self.next_number })

@@ -131,6 +131,13 @@ impl<T> Connections<T> {
         self.slots.iter().map(|(_, connection)| connection)
     }
 
+    /// Which slots are to be settled and which is closed, and which is used next.
+    #[cfg(test)]
+    pub(crate) fn order(&self) -> (Vec<u32>, Option<u32>, usize) {
+        let touched = self.touched.iter().map(|touched| touched.slot).collect();
+        (touched, self.closed, self.slots.vacant_key())
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
         let closed = self.closed.map(|slot| slot as usize);
         let touched = &mut self.touched;

@@ -611,6 +611,17 @@ impl Exchange {
         }
     }
 
+    /// What can come of this state, as a number: not which bytes there are, nor what was lost.
+    #[cfg(test)]
+    pub(crate) fn fingerprint(&self, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let Self { reason, state, owed, readiness, coupling, paused, half_open, clogged, .. } =
+            self;
+        (self.received().len(), self.unsent(), state, owed, readiness).hash(hasher);
+        (coupling, paused, half_open, clogged, self.at_end, reason.is_some()).hash(hasher);
+        (self.ends_by_reset(), self.limits.read_budget, self.limits.write_budget).hash(hasher);
+    }
+
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.read_buffer.capacity() + self.write_buffer.capacity()

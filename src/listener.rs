@@ -216,6 +216,21 @@ impl<T> Listeners<T> {
         (self.slots.iter().count(), watched)
     }
 
+    /// How each stands, for a search through all states.
+    #[cfg(test)]
+    pub(crate) fn states(&self) -> Vec<(u32, u8, bool, bool, Option<Duration>)> {
+        let state = |id: ListenerId, listener: &Listener<T>| {
+            let accepting = match listener.accepting {
+                Accepting::Open => 0,
+                Accepting::Paused => 1,
+                Accepting::OutOfRoom(None) => 2,
+                Accepting::OutOfRoom(Some(_)) => 3,
+            };
+            (id.slot, accepting, listener.ready, listener.queued, listener.next_pause)
+        };
+        self.slots.iter().map(|(id, listener)| state(id, listener)).collect()
+    }
+
     /// Accepts one connection, if the listener accepts now and there is room.
     pub(crate) fn accept(
         &mut self,

@@ -75,6 +75,12 @@ impl Ready {
         self.fresh.len()
     }
 
+    /// Both queues, from the front.
+    #[cfg(test)]
+    pub(crate) fn queues(&self) -> [&VecDeque<ConnectionId>; 2] {
+        [&self.fresh, &self.left_over]
+    }
+
     /// How many times a connection stands in the queues.
     #[cfg(test)]
     pub(crate) fn times(&self, id: ConnectionId) -> usize {

@@ -515,3 +515,6 @@ impl Until {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,8 +206,11 @@ fn without_tests(mut tokens: Vec<String>) -> Vec<String> {
 }
 
 /// The length of the item that the tokens begin with, with the attributes before it: up to a
-/// semicolon or the end of a block in braces, outside of all brackets.
+/// semicolon or the end of a block in braces, outside of all brackets; of a field, up to its comma.
 fn item_length(tokens: &[String]) -> usize {
+    if let Some(length) = field_length(tokens) {
+        return length;
+    }
     let mut depth = 0_usize;
     for (place, token) in tokens.iter().enumerate() {
         match token.as_str() {
@@ -226,6 +229,15 @@ fn item_length(tokens: &[String]) -> usize {
         }
     }
     panic!("an item has an end");
+}
+
+/// The same of a field, if the tokens begin with one: a name and a colon.
+fn field_length(tokens: &[String]) -> Option<usize> {
+    let is_restricted = tokens.starts_with(&["pub".to_owned(), "(".to_owned()]);
+    let name = if is_restricted { 4 } else { usize::from(tokens[0] == "pub") };
+    let is_field = tokens.get(name + 1)? == ":" && tokens.get(name + 2)? != ":";
+    let comma = tokens.iter().position(|token| token == ",")?;
+    is_field.then_some(comma + 1)
 }
 
 /// The paths of the files for which it is true.
@@ -342,8 +354,12 @@ fn files_of_tests_are_built_for_tests_only() {
 fn code_is_told_from_comments_strings_and_tests() {
     let text = "//! mio\nfn a<'s>(b: &'s str) { // mio\n  '\"'; '\\''; \"mio \\\" mio\"; c::d }\n\
                 #[cfg(test)]\nuse mio::{b, c};\n#[cfg(test)]\nmod tests;\n\
+                struct E { #[cfg(test)]\npub(crate) f: mio,\n g: h }\n\
                 #[cfg(test)]\n#[must_use]\nfn mio(a: [u8; 2]) -> u8 { { a[0] } }\nf();\n\
                 #[cfg(test)]\nmod tests { use mio; mod e {} }\n";
     let tokens = without_tests(tokens_of(text)).join(" ");
-    assert_eq!(tokens, "fn a < s > ( b : & s str ) { ; ; \" ; c : : d } f ( ) ;");
+    assert_eq!(
+        tokens,
+        "fn a < s > ( b : & s str ) { ; ; \" ; c : : d } struct E { g : h } f ( ) ;"
+    );
 }

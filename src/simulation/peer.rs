@@ -138,6 +138,12 @@ impl Peer {
         lock(&self.simulation.network).flow_port(self.index)
     }
 
+    /// Its number on the network.
+    #[cfg(test)]
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
     #[cfg(test)]
     pub(super) fn has_unread(&self) -> bool {
         lock(&self.simulation.network).has_unread(self.index)

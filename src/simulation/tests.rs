@@ -3,17 +3,30 @@
 //! | file | |
 //! |---|---|
 //! | `flow.rs` | one connection as seen from outside: what was sent, what must come next |
+//! | `trace.rs` | what a loop did, step by step |
 //! | `checker.rs` | the promises, checked after every step of every run |
 //! | `run.rs` | a run: kernel, peers and program do what the seed says |
+//! | `program.rs`, `acts.rs` | what the program of a run does, and each of its acts |
+//! | `peers.rs` | what its peers do |
+//! | `draws.rs` | what it draws from its seed besides the faults |
 //! | `rest.rs` | its second phase: all must come to rest |
+//! | `two_programs.rs` | two runs with a loop each, against each other |
 //! | `seeds.rs` | many runs, and seeds that are kept for the story they tell |
-//! | `sweeps.rs` | each call fails in each way; each cutting of a short exchange |
+//! | `sweeps.rs` | each call and pair of calls fails in each way; each cutting of a short exchange |
+//! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
 
+mod acts;
 mod checker;
+mod draws;
+mod exhaustive;
 mod flow;
+mod peers;
+mod program;
 mod rest;
 mod run;
 mod seeds;
 mod stories;
 mod sweeps;
+mod trace;
+mod two_programs;

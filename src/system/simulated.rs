@@ -12,11 +12,16 @@
 //! | `calls.rs` | the system calls of a loop on its sockets |
 //! | `waiting.rs` | registration and waiting: the edges |
 //! | `peers.rs` | what the peers of a test do |
+//! | `choices.rs`, `fingerprint.rs` | for a search through all states |
 //!
 //! What it deliberately does not do: it makes no system call, reads no clock and starts no thread.
 
 mod calls;
+#[cfg(test)]
+mod choices;
 mod faults;
+#[cfg(test)]
+mod fingerprint;
 mod network;
 mod peers;
 mod random;
@@ -38,6 +43,7 @@ pub(crate) use random::Random;
 #[cfg(test)]
 pub(crate) use {
     calls::NO_BUFFERS,
+    choices::Choices,
     network::{Failing, Script},
 };
 
@@ -88,6 +94,12 @@ impl Simulated {
     pub(crate) fn new(network: SharedNetwork) -> Self {
         let poller = lock(&network).add_poller();
         Self { network, poller, events: Vec::new(), was_filled: false }
+    }
+
+    /// The number of the loop on its network.
+    #[cfg(test)]
+    pub(crate) fn poller(&self) -> usize {
+        self.poller
     }
 
     pub(crate) fn now(&self) -> Instant {

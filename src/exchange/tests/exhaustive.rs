@@ -6,8 +6,9 @@
 //! edge, late or without a reason; a transfer is cut short anywhere, or blocks; registering fails;
 //! a deadline passes; the program does any of what it can do, at any time. Each step runs the
 //! shipped code: the exchange, `transfer::fill` and `transfer::flush`. What `service.rs`, `ready.rs`
-//! and `turn.rs` do around it needs sockets of the system, and so their order is written again in
-//! `world.rs`, for one connection: an error in those three files shows elsewhere.
+//! and `turn.rs` do around it is written again in `world.rs`, for one connection, so that a state can be
+//! kept in a few bytes; those files themselves are searched in `src/simulation/tests/exhaustive.rs`, with
+//! two connections and far fewer states.
 //!
 //! A state keeps how many bytes there are, not which: each step numbers them anew and checks that
 //! they come out in order. It keeps neither the time nor how much was lost.
@@ -24,7 +25,7 @@
 //! The search ends after 300,000 states in a usual run. To go through more:
 //!
 //! ```text
-//! READINESS_STATES=5000000 cargo test --release --lib exhaustive -- --nocapture
+//! READINESS_STATES=5000000 cargo test --release --lib every_reachable_state -- --nocapture
 //! ```
 //!
 //! A promise that does not hold prints the shortest way that leads there.
@@ -36,9 +37,10 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use self::kernel::{Choices, Connect, Reset};
+use self::kernel::{Connect, Reset};
 use self::world::{Input, Queue, Setting, World};
 use super::*;
+use crate::system::simulated::Choices;
 
 /// How many states a run finds, unless the environment says otherwise.
 const STATES_MAX: usize = 300_000;

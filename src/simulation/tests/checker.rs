@@ -6,65 +6,23 @@
 //! unaccounted for.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::flow::{Flow, PeerEnd, Told};
+use super::trace::{SharedTrace, digest, is_fruitless, look};
 use crate::connection::{Connection, Queued, Stream};
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
 use crate::observer::Step;
 use crate::simulation::Simulation;
-use crate::system::Socket;
 use crate::system::simulated::lock;
-
-/// What the loop did, as an observer saw it.
-#[derive(Default)]
-pub(super) struct Trace {
-    /// Since the checker looked last.
-    pub(super) news: Vec<Step>,
-    /// Waits that nothing has come of, in the call at hand.
-    fruitless: usize,
-    pub(super) fruitless_max: usize,
-}
-
-impl Trace {
-    /// A loop that spins never returns, so it is stopped here.
-    pub(super) fn see(&mut self, step: Step) {
-        match step {
-            Step::Waited(..) => {
-                self.fruitless += 1;
-                let (fruitless, most) = (self.fruitless, self.fruitless_max);
-                assert!(fruitless <= most, "4: {fruitless} waits in a row lead to nothing");
-            }
-            _ if is_fruitless(&step) => {}
-            _ => self.fruitless = 0,
-        }
-        self.news.push(step);
-    }
-}
-
-/// Whether by this step nothing has moved on.
-fn is_fruitless(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::Waited(..)
-            | Step::Ready(..)
-            | Step::InterestChanged(..)
-            | Step::ReadBlocked(_)
-            | Step::WriteBlocked(_)
-    )
-}
-
-pub(super) type SharedTrace = Arc<Mutex<Trace>>;
-
-pub(super) fn look(trace: &SharedTrace) -> MutexGuard<'_, Trace> {
-    trace.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::system::{Socket, System};
 
 pub(super) struct Checker {
     pub(super) simulation: Simulation,
     pub(super) trace: SharedTrace,
+    /// The number of its loop on the network.
+    pub(super) poller: usize,
     pub(super) flows: Vec<Flow>,
     by_id: BTreeMap<ConnectionId, usize>,
     pub(super) turns: u64,
@@ -72,7 +30,7 @@ pub(super) struct Checker {
     pub(super) moves: u64,
     /// How many ended with a socket by a reset of ours: where we gave up on the peer, and where it did
     /// not get all that the program had given.
-    resets: u64,
+    pub(super) resets: u64,
     /// The turns when the queues were looked at last.
     looked_at: u64,
     /// The virtual time before the last call.
@@ -82,9 +40,13 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn new(simulation: &Simulation) -> Self {
+    pub(super) fn new<T>(simulation: &Simulation, event_loop: &EventLoop<T>) -> Self {
+        let System::Simulated(system) = &event_loop.turns().tools.system else {
+            panic!("a simulated loop is on a simulated system");
+        };
         Self {
             simulation: simulation.clone(),
+            poller: system.poller(),
             trace: SharedTrace::default(),
             flows: Vec::new(),
             by_id: BTreeMap::new(),
@@ -239,7 +201,8 @@ impl Checker {
             CloseReason::Aborted | CloseReason::Overflow | CloseReason::TimedOut(_)
         );
         let lacks = flow.offered > flow.flushed as u64;
-        self.resets += u64::from(stream.socket.is_some() && !is_clean && (gave_up || lacks));
+        flow.by_reset = !is_clean && (gave_up || lacks);
+        self.resets += u64::from(stream.socket.is_some() && flow.by_reset);
     }
 
     // What holds between any two calls.
@@ -298,14 +261,8 @@ impl Checker {
             watched += usize::from(connection.interest() != crate::Interest::None);
         }
         let (listening, watched_listeners) = turns.listeners.open_and_watched();
-        let count = lock(&self.simulation.network).open_and_watched(0);
+        let count = lock(&self.simulation.network).open_and_watched(self.poller);
         assert_eq!(count, (open + listening, watched + watched_listeners), "7: sockets and slots");
-    }
-
-    /// At the very end: just the resets were asked for that must be.
-    pub(super) fn check_resets(&self) {
-        let asked = lock(&self.simulation.network).resets_asked;
-        assert_eq!(asked, self.resets, "9: resets asked for");
     }
 }
 
@@ -373,22 +330,4 @@ fn check_deadline(flow: &Flow, deadline: Deadline, stream: &Stream, now: Instant
         }
     };
     assert!(is_due, "8: {deadline:?} fired early");
-}
-
-fn digest(step: &Step) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    std::mem::discriminant(step).hash(&mut hasher);
-    match *step {
-        Step::Waited(timeout, count) => (timeout, count).hash(&mut hasher),
-        Step::Ready(id, readiness) => (id, readiness).hash(&mut hasher),
-        Step::Filled(id, count) | Step::Discarded(id, count) | Step::Queued(id, count) => {
-            (id, count).hash(&mut hasher);
-        }
-        Step::Flushed(id, count, left) => (id, count, left).hash(&mut hasher),
-        Step::InterestChanged(id, from, to) => (id, from, to).hash(&mut hasher),
-        Step::Closed(id, reason, unsent, lost) => (id, reason, unsent, lost).hash(&mut hasher),
-        _ => {}
-    }
-    hasher.finish()
 }

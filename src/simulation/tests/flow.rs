@@ -30,6 +30,8 @@ pub(super) struct Flow {
     pub(super) peer: Option<Peer>,
     pub(super) peer_end: PeerEnd,
     pub(super) told: Told,
+    /// It was closed by a reset of ours.
+    pub(super) by_reset: bool,
     /// What the peer wrote, and how much of it the program has consumed.
     pub(super) wrote: Vec<u8>,
     pub(super) consumed: usize,
@@ -65,6 +67,7 @@ impl Flow {
             peer: None,
             peer_end: PeerEnd::Open,
             told: Told::Nothing,
+            by_reset: false,
             wrote: Vec::new(),
             consumed: 0,
             sent: Vec::new(),
@@ -105,6 +108,16 @@ impl Flow {
             assert_eq!(self.read, self.sent.len(), "the end comes only after the last byte");
         }
         got.len()
+    }
+
+    /// The peer is a program of its own, whose side of the connection this is.
+    pub(super) fn follow(&mut self, other: &Self) {
+        self.wrote.extend(&other.sent[self.wrote.len()..other.flushed]);
+        self.read = other.consumed;
+        let is_closed = matches!(other.told, Told::Closed(_)) && !other.by_reset;
+        if other.finished.is_some() || is_closed {
+            self.peer_end = PeerEnd::Finished;
+        }
     }
 
     /// The peer closes: with something unread its kernel sends a reset.

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::checker::look;
 use super::flow::{Flow, PeerEnd};
 use super::run::{Line, Run};
+use super::trace::look;
 use crate::event::{ConnectionId, Event};
 use crate::exchange::Coupling;
 use crate::simulation::PeerState;
@@ -14,21 +14,27 @@ use crate::system::simulated::{Script, lock};
 
 impl Run {
     /// The program handles what it is told and does nothing of its own accord.
-    pub(super) fn behave(&mut self, event: Event, id: ConnectionId) {
+    fn behave(&mut self, event: Event, id: ConnectionId) {
         if matches!(event, Event::Accepted(..) | Event::Connected(_) | Event::PeerFinished(_)) {
             self.event_loop[id].finish();
         }
         self.consume(id, usize::MAX);
     }
 
+    /// The same for one that reads whatever else it owes. Of two programs against each other one must,
+    /// or else each could wait for the other to read first.
+    fn behave_uncoupled(&mut self, event: Event, id: ConnectionId) {
+        self.event_loop.uncouple(id);
+        self.behave(event, id);
+    }
+
     pub(super) fn come_to_rest(&mut self) {
-        self.is_resting = true;
-        self.script.push(Line::Rest);
-        {
-            let mut network = lock(&self.simulation.network);
-            network.faults = network.faults.calmed();
-            network.script = Script::default();
-        }
+        come_to_rest(std::slice::from_mut(self), |_| {});
+    }
+
+    /// From here on the program behaves.
+    fn begin_rest(&mut self, reads_always: bool) {
+        self.handle = if reads_always { Self::behave_uncoupled } else { Self::behave };
         look(&self.checker.trace).fruitless_max = 12 + 4 * self.checker.flows.len();
         for place in 0..self.listeners.len() {
             let (id, is_paused) = self.listeners[place];
@@ -40,63 +46,44 @@ impl Run {
         // What was left is announced by the resume, and consumed only then.
         let open: Vec<ConnectionId> = self.checker.open().collect();
         for id in open {
+            if reads_always {
+                self.event_loop.uncouple(id);
+            }
             let connection = self.event_loop.get_mut(id).unwrap();
             connection.pause();
             connection.resume();
             connection.finish();
             self.checker.flow(id).was_paused = true;
         }
-        let most = self.checker.turns + self.rest_bound();
-        let (mut quiet_rounds, mut waited) = (0, Duration::ZERO);
-        while !self.is_at_rest() {
-            let turns = self.checker.turns;
-            assert!(turns < most, "11: not at rest after {most} turns:\n{}", self.describe());
-            if self.peers_let_all_leave() | self.turn_to_its_end() {
-                quiet_rounds = 0;
-                continue;
-            }
-            quiet_rounds += 1;
-            if quiet_rounds > 3 {
-                waited += self.wait_as_allowed(waited);
-                quiet_rounds = 0;
-            }
-        }
-        self.leave_nothing();
     }
 
-    /// Time is let pass only for accepting that has failed and for connects that hang: nothing
-    /// else may need it to come to rest.
-    fn wait_as_allowed(&mut self, waited: Duration) -> Duration {
-        let has_waiting = self.has_waiting();
-        let time = match has_waiting {
-            true => self.limits.accept_pause_max,
-            false => self.limits.connection.connect_deadline,
-        };
+    fn needs_connects(&self, id: ConnectionId) -> bool {
         // One that is coupled to a connect that hangs waits with it.
-        let connects = |id| {
-            let exchange = &self.event_loop[id].exchange;
-            exchange.is_connecting() || exchange.coupling() == Coupling::Writer { has_unsent: true }
+        let exchange = &self.event_loop[id].exchange;
+        exchange.is_connecting() || exchange.coupling() == Coupling::Writer { has_unsent: true }
+    }
+
+    /// The bytes that move in a turn at least, where any do.
+    fn unit(&self, flow: &Flow) -> usize {
+        let connection = flow.id.and_then(|id| self.event_loop.get(id));
+        let limits = match connection {
+            Some(connection) => connection.exchange.limits(),
+            None => &self.limits.connection,
         };
-        let all_connect = self.checker.open().all(connects);
-        assert!(has_waiting || all_connect, "11: it needs time to rest:\n{}", self.describe());
-        assert!(waited < Duration::from_secs(20), "11: no rest in time:\n{}", self.describe());
-        let before = self.simulation.now();
-        self.poll_for(time);
-        self.simulation.now() - before
+        let faults = &lock(&self.simulation.network).faults;
+        let least = faults.send_buffer.min(faults.receive_buffer);
+        least.min(limits.read_budget).min(limits.write_budget).min(limits.read_buffer_max)
+    }
+
+    fn unit_of_all(&self) -> usize {
+        self.checker.flows.iter().map(|flow| self.unit(flow)).min().unwrap_or(usize::MAX)
     }
 
     /// In each turn at least one unit of what is left moves, for each of a few reasons to be served.
-    fn rest_bound(&self) -> u64 {
-        let faults = lock(&self.simulation.network).faults.clone();
-        let least = faults.send_buffer.min(faults.receive_buffer);
+    /// What is between two programs moves in the unit of the slower.
+    fn rest_bound(&self, unit_max: usize) -> u64 {
         let bound = |flow: &Flow| {
-            let connection = flow.id.and_then(|id| self.event_loop.get(id));
-            let limits = match connection {
-                Some(connection) => connection.exchange.limits(),
-                None => &self.limits.connection,
-            };
-            let unit = least.min(limits.read_budget).min(limits.write_budget);
-            let unit = unit.min(limits.read_buffer_max);
+            let unit = self.unit(flow).min(unit_max);
             let left = flow.wrote.len() - flow.consumed + flow.sent.len() - flow.read;
             40 + 6 * left.div_ceil(unit) as u64
         };
@@ -132,7 +119,7 @@ impl Run {
     }
 
     fn has_waiting(&self) -> bool {
-        lock(&self.simulation.network).waiting_count(0) > 0
+        lock(&self.simulation.network).waiting_count(self.checker.poller) > 0
     }
 
     fn is_at_rest(&self) -> bool {
@@ -151,11 +138,81 @@ impl Run {
         self.poll_for(Duration::from_secs(3600));
         assert!(self.checker.turns - turns <= 8, "4: a loop at rest takes turns");
         assert!(self.checker.flows.iter().all(|flow| !flow.is_open()));
-        self.checker.check_resets();
     }
 
     fn describe(&self) -> String {
         let settled = self.event_loop.connections();
         settled.map(|connection| format!("{:?}\n", connection.stream)).collect()
     }
+}
+
+/// Has runs on one network come to rest together. `look_across` is called whenever it is another's
+/// turn.
+pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [Run])) {
+    let simulation = runs[0].simulation.clone();
+    runs[0].note(Line::Rest);
+    {
+        let mut network = lock(&simulation.network);
+        network.faults = network.faults.calmed();
+        network.script = Script::default();
+    }
+    for (place, run) in runs.iter_mut().enumerate() {
+        run.begin_rest(place > 0);
+    }
+    let turns = |runs: &[Run]| runs.iter().map(|run| run.checker.turns).sum::<u64>();
+    let unit_max = match &*runs {
+        [_] => usize::MAX,
+        _ => runs.iter().map(Run::unit_of_all).min().unwrap_or(usize::MAX),
+    };
+    let bounds = runs.iter().map(|run| run.rest_bound(unit_max));
+    let most = turns(runs) + bounds.sum::<u64>() * runs.len() as u64;
+    let (mut quiet_rounds, mut waited) = (0, Duration::ZERO);
+    while !runs.iter().all(Run::is_at_rest) {
+        let is_over = turns(runs) >= most;
+        assert!(!is_over, "11: not at rest after {most} turns:\n{}", describe(runs));
+        let mut has_moved = false;
+        for place in 0..runs.len() {
+            look_across(runs);
+            has_moved |= runs[place].peers_let_all_leave() | runs[place].turn_to_its_end();
+        }
+        if has_moved {
+            quiet_rounds = 0;
+            continue;
+        }
+        quiet_rounds += 1;
+        if quiet_rounds > 3 {
+            waited += wait_as_allowed(runs, waited);
+            quiet_rounds = 0;
+        }
+    }
+    runs.iter_mut().for_each(Run::leave_nothing);
+    let resets: u64 = runs.iter().map(|run| run.checker.resets).sum();
+    // Just the resets were asked for that must be.
+    assert_eq!(lock(&simulation.network).resets_asked, resets, "9: resets asked for");
+}
+
+/// Time is let pass only for accepting that has failed and for connects that hang: nothing else may
+/// need it to come to rest.
+fn wait_as_allowed(runs: &mut [Run], waited: Duration) -> Duration {
+    let has_waiting = runs.iter().any(Run::has_waiting);
+    let time = match has_waiting {
+        true => runs[0].limits.accept_pause_max,
+        false => runs[0].limits.connection.connect_deadline,
+    };
+    let needs_time = match &*runs {
+        [run] => run.checker.open().all(|id| run.needs_connects(id)),
+        // What one program waits for may be what the other has coupled to a connect.
+        _ => runs.iter().any(|run| run.checker.open().any(|id| run.needs_connects(id))),
+    };
+    assert!(has_waiting || needs_time, "11: it needs time to rest:\n{}", describe(runs));
+    assert!(waited < Duration::from_secs(20), "11: no rest in time:\n{}", describe(runs));
+    let before = runs[0].simulation.now();
+    for run in &mut *runs {
+        run.poll_for(time);
+    }
+    runs[0].simulation.now() - before
+}
+
+fn describe(runs: &[Run]) -> String {
+    runs.iter().map(Run::describe).collect()
 }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::run::Run;
+use super::two_programs::TwoPrograms;
 use crate::simulation::Faults;
 use crate::system::simulated::Random;
 
@@ -44,29 +45,57 @@ pub(super) fn run_with(
     Outcome { digest, steps, calls }
 }
 
-fn variable(name: &str) -> Option<u64> {
+/// Two programs against each other.
+fn run_two(seed: u64) -> Outcome {
+    let faults = Faults::drawn(seed);
+    let mut two = TwoPrograms::new(seed, faults.clone());
+    let actions = 50 + Random::new(!seed).below(500);
+    let outcome = catch_unwind(AssertUnwindSafe(|| two.run(actions)));
+    let steps = two.simulation.steps();
+    if outcome.is_err() {
+        eprintln!("{}  {faults:?}\n  after {steps} steps", two.runs[0].last_steps());
+        panic!("READINESS_SEED={seed} cargo test --lib simulation");
+    }
+    let digest = catch_unwind(AssertUnwindSafe(|| two.tear_down()));
+    let Ok(digest) = digest else {
+        panic!("READINESS_SEED={seed} cargo test --lib simulation (at its teardown)");
+    };
+    Outcome { digest, steps, calls: 0 }
+}
+
+pub(super) fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
 /// `READINESS_SEED` replays one seed. `READINESS_SEEDS` says how many are run, and
 /// `READINESS_FIRST_SEED` from which on.
-#[test]
-fn promises_hold_under_every_seed() {
+fn try_many(count: u64, run: fn(u64) -> Outcome) {
     if let Some(seed) = variable("READINESS_SEED") {
-        run_seed(seed);
+        run(seed);
         return;
     }
     let first = variable("READINESS_FIRST_SEED").unwrap_or(0);
-    let count = variable("READINESS_SEEDS").unwrap_or(2_000);
+    let count = variable("READINESS_SEEDS").unwrap_or(count);
     let start = Instant::now();
-    let steps: u64 = (first..first + count).map(|seed| run_seed(seed).steps).sum();
+    let steps: u64 = (first..first + count).map(|seed| run(seed).steps).sum();
     let per_second = steps as f64 / start.elapsed().as_secs_f64();
     println!("{count} seeds, {steps} steps, {per_second:.0} steps a second");
+}
+
+#[test]
+fn promises_hold_under_every_seed() {
+    try_many(2_000, run_seed);
+}
+
+#[test]
+fn promises_hold_under_every_seed_between_two_programs() {
+    try_many(500, run_two);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..100 {
         assert_eq!(run_seed(seed), run_seed(seed), "seed {seed}");
+        assert_eq!(run_two(seed), run_two(seed), "seed {seed} of two programs");
     }
 }

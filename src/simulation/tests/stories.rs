@@ -57,7 +57,7 @@ fn registering_fails_with_bytes_unsent_resets_instead_of_ending() {
         // The first call is the write that fills the buffer, the second asks for writable.
         let at = network.calls + 2;
         let error = || ErrorKind::StorageFull.into();
-        network.script.failure = Some(Failing { at, is_persistent: false, error });
+        network.script.failures.push(Failing { at, is_persistent: false, error });
     }
     let closed = scene.server.next_event().unwrap();
     assert!(matches!(closed, Event::Closed(_, CloseReason::Failed(_))), "{closed:?}");

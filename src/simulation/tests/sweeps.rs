@@ -1,14 +1,15 @@
-//! Each call fails in each way, once and from then on; and each cutting of a short exchange.
+//! Each call fails in each way, once and from then on, alone and in pairs; and each cutting of a
+//! short exchange.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::run::Run;
-use super::seeds::run_with;
+use super::seeds::{run_with, variable};
 use crate::event::{CloseReason, Event};
 use crate::event_loop::EventLoop;
 use crate::simulation::{Faults, PeerState, Simulation};
-use crate::system::simulated::{Failing, NO_BUFFERS, lock};
+use crate::system::simulated::{Failing, NO_BUFFERS, Random, lock};
 
 /// How a call can fail. The ones that only pass, and the peer that had gone, cannot come for ever.
 const ERRORS: [(fn() -> io::Error, bool); 14] = [
@@ -28,27 +29,79 @@ const ERRORS: [(fn() -> io::Error, bool); 14] = [
     (|| io::Error::from_raw_os_error(NO_BUFFERS), true),
 ];
 
-/// Short runs on a kind network, one with room and one without in turn: each of their calls fails
-/// in each way. `READINESS_SWEEPS` says how many runs are taken as scenarios.
+/// A short run on a kind network, one with room and one without in turn, in which these calls fail.
+/// Returns how many calls it has.
+fn run_failing(scenario: u64, failures: &[Failing]) -> u64 {
+    let narrow = Faults { send_buffer: 64, receive_buffer: 7, ..Faults::none() };
+    let faults = if scenario.is_multiple_of(2) { Faults::none() } else { narrow };
+    let prepare = |run: &mut Run| lock(&run.simulation.network).script.failures.extend(failures);
+    run_with(scenario, faults, 60, prepare).calls
+}
+
+/// Every way in which the call of this number can fail, once and from then on.
+fn failures_at(at: u64) -> impl Iterator<Item = Failing> {
+    let failing = move |is_persistent, error| Failing { at, is_persistent, error };
+    let once = ERRORS.iter().map(move |(error, _)| failing(false, *error));
+    let lasting = ERRORS.iter().filter(|(_, can_persist)| *can_persist);
+    once.chain(lasting.map(move |(error, _)| failing(true, *error)))
+}
+
+/// Each call of each scenario fails in each way. `READINESS_SWEEPS` says how many scenarios.
 #[test]
 fn each_call_fails_in_each_way_once_and_for_ever() {
-    let count = std::env::var("READINESS_SWEEPS").map_or(4, |count| count.parse().unwrap());
-    for scenario in 0..count {
-        let narrow = Faults { send_buffer: 64, receive_buffer: 7, ..Faults::none() };
-        let faults = if scenario % 2 == 0 { Faults::none() } else { narrow };
-        let run = |failure| {
-            let prepare = |run: &mut Run| lock(&run.simulation.network).script.failure = failure;
-            run_with(scenario, faults.clone(), 60, prepare).calls
-        };
-        for at in 1..=run(None) {
-            for (error, can_persist) in ERRORS {
-                run(Some(Failing { at, is_persistent: false, error }));
-                if can_persist {
-                    run(Some(Failing { at, is_persistent: true, error }));
+    let mut runs = 0;
+    for scenario in 0..variable("READINESS_SWEEPS").unwrap_or(4) {
+        for at in 1..=run_failing(scenario, &[]) {
+            for failing in failures_at(at) {
+                run_failing(scenario, &[failing]);
+                runs += 1;
+            }
+        }
+    }
+    println!("{runs} runs");
+}
+
+/// A call fails, and in what comes of that another one does. A usual test takes some of the pairs of
+/// many scenarios; `READINESS_PAIRS` has all pairs of so many scenarios taken.
+#[test]
+fn each_two_calls_fail_in_each_way() {
+    match variable("READINESS_PAIRS") {
+        Some(count) => (0..count).for_each(fail_all_pairs),
+        None => fail_some_pairs(500),
+    }
+}
+
+fn fail_some_pairs(count: usize) {
+    let mut random = Random::new(1);
+    let mut pick = |calls: std::ops::RangeInclusive<u64>| {
+        let at = calls.start() + random.below((calls.end() - calls.start() + 1) as usize) as u64;
+        let failures: Vec<Failing> = failures_at(at).collect();
+        random.one_of(&failures)
+    };
+    for pair in 0..count {
+        let scenario = pair as u64 % 100;
+        let first = pick(1..=run_failing(scenario, &[]));
+        let calls = run_failing(scenario, &[first]);
+        if first.at < calls {
+            run_failing(scenario, &[first, pick(first.at + 1..=calls)]);
+        }
+    }
+}
+
+fn fail_all_pairs(scenario: u64) {
+    let mut runs = 0;
+    for at in 1..=run_failing(scenario, &[]) {
+        // One that lasts fails the second call already.
+        for first in failures_at(at).filter(|failing| !failing.is_persistent) {
+            for second_at in at + 1..=run_failing(scenario, &[first]) {
+                for second in failures_at(second_at) {
+                    run_failing(scenario, &[first, second]);
+                    runs += 1;
                 }
             }
         }
     }
+    println!("scenario {scenario}: {runs} pairs");
 }
 
 /// The lengths of the pieces into which a number cuts eight bytes: a bit for each place to cut.

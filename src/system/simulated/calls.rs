@@ -239,7 +239,7 @@ impl Network {
 
     /// A scripted `WouldBlock` that is not there for good is followed by an edge, as it must be.
     fn unless_blocked(&mut self, index: usize, error: io::Error) -> io::Result<()> {
-        let is_persistent = self.script.failure.is_some_and(|failing| failing.is_persistent);
+        let is_persistent = self.failing().is_some_and(|failing| failing.is_persistent);
         if error.kind() == ErrorKind::WouldBlock && !is_persistent {
             if let Entry::Stream(stream) = &mut self.entries[index] {
                 stream.was_full = true;

@@ -17,8 +17,10 @@ use crate::interest::Readiness;
 /// What a test has the kernel do at calls of its choice.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
-    /// Fails the call of this number, and all behind it if it is persistent.
-    pub(crate) failure: Option<Failing>,
+    /// Each fails the call of its number, and all behind it if it is persistent.
+    pub(crate) failures: Vec<Failing>,
+    /// What the next wait reports besides.
+    pub(crate) spurious: Vec<(usize, Readiness)>,
     /// The most bytes of each of the next reads and writes that move any.
     pub(crate) reads: VecDeque<usize>,
     pub(crate) writes: VecDeque<usize>,
@@ -171,13 +173,18 @@ impl Network {
         if self.happens(|faults| faults.broken_rate) {
             self.break_one();
         }
-        match self.script.failure {
-            Some(failing) if self.calls == failing.at => Err((failing.error)()),
-            Some(failing) if self.calls > failing.at && failing.is_persistent => {
-                Err((failing.error)())
-            }
-            _ => Ok(()),
+        match self.failing() {
+            Some(failing) => Err((failing.error)()),
+            None => Ok(()),
         }
+    }
+
+    /// How the script has the call at hand fail, if it does. The last counts that says so.
+    pub(super) fn failing(&self) -> Option<&Failing> {
+        let fails = |failing: &&Failing| {
+            self.calls == failing.at || self.calls > failing.at && failing.is_persistent
+        };
+        self.script.failures.iter().rfind(fails)
     }
 
     /// As [`Network::begin_call`], for a call that neither blocks nor is interrupted.
@@ -208,7 +215,7 @@ impl Network {
         has_moved
     }
 
-    fn step_entry(&mut self, index: usize) -> bool {
+    pub(super) fn step_entry(&mut self, index: usize) -> bool {
         let Entry::Stream(stream) = &mut self.entries[index] else { return false };
         match stream.connect {
             Connect::UnderWay if stream.other.is_none() && !stream.is_closed => {

@@ -1,17 +1,29 @@
 //! The one source of chance: a run follows from its seed alone.
 
+#[cfg(test)]
+use super::choices::Choices;
+
 /// A small generator of pseudo-random numbers (splitmix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct Random {
+    state: u64,
+    /// In place of chance, for a search that goes through all that can be.
+    #[cfg(test)]
+    pub(crate) choices: Option<Choices>,
+}
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self {
+            state: seed,
+            #[cfg(test)]
+            choices: None,
+        }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
@@ -19,6 +31,10 @@ impl Random {
 
     /// A number from 0 to below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
+        #[cfg(test)]
+        if let Some(choices) = &mut self.choices {
+            return if end > 1 { choices.choose(end) } else { 0 };
+        }
         (self.next() % end.max(1) as u64) as usize
     }
 
@@ -29,6 +45,19 @@ impl Random {
 
     /// Whether something happens that happens so many times in a thousand.
     pub(crate) fn happens(&mut self, per_mille: u16) -> bool {
+        #[cfg(test)]
+        if let Some(choices) = &mut self.choices {
+            return per_mille > 0 && choices.choose(2) == 1;
+        }
         per_mille > 0 && self.below(1000) < usize::from(per_mille)
+    }
+
+    /// How many things happen by the way; none where a search has each happen by itself.
+    pub(crate) fn few(&mut self) -> usize {
+        #[cfg(test)]
+        if self.choices.is_some() {
+            return 0;
+        }
+        self.below(4)
     }
 }

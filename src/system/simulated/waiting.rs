@@ -110,7 +110,7 @@ impl Network {
         self.pass_chance_time();
         let end = timeout.map(|timeout| self.elapsed.saturating_add(timeout));
         self.may_interrupt()?;
-        for _ in 0..self.random.below(4) {
+        for _ in 0..self.random.few() {
             self.step();
         }
         self.add_spurious(poller, events);
@@ -210,6 +210,9 @@ impl Network {
     }
 
     fn add_spurious(&mut self, poller: usize, events: &mut Vec<(Watched, Readiness)>) {
+        for (index, readiness) in std::mem::take(&mut self.script.spurious) {
+            self.report_untrue(index, readiness, poller, events);
+        }
         if !self.happens(|faults| faults.spurious_rate) {
             return;
         }
@@ -220,6 +223,17 @@ impl Network {
             Readiness::READABLE | Readiness::WRITABLE,
             Readiness::READABLE | Readiness::HINTED,
         ]);
+        self.report_untrue(index, readiness, poller, events);
+    }
+
+    /// Reports of a socket what need not be true, if this loop watches it.
+    fn report_untrue(
+        &self,
+        index: usize,
+        readiness: Readiness,
+        poller: usize,
+        events: &mut Vec<(Watched, Readiness)>,
+    ) {
         let watch = match self.entries.get(index) {
             Some(Entry::Listener(listener)) => &listener.watch,
             Some(Entry::Stream(stream)) => &stream.watch,

@@ -1,43 +1,12 @@
-//! A tiny kernel: one socket with room for two bytes in each direction, and the choices that it has.
+//! A tiny kernel: one socket with room for two bytes in each direction.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::super::*;
+use crate::system::simulated::Choices;
 
 /// The bytes that each buffer of the socket holds.
 pub(super) const BUFFER: u8 = 2;
-
-/// Where a kernel may answer in several ways, the next answer of a list that is gone through until
-/// every combination has been. The kindest answer is the first.
-#[derive(Debug, Default)]
-pub(super) struct Choices {
-    taken: Vec<(usize, usize)>,
-    next: usize,
-}
-
-impl Choices {
-    pub(super) fn choose(&mut self, count: usize) -> usize {
-        if self.next == self.taken.len() {
-            self.taken.push((0, count));
-        }
-        let (choice, counted) = self.taken[self.next];
-        assert_eq!(counted, count, "the same choices lead to the same question");
-        self.next += 1;
-        choice
-    }
-
-    /// Goes on to the next combination, if there is one.
-    pub(super) fn advance(&mut self) -> bool {
-        self.next = 0;
-        while let Some((choice, count)) = self.taken.pop() {
-            if choice + 1 < count {
-                self.taken.push((choice + 1, count));
-                return true;
-            }
-        }
-        false
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Connect {

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use super::super::*;
-use super::kernel::{BUFFER, Choices, Connect, Kernel, Reset, Socket};
+use super::kernel::{BUFFER, Connect, Kernel, Reset, Socket};
+use crate::system::simulated::Choices;
 use crate::transfer::{self, Stop};
 
 /// An exchange without what cannot matter: its bytes are in order, or a check has failed before,

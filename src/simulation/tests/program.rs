@@ -1,0 +1,194 @@
+//! The program of a run: it handles its events as its style has it, and does what it likes besides.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use super::acts::Change;
+use super::draws::{draw_limits, fill_bytes};
+use super::run::{Line, Run};
+use crate::event::{ConnectionId, Event};
+use crate::system::simulated::Random;
+
+/// What the program under test panics with, so that a failed assertion is told from it.
+struct ProgramPanics;
+
+/// How the program of a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    Echoes,
+    Fickle,
+    NeverConsumes,
+    WritesAlways,
+    Floods,
+}
+
+impl Style {
+    pub(super) fn drawn(random: &mut Random) -> Self {
+        random.one_of(&[
+            Self::Echoes,
+            Self::Fickle,
+            Self::Fickle,
+            Self::NeverConsumes,
+            Self::WritesAlways,
+            Self::Floods,
+        ])
+    }
+}
+
+impl Run {
+    // Its listeners and connects.
+
+    pub(super) fn listen(&mut self) {
+        for _ in 0..50 {
+            if let Ok(id) = self.event_loop.listen("127.0.0.1:0") {
+                return self.listeners.push((id, false));
+            }
+        }
+    }
+
+    pub(super) fn change_listeners(&mut self) {
+        let Some(place) = self.listeners.len().checked_sub(1) else { return self.listen() };
+        let place = self.random.below(place + 1);
+        let (id, is_paused) = self.listeners[place];
+        match self.random.below(8) {
+            0 if self.listeners.len() < 3 => self.listen(),
+            1 => {
+                self.event_loop.close_listener(id).unwrap();
+                self.listeners.remove(place);
+                assert!(self.event_loop.pause_accepting(id).is_err(), "a stale listener");
+            }
+            2 | 3 if !is_paused => {
+                self.event_loop.pause_accepting(id).unwrap();
+                self.listeners[place].1 = true;
+            }
+            // Registering may fail; the listener stays paused then.
+            _ if is_paused && self.event_loop.resume_accepting(id).is_ok() => {
+                self.listeners[place].1 = false;
+            }
+            _ => {}
+        }
+        self.checker.absorb();
+    }
+
+    pub(super) fn connect(&mut self) {
+        let address = match self.random.below(8) {
+            0 => "127.0.0.9:9".parse().unwrap(),
+            _ => self.peer_listener.address(),
+        };
+        self.connect_to(address);
+    }
+
+    /// Returns the port that it connects from, and 0 if it has failed already.
+    pub(super) fn connect_to(&mut self, address: SocketAddr) -> u16 {
+        let id = self.event_loop.connect(address, ());
+        let local = self.event_loop[id].local_addr();
+        let port = local.map_or(0, |address| address.port());
+        let flow = self.checker.add_flow(port);
+        self.checker.bind(id, flow);
+        self.note(Line::Program("connects", id, 0));
+        for _ in 0..self.random.below(3) {
+            self.act(id);
+        }
+        port
+    }
+
+    // Its connections.
+
+    /// Handles an event as the style has it, and panics on the way now and then.
+    pub(super) fn misbehave(&mut self, event: Event, id: ConnectionId) {
+        let actions = self.random.below(4);
+        let panics = self.random.below(64) == 0;
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            match (self.style, event) {
+                (Style::Echoes, Event::Received(_)) => self.send_received(id),
+                (Style::WritesAlways, _) => self.send_some(id, 1),
+                (Style::Floods, Event::Received(_) | Event::Drained(_)) => {
+                    while !self.event_loop[id].is_clogged() {
+                        self.send_some(id, 2);
+                    }
+                }
+                _ => {}
+            }
+            for _ in 0..actions {
+                if panics {
+                    resume_unwind(Box::new(ProgramPanics));
+                }
+                self.act(id);
+            }
+        }));
+        if let Err(panicked) = handled
+            && !panicked.is::<ProgramPanics>()
+        {
+            resume_unwind(panicked);
+        }
+    }
+
+    fn act(&mut self, id: ConnectionId) {
+        // Mostly the connection at hand, sometimes any other.
+        let id = match self.random.below(6) {
+            0 => self.any_open().unwrap_or(id),
+            _ => id,
+        };
+        let choice = self.random.below(48);
+        let size = self.random.below(self.piece_max);
+        if self.event_loop.get(id).is_none() {
+            return;
+        }
+        match choice {
+            0..10 if self.style != Style::NeverConsumes => self.consume(id, size),
+            10..22 => self.send_some(id, 1 + size),
+            22..24 => self.send_received(id),
+            24..26 => {
+                if let Some(to) = self.any_open() {
+                    self.transfer(id, to);
+                }
+            }
+            26..29 => self.couple_to_any(id),
+            29 => self.event_loop.uncouple(id),
+            30..32 => {
+                let after = Duration::from_millis(self.random.below(3000) as u64);
+                let after = (self.random.below(4) > 0).then_some(after);
+                self.set_deadline(id, after);
+            }
+            32 => {
+                let limits = draw_limits(&mut self.random).connection;
+                self.set_limits(id, limits);
+            }
+            33 if size < 400 => {
+                self.send_some(id, self.limits.connection.unsent_max + 1 - size.min(1));
+            }
+            34..44 => {
+                let change = match choice {
+                    34 | 35 => Change::Pause,
+                    36..39 => Change::Resume,
+                    39 => Change::Finish,
+                    40 if size.is_multiple_of(3) => Change::Close,
+                    41 if size.is_multiple_of(4) => Change::Abort,
+                    42 => Change::AllowHalfOpen(size.is_multiple_of(2)),
+                    _ => Change::SetIdleTimeout(Duration::from_secs(1 + size as u64 % 50)),
+                };
+                self.change(id, change);
+            }
+            _ => {}
+        }
+    }
+
+    fn any_open(&mut self) -> Option<ConnectionId> {
+        let open: Vec<ConnectionId> = self.checker.open().collect();
+        (!open.is_empty()).then(|| self.random.one_of(&open))
+    }
+
+    fn send_some(&mut self, id: ConnectionId, count: usize) {
+        let bytes = fill_bytes(&mut self.random, count);
+        self.send(id, bytes);
+    }
+
+    fn couple_to_any(&mut self, reader: ConnectionId) {
+        let Some(writer) = self.any_open() else { return };
+        self.couple(reader, writer);
+        if self.random.below(2) == 0 {
+            self.couple(writer, reader);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the loop of a run did, step by step, as its observer saw it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::observer::Step;
+
+/// What the loop did, as an observer saw it.
+#[derive(Default)]
+pub(super) struct Trace {
+    /// Since the checker looked last.
+    pub(super) news: Vec<Step>,
+    /// Waits that nothing has come of, in the call at hand.
+    pub(super) fruitless: usize,
+    pub(super) fruitless_max: usize,
+}
+
+impl Trace {
+    /// A loop that spins never returns, so it is stopped here.
+    pub(super) fn see(&mut self, step: Step) {
+        match step {
+            Step::Waited(..) => {
+                self.fruitless += 1;
+                let (fruitless, most) = (self.fruitless, self.fruitless_max);
+                assert!(fruitless <= most, "4: {fruitless} waits in a row lead to nothing");
+            }
+            _ if is_fruitless(&step) => {}
+            _ => self.fruitless = 0,
+        }
+        self.news.push(step);
+    }
+}
+
+/// Whether by this step nothing has moved on.
+pub(super) fn is_fruitless(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Waited(..)
+            | Step::Ready(..)
+            | Step::InterestChanged(..)
+            | Step::ReadBlocked(_)
+            | Step::WriteBlocked(_)
+    )
+}
+
+pub(super) type SharedTrace = Arc<Mutex<Trace>>;
+
+pub(super) fn look(trace: &SharedTrace) -> MutexGuard<'_, Trace> {
+    trace.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number for a step, for comparing runs.
+pub(super) fn digest(step: &Step) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    std::mem::discriminant(step).hash(&mut hasher);
+    match *step {
+        Step::Waited(timeout, count) => (timeout, count).hash(&mut hasher),
+        Step::Ready(id, readiness) => (id, readiness).hash(&mut hasher),
+        Step::Filled(id, count) | Step::Discarded(id, count) | Step::Queued(id, count) => {
+            (id, count).hash(&mut hasher);
+        }
+        Step::Flushed(id, count, left) => (id, count, left).hash(&mut hasher),
+        Step::InterestChanged(id, from, to) => (id, from, to).hash(&mut hasher),
+        Step::Closed(id, reason, unsent, lost) => (id, reason, unsent, lost).hash(&mut hasher),
+        _ => {}
+    }
+    hasher.finish()
+}
