@@ -58,8 +58,8 @@ impl<T> Listener<T> {
 
 /// What came of accepting once.
 pub(crate) enum Accept<T> {
-    /// A peer, and the program's state for it.
-    Peer { listener: ListenerId, socket: Socket, peer: SocketAddr, data: T },
+    /// A peer, with its address if that is one of IP, and the program's state for it.
+    Peer { listener: ListenerId, socket: Socket, peer: Option<SocketAddr>, data: T },
     /// A peer that had gone; there may be another.
     Skipped,
     /// No more for now.

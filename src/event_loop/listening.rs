@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use super::EventLoop;
 use crate::event::ListenerId;
 use crate::listener::{Accepting, MakeData};
-use crate::observer::{Step, shown};
+use crate::observer::Step;
 use crate::system::ListeningSocket;
 use crate::turn::Turns;
 
@@ -79,7 +79,7 @@ impl<T> EventLoop<T> {
         self.add_listener(socket, Box::new(make_data))
     }
 
-    fn add_listener(
+    pub(super) fn add_listener(
         &mut self,
         mut socket: ListeningSocket,
         make_data: MakeData<T>,
@@ -89,7 +89,7 @@ impl<T> EventLoop<T> {
             self.turns.tools.system.close_listener(socket);
             return Err(error);
         }
-        let address = shown(socket.local_addr());
+        let address = socket.local_addr().ok();
         self.turns.listeners.insert(id, socket, make_data);
         self.turns.tools.observers.see(Step::Listening(id, address));
         Ok(id)
@@ -99,7 +99,8 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// `NotFound` if the listener was closed, or what the operating system says.
+    /// `NotFound` if the listener was closed, `Unsupported` if it listens in the Unix domain, or what
+    /// the operating system says.
     pub fn listener_addr(&self, id: ListenerId) -> io::Result<SocketAddr> {
         self.turns.listeners.get(id)?.socket.local_addr()
     }
@@ -131,7 +132,8 @@ impl<T> EventLoop<T> {
         listeners.set_accepting(id.slot, accepting, tools)
     }
 
-    /// Closes a listener. What it has accepted goes on; peers that wait are reset.
+    /// Closes a listener. What it has accepted goes on; peers that wait are reset. The file of a
+    /// Unix-domain path that we have bound is removed.
     ///
     /// # Errors
     ///

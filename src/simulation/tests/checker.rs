@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::flow::{Flow, PeerEnd, Told};
+use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
@@ -169,7 +170,8 @@ impl Checker {
             Event::Accepted(listener, id) => {
                 let connection = &event_loop[id];
                 assert_eq!(connection.listener(), Some(listener), "5: accepted by another");
-                let flow = self.flow_by_port(connection.peer_addr().port());
+                let port = ports(&self.simulation, connection).1;
+                let flow = self.flow_by_port(port);
                 self.bind(id, flow.expect("5: a peer that was accepted has connected"));
                 id
             }
@@ -248,7 +250,8 @@ impl Checker {
             CloseReason::Aborted | CloseReason::Overflow | CloseReason::TimedOut(_)
         );
         let lacks = flow.offered > flow.flushed as u64;
-        self.resets += u64::from(stream.socket.is_some() && !is_clean && (gave_up || lacks));
+        let can_reset = stream.socket.is_some() && !is_unix(stream);
+        self.resets += u64::from(can_reset && !is_clean && (gave_up || lacks));
     }
 
     // What holds between any two calls.
@@ -331,6 +334,18 @@ fn check_bytes(flow: &Flow, stream: &Stream) {
     assert!(received.len() <= limits.read_buffer_max, "6: received");
 }
 
+/// The ports of a connection's two ends; in the Unix domain, those that stand for them.
+pub(super) fn ports(simulation: &Simulation, stream: &Stream) -> (u16, u16) {
+    let Some(Socket::Simulated(socket)) = &stream.socket else { return (0, 0) };
+    let (local, remote) = lock(&simulation.network).addresses(socket.index());
+    (local.port(), remote.port())
+}
+
+/// Whether it has no resets.
+fn is_unix(stream: &Stream) -> bool {
+    stream.socket.as_ref().is_some_and(Socket::is_unix)
+}
+
 fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     let stream = &connection.stream;
     let exchange = &stream.exchange;
@@ -352,6 +367,14 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     let remembered = exchange.readiness;
     if exchange.wants_read() && probe.has_news && !remembered.is_readable() {
         assert!(probe.read_edge, "3: unread, and nobody is told: {probe:?} {stream:?}");
+    }
+    if exchange.is_connecting() && probe.is_idle {
+        let alarm = stream.deadlines.as_ref().and_then(|deadlines| deadlines.alarm);
+        let is_soon = |alarm: Alarm| alarm.at() <= simulation.now() + Duration::from_secs(1);
+        assert!(
+            alarm.is_some_and(is_soon),
+            "3: it is not connected, and not tried again: {stream:?}"
+        );
     }
     let has_sendable = exchange.unsent() > 0 && !exchange.is_connecting();
     if has_sendable && probe.has_room && !remembered.is_writable() {

@@ -1,11 +1,12 @@
 //! A run: the kernel, the peers and the program do what the seed says, and every promise is checked
 //! after every step. Then all must come to rest: see `rest.rs`.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::checker::{Checker, look};
+use super::checker::{Checker, look, ports};
 use super::flow::{PeerEnd, Told};
 use crate::event::{ConnectionId, Event, ListenerId};
 use crate::event_loop::EventLoop;
@@ -50,6 +51,8 @@ pub(super) struct Run {
     pub(super) flows_max: usize,
     pub(super) listeners: Vec<(ListenerId, bool)>,
     pub(super) peer_listener: PeerListener,
+    #[cfg(unix)]
+    unix_peer_listener: PeerListener,
     pub(super) is_resting: bool,
     pub(super) script: Vec<Line>,
     /// How many calls could have failed before the rest.
@@ -79,6 +82,8 @@ impl Run {
         ];
         Self {
             peer_listener: simulation.listen("127.0.0.9:81".parse().unwrap()),
+            #[cfg(unix)]
+            unix_peer_listener: simulation.listen_unix("/peers"),
             simulation,
             style: random.one_of(&styles),
             flows_max: 1 + random.below(9),
@@ -124,10 +129,19 @@ impl Run {
 
     fn listen(&mut self) {
         for _ in 0..50 {
-            if let Ok(id) = self.event_loop.listen("127.0.0.1:0") {
+            if let Ok(id) = self.try_listen() {
                 return self.listeners.push((id, false));
             }
         }
+    }
+
+    fn try_listen(&mut self) -> io::Result<ListenerId> {
+        #[cfg(unix)]
+        if self.random.below(3) == 0 {
+            // A name that was not used before.
+            return self.event_loop.listen_unix(format!("/{}", self.simulation.steps()));
+        }
+        self.event_loop.listen("127.0.0.1:0")
     }
 
     fn change_listeners(&mut self) {
@@ -155,13 +169,16 @@ impl Run {
     }
 
     fn connect(&mut self) {
-        let address = match self.random.below(8) {
-            0 => "127.0.0.9:9".parse().unwrap(),
-            _ => self.peer_listener.address(),
+        let id = match self.random.below(16) {
+            0 | 1 => self.event_loop.connect("127.0.0.9:9".parse().unwrap(), ()),
+            #[cfg(unix)]
+            2 => self.event_loop.connect_unix("/nobody", ()),
+            #[cfg(unix)]
+            3..7 => self.event_loop.connect_unix("/peers", ()),
+            _ => self.event_loop.connect(self.peer_listener.address(), ()),
         };
-        let id = self.event_loop.connect(address, ());
-        let local = self.event_loop[id].local_addr();
-        let flow = self.checker.add_flow(local.map_or(0, |address| address.port()));
+        let local = ports(&self.simulation, &self.event_loop[id]).0;
+        let flow = self.checker.add_flow(local);
         self.checker.bind(id, flow);
         self.script.push(Line::Program("connects", id, 0));
         for _ in 0..self.random.below(3) {
@@ -174,8 +191,16 @@ impl Run {
     fn add_peer(&mut self) {
         let Some(place) = self.listeners.len().checked_sub(1) else { return };
         let (id, _) = self.listeners[self.random.below(place + 1)];
-        let address = self.event_loop.listener_addr(id).unwrap();
-        let peer = self.simulation.connect(address);
+        let peer = match self.event_loop.listener_addr(id) {
+            Ok(address) => self.simulation.connect(address),
+            #[cfg(unix)]
+            Err(_) => {
+                let address = self.event_loop.unix_listener_addr(id).unwrap();
+                self.simulation.connect_unix(address)
+            }
+            #[cfg(not(unix))]
+            Err(error) => panic!("{error}"),
+        };
         let flow = self.checker.add_flow(peer.local_port());
         self.script.push(Line::Peer("connects", peer.local_port(), 0));
         self.checker.flows[flow].peer = Some(peer);
@@ -183,6 +208,10 @@ impl Run {
 
     pub(super) fn accept_peers(&mut self) {
         while let Some(peer) = self.peer_listener.accept() {
+            self.add_accepted(peer);
+        }
+        #[cfg(unix)]
+        while let Some(peer) = self.unix_peer_listener.accept() {
             self.add_accepted(peer);
         }
     }
@@ -465,9 +494,13 @@ impl Run {
     /// Drops the loop and then the peers, and looks that nothing is left.
     pub(super) fn tear_down(self) -> u64 {
         let Self { simulation, event_loop, mut checker, peer_listener, .. } = self;
+        #[cfg(unix)]
+        let unix_peer_listener = self.unix_peer_listener;
         drop(event_loop);
         assert_eq!(lock(&simulation.network).open_and_watched(0), (0, 0), "7: after the drop");
         drop(peer_listener);
+        #[cfg(unix)]
+        drop(unix_peer_listener);
         checker.flows.iter_mut().for_each(|flow| flow.peer = None);
         while simulation.step() {}
         assert_eq!(lock(&simulation.network).socket_count(), 0, "7: nothing is left at all");

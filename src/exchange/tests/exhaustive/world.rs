@@ -25,8 +25,7 @@ pub(super) struct Kept {
 
 impl Kept {
     fn of(exchange: &Exchange) -> Self {
-        let Exchange { read_buffer, write_buffer, limits: _, ending, state, .. } =
-            exchange;
+        let Exchange { read_buffer, write_buffer, limits: _, ending, state, .. } = exchange;
         let Exchange { owed, readiness, coupling, paused, half_open, clogged, at_end, .. } =
             exchange;
         let reason = ending.as_ref().and_then(|ending| ending.reason);
