@@ -100,7 +100,7 @@ fn handle(client: &mut EventLoop<Echo>, event: Event) -> io::Result<()> {
             Incoming::File(check) => println!("{} bytes came back identical", check.conclude()?),
         },
         Event::Closed(id, reason) => {
-            let address = client[id].peer_addr();
+            let address = client[id].peer_addr()?;
             return Err(io::Error::other(format!("the connection to {address} failed: {reason}")));
         }
         _ => {}

@@ -8,8 +8,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+#[cfg(unix)]
+use std::os::unix::net::SocketAddr as UnixSocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ use crate::event::{ConnectionId, ListenerId};
 use crate::exchange::Exchange;
 use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
-use crate::system::Socket;
+use crate::origin::Origin;
+use crate::system::{Socket, no_ip_address};
 
 /// One connection of a loop: a [`Stream`], to which it derefs, and the program's own state.
 pub struct Connection<T> {
@@ -78,31 +81,6 @@ pub(crate) enum Queued {
     LeftOver,
 }
 
-/// Where a connection came from; an IPv4 address is kept in place, any other in a box.
-#[derive(Debug)]
-pub(crate) enum Origin {
-    Accepted(ListenerId, SocketAddrV4),
-    AcceptedBoxed(Box<(ListenerId, SocketAddr)>),
-    Connected(SocketAddrV4),
-    ConnectedBoxed(Box<SocketAddr>),
-}
-
-impl Origin {
-    pub(crate) fn accepted(listener: ListenerId, peer: SocketAddr) -> Self {
-        match peer {
-            SocketAddr::V4(peer) => Self::Accepted(listener, peer),
-            SocketAddr::V6(_) => Self::AcceptedBoxed(Box::new((listener, peer))),
-        }
-    }
-
-    pub(crate) fn connected(peer: SocketAddr) -> Self {
-        match peer {
-            SocketAddr::V4(peer) => Self::Connected(peer),
-            SocketAddr::V6(_) => Self::ConnectedBoxed(Box::new(peer)),
-        }
-    }
-}
-
 /// The two byte streams of a connection, one from the peer and one to it.
 ///
 /// Nothing here blocks. What is sent leaves at a later call into the loop, so that many small
@@ -138,7 +116,7 @@ pub struct Stream {
     /// None only if a connect failed before there was a socket.
     pub(crate) socket: Option<Socket>,
     id: ConnectionId,
-    origin: Origin,
+    pub(crate) origin: Origin,
     pub(crate) deadlines: Option<Box<Deadlines>>,
     /// Invariant: what the kernel was told last.
     pub(crate) interest: Interest,
@@ -295,6 +273,11 @@ impl Stream {
 
     /// Closes at once, with a reset: what is unsent is not sent, and the peer may lose what it has
     /// not read yet. The program hears only [`Closed`](crate::Event::Closed).
+    ///
+    /// The Unix domain knows no reset. There the peer reads what the kernel has taken and then an
+    /// end, as after a [`finish`](Self::finish); only if it had sent something that was not read, an
+    /// error (`ECONNRESET`). A protocol that must tell the two apart says in its own words where a
+    /// message ends.
     pub fn abort(&mut self) {
         self.exchange.abort();
     }
@@ -359,13 +342,19 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// `Unsupported` in the Unix domain, where a peer cannot be cut off without our kernel knowing
+    /// it; or what the operating system says.
     pub fn set_keepalive(&mut self, after: Option<Duration>) -> io::Result<()> {
-        self.socket()?.set_keepalive(after)
+        let socket = self.socket()?;
+        if socket.is_unix() {
+            let message = "a Unix-domain socket has no keepalive";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
+        socket.set_keepalive(after)
     }
 
     /// Gives this connection limits of its own, with the socket options and the idle timeout among
-    /// them.
+    /// them. The options are TCP's, and are passed over in the Unix domain.
     ///
     /// # Errors
     ///
@@ -374,10 +363,11 @@ impl Stream {
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
         let before = self.exchange.limits().clone();
-        if limits.nodelay != before.nodelay {
+        let has_options = !self.socket.as_ref().is_some_and(Socket::is_unix);
+        if has_options && limits.nodelay != before.nodelay {
             self.socket()?.set_nodelay(limits.nodelay)?;
         }
-        if limits.keepalive != before.keepalive {
+        if has_options && limits.keepalive != before.keepalive {
             self.socket()?.set_keepalive(limits.keepalive)?;
         }
         if limits.idle_timeout != before.idle_timeout {
@@ -388,13 +378,20 @@ impl Stream {
     }
 
     /// The peer's address: the one that accept gave, or that was connected to. Known as long as
-    /// the connection is, also when the peer has gone.
-    #[must_use]
-    pub fn peer_addr(&self) -> SocketAddr {
-        match &self.origin {
-            Origin::Accepted(_, peer) | Origin::Connected(peer) => SocketAddr::V4(*peer),
-            Origin::AcceptedBoxed(origin) => origin.1,
-            Origin::ConnectedBoxed(peer) => **peer,
+    /// the connection is, also when the peer has gone. Only of a stream that was
+    /// [adopted](crate::EventLoop::adopt_stream) the operating system is asked.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` in the Unix domain, where there is
+    #[cfg_attr(unix, doc = "[`unix_peer_addr`](Self::unix_peer_addr);")]
+    #[cfg_attr(not(unix), doc = "`unix_peer_addr`;")]
+    /// of an adopted stream what the operating system says.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match (self.origin.peer(), &self.socket) {
+            (Some(peer), _) => Ok(peer),
+            (None, Some(socket)) => socket.peer_addr(),
+            (None, None) => Err(no_ip_address()),
         }
     }
 
@@ -402,19 +399,52 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// `Unsupported` in the Unix domain, or what the operating system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket()?.local_addr()
+    }
+
+    /// The peer's address in the Unix domain, as the operating system tells it. A peer that has
+    /// connected mostly has none: it is unnamed.
+    ///
+    /// ```
+    /// use readiness::{Event, EventLoop, UnixAddress};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop: EventLoop = EventLoop::new()?;
+    /// let path = std::env::temp_dir().join(format!("readiness-peer-{}", std::process::id()));
+    /// let listener = event_loop.listen_unix(path.clone())?;
+    /// let client = event_loop.connect_unix(event_loop.unix_listener_addr(listener)?, ());
+    /// while event_loop.next_event()? != Event::Connected(client) {}
+    /// let peer = event_loop[client].unix_peer_addr()?;
+    /// assert_eq!(peer.as_pathname(), Some(path.as_path()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` with TCP, or what the operating system says.
+    #[cfg(unix)]
+    pub fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
+        self.socket()?.unix_peer_addr()
+    }
+
+    /// Our own address in the Unix domain, as the operating system tells it: that of its listener
+    /// for a connection that was accepted, mostly none for another.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` with TCP, or what the operating system says.
+    #[cfg(unix)]
+    pub fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
+        self.socket()?.unix_local_addr()
     }
 
     /// The listener that accepted this connection, if one did.
     #[must_use]
     pub fn listener(&self) -> Option<ListenerId> {
-        match &self.origin {
-            Origin::Accepted(listener, _) => Some(*listener),
-            Origin::AcceptedBoxed(origin) => Some(origin.0),
-            Origin::Connected(_) | Origin::ConnectedBoxed(_) => None,
-        }
+        self.origin.listener()
     }
 
     /// The interest that the kernel was told last.

@@ -5,7 +5,7 @@
 //!
 //! | phase | deadline |
 //! |---|---|
-//! | connecting | `connect_deadline` after it began |
+//! | connecting | `connect_deadline` after it began; before it, when a connect that could not begin is tried again |
 //! | stalled, closing | `stalled_write_deadline` after the kernel last took a byte |
 //! | broken | `close_deadline` after it began |
 //! | lingering | the earlier of `close_quiet_deadline` after the last byte, and `close_deadline` after it began |
@@ -29,6 +29,9 @@ pub(crate) enum Passed {
     Limit(Deadline),
     /// The program is told.
     Program,
+    /// No deadline: a connect that could not begin is tried again.
+    #[cfg(unix)]
+    Again,
 }
 
 /// When things began and when they last moved, and the alarm that stands for the next deadline.
@@ -44,6 +47,9 @@ pub(crate) struct Deadlines {
     flushed: Option<Instant>,
     idle_timeout: Option<Duration>,
     program: ProgramDeadline,
+    /// When a connect that could not begin is tried again.
+    #[cfg(unix)]
+    again: Option<Instant>,
     pub(crate) alarm: Option<Alarm>,
 }
 
@@ -64,6 +70,8 @@ impl Deadlines {
             flushed: None,
             idle_timeout,
             program: ProgramDeadline::None,
+            #[cfg(unix)]
+            again: None,
             alarm: None,
         }
     }
@@ -100,6 +108,21 @@ impl Deadlines {
         self.program = after.map_or(ProgramDeadline::None, ProgramDeadline::After);
     }
 
+    /// Sets when a connect is tried again, or that it is not.
+    #[cfg(unix)]
+    pub(crate) fn set_again(&mut self, at: Option<Instant>) {
+        self.again = at;
+    }
+
+    /// When a connect is tried again, as long as one is owed.
+    fn again(&self) -> Option<(Instant, Passed)> {
+        #[cfg(unix)]
+        if self.phase == Phase::Connecting {
+            return Some((self.again?, Passed::Again));
+        }
+        None
+    }
+
     /// The earliest deadline and what it is, if there is one. Times beyond the clock never come.
     pub(crate) fn next(&self, limits: &ConnectionLimits) -> Option<(Instant, Passed)> {
         let (began, moved) = (self.began?, self.moved?);
@@ -131,7 +154,8 @@ impl Deadlines {
             ProgramDeadline::At(at) => Some((at, Passed::Program)),
             ProgramDeadline::None | ProgramDeadline::After(_) => None,
         };
-        let all = [phase, limit(Deadline::Idle, idle), program];
+        // Of those at the same time the first counts: a connect is not tried beyond its deadline.
+        let all = [phase, limit(Deadline::Idle, idle), program, self.again()];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }

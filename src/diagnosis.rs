@@ -11,6 +11,7 @@ use crate::connection::Stream;
 use crate::connections::Connections;
 use crate::exchange::{Coupling, State};
 use crate::listener::Listeners;
+use crate::observer::shown;
 
 /// One line for each connection of a loop, and one for its listeners.
 pub(crate) fn diagnosis<T>(connections: &Connections<T>, listeners: &Listeners<T>) -> String {
@@ -48,7 +49,7 @@ fn describe(text: &mut String, stream: &Stream, coupled: &str) {
         "\n  {} with {}: {:?}, interest {}, {} unsent, {} received{paused}, coupled {coupled}; \
          waits for {}",
         stream.id(),
-        stream.peer_addr(),
+        shown(stream.peer_addr().ok()),
         exchange.state(),
         stream.interest(),
         stream.unsent(),

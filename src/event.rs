@@ -148,7 +148,8 @@ pub enum CloseReason {
     Aborted,
     /// The peer reset the connection, or reads no more.
     Reset,
-    /// Nobody listens at the address.
+    /// Nobody listens at the address. In the Unix domain a file is there, or the name is abstract;
+    /// where no file is, it has [`Failed`](Self::Failed) with `NotFound`.
     Refused,
     /// A deadline passed.
     TimedOut(Deadline),

@@ -3,13 +3,15 @@
 //! Nothing here decides anything: it finds the connection or listener that an id names and hands
 //! on to the part that knows. The files of the folder hold the methods that belong together.
 
+mod connecting;
 mod embedding;
 mod listening;
 mod relaying;
+#[cfg(unix)]
+mod unix;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
@@ -102,32 +104,6 @@ impl<T> EventLoop<T> {
     #[cfg(test)]
     pub(crate) fn turns(&self) -> &Turns<T> {
         &self.turns
-    }
-
-    // Connecting.
-
-    /// Begins a connect, and returns at once. Never fails here: every failure, also one known at
-    /// once, is that connection's [`Closed`](Event::Closed). What is sent before
-    /// [`Connected`](Event::Connected) leaves in order afterwards. Names are not resolved, since
-    /// that blocks.
-    ///
-    /// One that is connected reads on while it has unsent bytes, other than one that was accepted:
-    /// see [`couple`](Self::couple).
-    ///
-    /// ```
-    /// use readiness::{CloseReason, Event, EventLoop};
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let mut event_loop: EventLoop<&str> = EventLoop::new()?;
-    /// let nobody = "127.0.0.1:1".parse().expect("an address");
-    /// let id = event_loop.connect(nobody, "my data");
-    /// assert_eq!(event_loop.next_event()?, Event::Closed(id, CloseReason::Refused));
-    /// assert_eq!(event_loop[id].data, "my data"); // until the next call
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn connect(&mut self, address: SocketAddr, data: T) -> ConnectionId {
-        self.turns.add_connecting(address, data)
     }
 
     // Events.

@@ -86,15 +86,22 @@ pub(crate) enum Phase {
     Lingering,
 }
 
+/// Why it ended, and what was lost.
+#[derive(Debug, Default)]
+struct Ending {
+    /// Invariant: there is a reason just in the states Broken and Closed.
+    reason: Option<CloseReason>,
+    lost: u64,
+}
+
 /// Both directions of one connection: their states, their buffers, and the events they owe.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     read_buffer: Buffer,
     write_buffer: Buffer,
     limits: Arc<ConnectionLimits>,
-    lost: u64,
-    /// Invariant: there is a reason just in the states Broken and Closed.
-    reason: Option<CloseReason>,
+    /// Only where something has ended or was lost, so that the others do not carry it.
+    ending: Option<Box<Ending>>,
     state: State,
     owed: OwedEvents,
     pub(crate) readiness: Readiness,
@@ -125,8 +132,7 @@ impl Exchange {
             read_buffer: Buffer::default(),
             write_buffer: Buffer::default(),
             limits,
-            lost: 0,
-            reason: None,
+            ending: None,
             state,
             owed: OwedEvents::default(),
             readiness: Readiness::default(),
@@ -157,17 +163,22 @@ impl Exchange {
     }
 
     pub(crate) fn lost(&self) -> u64 {
-        self.lost
+        self.ending.as_ref().map_or(0, |ending| ending.lost)
     }
 
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
-        if self.state == State::Closed { self.reason } else { None }
+        if self.state == State::Closed { self.reason() } else { None }
+    }
+
+    /// Why it has ended or broken.
+    fn reason(&self) -> Option<CloseReason> {
+        self.ending.as_ref().and_then(|ending| ending.reason)
     }
 
     /// Whether the socket is to be closed by a reset: where we gave up on the peer, and where bytes
     /// were given up that it was to get, because an end would tell it that it has everything.
     pub(crate) fn ends_by_reset(&self) -> bool {
-        let gave_up = self.unsent() > 0 || self.lost > 0;
+        let gave_up = self.unsent() > 0 || self.lost() > 0;
         match self.close_reason() {
             None | Some(CloseReason::Finished | CloseReason::Closed) => false,
             Some(CloseReason::Aborted | CloseReason::Overflow | CloseReason::TimedOut(_)) => true,
@@ -304,7 +315,7 @@ impl Exchange {
             self.write_buffer.append(bytes);
             self.notice_high_water();
         } else {
-            self.lost += bytes.len() as u64;
+            self.lose(bytes.len());
         }
     }
 
@@ -312,7 +323,7 @@ impl Exchange {
     pub(crate) fn send_received(&mut self) {
         if self.transfer_to_itself() == 0 {
             let count = self.received().len();
-            self.lost += count as u64;
+            self.lose(count);
             self.consume(count);
         }
     }
@@ -353,6 +364,13 @@ impl Exchange {
         fits
     }
 
+    /// Counts bytes that were given to us and will never be sent.
+    fn lose(&mut self, count: usize) {
+        if count > 0 {
+            self.ending.get_or_insert_default().lost += count as u64;
+        }
+    }
+
     fn notice_high_water(&mut self) {
         // Before it is connected nothing can drain, so there is no mark to tell the program of.
         if !self.is_connecting() && self.unsent() > self.limits.high_water {
@@ -382,7 +400,7 @@ impl Exchange {
             State::Connecting | State::ConnectingToFinish => {
                 return self.abandon(CloseReason::Closed);
             }
-            State::Broken => return self.abandon(self.reason.unwrap_or(CloseReason::Closed)),
+            State::Broken => return self.abandon(self.reason().unwrap_or(CloseReason::Closed)),
             State::Closed => return self.hear_only_the_end(),
             State::ConnectingToClose | State::Closing | State::BothClosing | State::Lingering => {
                 return;
@@ -485,7 +503,7 @@ impl Exchange {
             State::Finishing | State::Finished => State::BothFinishing,
             State::Closing => State::BothClosing,
             State::Lingering => return self.end(CloseReason::Closed),
-            State::Broken => return self.end(self.reason.unwrap_or(CloseReason::Reset)),
+            State::Broken => return self.end(self.reason().unwrap_or(CloseReason::Reset)),
             other => unreachable!("an end was read while {other:?}"),
         };
         self.at_end = true;
@@ -496,7 +514,7 @@ impl Exchange {
 
     /// A read failed: both directions are over. An earlier write error remains the reason.
     pub(crate) fn read_failed(&mut self, reason: CloseReason) {
-        self.end(self.reason.unwrap_or(reason));
+        self.end(self.reason().unwrap_or(reason));
     }
 
     /// The kernel took the first `count` unsent bytes.
@@ -515,11 +533,11 @@ impl Exchange {
         match self.state {
             State::Open | State::Finishing => {
                 let unsent = self.unsent();
-                self.lost += unsent as u64;
+                self.lose(unsent);
                 // The block stays for the pool, like that of any other empty buffer.
                 self.write_buffer.consume(unsent);
                 self.state = State::Broken;
-                self.reason = Some(reason);
+                self.ending.get_or_insert_default().reason = Some(reason);
                 // What the kernel holds of the peer's is read to its end before it is over.
                 self.readiness.fold(Readiness::READABLE | Readiness::HINTED);
             }
@@ -534,7 +552,7 @@ impl Exchange {
                 self.owed.clear();
             }
             self.state = State::Closed;
-            self.reason = Some(reason);
+            self.ending.get_or_insert_default().reason = Some(reason);
             self.coupling = Coupling::None;
             self.owed.add(Owed::Closed);
         }
@@ -554,7 +572,7 @@ impl Exchange {
 
     /// A deadline has passed. A write error that came before it remains the reason.
     pub(crate) fn pass(&mut self, deadline: Deadline) {
-        self.end(self.reason.unwrap_or(CloseReason::TimedOut(deadline)));
+        self.end(self.reason().unwrap_or(CloseReason::TimedOut(deadline)));
     }
 
     /// Goes on by one state, if nothing holds it: what the loop asks when it settles a connection.
@@ -562,7 +580,7 @@ impl Exchange {
     #[must_use]
     pub(crate) fn advance(&mut self) -> bool {
         debug_assert_eq!(
-            self.reason.is_some(),
+            self.reason().is_some(),
             matches!(self.state, State::Broken | State::Closed),
             "there is a reason just where something has ended"
         );
@@ -615,10 +633,9 @@ impl Exchange {
     #[cfg(test)]
     pub(crate) fn fingerprint(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Self { reason, state, owed, readiness, coupling, paused, half_open, clogged, .. } =
-            self;
+        let Self { state, owed, readiness, coupling, paused, half_open, clogged, .. } = self;
         (self.received().len(), self.unsent(), state, owed, readiness).hash(hasher);
-        (coupling, paused, half_open, clogged, self.at_end, reason.is_some()).hash(hasher);
+        (coupling, paused, half_open, clogged, self.at_end, self.reason().is_some()).hash(hasher);
         (self.ends_by_reset(), self.limits.read_budget, self.limits.write_budget).hash(hasher);
     }
 

@@ -57,6 +57,8 @@
 //! - In the repository: the guide under `docs/`, which begins with the problems that this loop
 //!   answers, and `ARCHITECTURE.md`, the map of the source.
 
+#[cfg(unix)]
+mod address;
 mod alarms;
 mod buffer;
 mod connection;
@@ -71,6 +73,7 @@ mod interest;
 mod limits;
 mod listener;
 mod observer;
+mod origin;
 mod owed;
 mod pool;
 mod read_write;
@@ -89,6 +92,8 @@ mod transfer;
 mod turn;
 mod waker;
 
+#[cfg(unix)]
+pub use address::UnixAddress;
 pub use connection::{Connection, Stream};
 pub use event::{
     CloseReason, ConnectionId, Deadline, Event, Failure, ListenerId, SourceId, TimerId,

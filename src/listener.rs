@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::alarms::Alarm;
 use crate::event::{Event, Failure, ListenerId};
 use crate::limits::Limits;
-use crate::observer::{Step, shown};
+use crate::observer::Step;
 use crate::slots::Slots;
 use crate::system::{ListeningSocket, Socket};
 use crate::tools::{Called, Tools};
@@ -51,8 +51,8 @@ pub(crate) struct Listener<T> {
 
 /// What came of accepting once.
 pub(crate) enum Accept<T> {
-    /// A peer, and the program's state for it.
-    Peer { socket: Socket, peer: SocketAddr, data: T },
+    /// A peer, with its address if that is one of IP, and the program's state for it.
+    Peer { socket: Socket, peer: Option<SocketAddr>, data: T },
     /// A peer that had gone; there may be another.
     Skipped,
     /// No more for now.
@@ -88,7 +88,7 @@ impl<T> Listeners<T> {
         make_data: MakeData<T>,
         tools: &mut Tools,
     ) -> io::Result<ListenerId> {
-        let address = shown(socket.local_addr());
+        let address = socket.local_addr().ok();
         let id = self.slots.insert(Listener {
             socket,
             make_data,

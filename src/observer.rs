@@ -11,7 +11,6 @@
 //! | trace | everything else |
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -44,18 +43,22 @@ pub enum Step {
     WriteBlocked(ConnectionId),
     /// The interest was told to the kernel: from the first to the second.
     InterestChanged(ConnectionId, Interest, Interest),
-    /// A listener listens at the address.
-    Listening(ListenerId, SocketAddr),
+    /// A listener listens at the address; `None` for one of the Unix domain.
+    Listening(ListenerId, Option<SocketAddr>),
     /// A listener was closed.
     ListenerClosed(ListenerId),
-    /// A listener accepted a connection from the address.
-    Accepted(ListenerId, ConnectionId, SocketAddr),
+    /// A listener accepted a connection from the address; `None` for one of the Unix domain.
+    Accepted(ListenerId, ConnectionId, Option<SocketAddr>),
     /// A peer had gone before it was accepted.
     AcceptSkipped(ListenerId),
     /// Accepting failed and pauses for so long, unless a connection closes before.
     AcceptPaused(ListenerId, Failure, Duration),
-    /// A connect to the address began.
-    Connecting(ConnectionId, SocketAddr),
+    /// A connect to the address began; `None` for one of the Unix domain.
+    Connecting(ConnectionId, Option<SocketAddr>),
+    /// The listener's backlog is full: the connect is tried again after so long.
+    ConnectPaused(ConnectionId, Duration),
+    /// A stream that was made elsewhere was taken over.
+    Adopted(ConnectionId),
     /// A connect succeeded.
     Connected(ConnectionId),
     /// The end of our direction was sent.
@@ -86,6 +89,8 @@ impl Step {
             | Self::Accepted(..)
             | Self::AcceptSkipped(..)
             | Self::Connecting(..)
+            | Self::ConnectPaused(..)
+            | Self::Adopted(..)
             | Self::Connected(..)
             | Self::Finished(..)
             | Self::DeadlinePassed(..)
@@ -114,16 +119,20 @@ impl fmt::Display for Step {
             Self::Flushed(id, count, left) => write!(f, "{id} flushed {count}, {left} unsent"),
             Self::WriteBlocked(id) => write!(f, "{id} has no more room to write"),
             Self::InterestChanged(id, from, to) => write!(f, "{id} interest {from} -> {to}"),
-            Self::Listening(id, address) => write!(f, "{id} listens at {address}"),
+            Self::Listening(id, address) => write!(f, "{id} listens at {}", shown(address)),
             Self::ListenerClosed(id) => write!(f, "{id} closed"),
             Self::Accepted(listener, id, peer) => {
-                write!(f, "{id} accepted by {listener} from {peer}")
+                write!(f, "{id} accepted by {listener} from {}", shown(peer))
             }
             Self::AcceptSkipped(id) => write!(f, "{id} skipped a peer that had gone"),
             Self::AcceptPaused(id, failure, pause) => {
                 write!(f, "{id} cannot accept and pauses for {pause:?}: {failure}")
             }
-            Self::Connecting(id, address) => write!(f, "{id} connects to {address}"),
+            Self::Connecting(id, address) => write!(f, "{id} connects to {}", shown(address)),
+            Self::ConnectPaused(id, pause) => {
+                write!(f, "{id} finds the backlog full and tries again after {pause:?}")
+            }
+            Self::Adopted(id) => write!(f, "{id} adopted"),
             Self::Connected(id) => write!(f, "{id} connected"),
             Self::Finished(id) => write!(f, "{id} finished our direction"),
             Self::DeadlinePassed(id, deadline) => {
@@ -211,9 +220,9 @@ impl Observers {
     }
 }
 
-/// The address as a step tells it: one that the kernel cannot tell is shown as unspecified.
-pub(crate) fn shown(address: io::Result<SocketAddr>) -> SocketAddr {
-    address.unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+/// An address in a line. That of the Unix domain may be long, and is asked of its socket.
+pub(crate) fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or("a Unix-domain socket".to_owned(), |address| address.to_string())
 }
 
 #[cfg(test)]
@@ -250,5 +259,6 @@ mod tests {
             line(Step::Closed(ID, CloseReason::Reset, 2, 1)),
             "c0.1 closed: reset by the peer (2 unsent, 1 lost)"
         );
+        assert_eq!(line(Step::Connecting(ID, None)), "c0.1 connects to a Unix-domain socket");
     }
 }

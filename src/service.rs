@@ -13,8 +13,12 @@ use crate::event::CloseReason;
 use crate::exchange::Phase;
 use crate::interest::{Interest, Readiness};
 use crate::observer::Step;
+#[cfg(unix)]
+use crate::origin::Origin;
 use crate::system::ConnectOutcome;
 use crate::tools::{Called, Tools};
+#[cfg(unix)]
+use crate::transfer::Attempt;
 use crate::transfer::{self, Stop};
 
 impl Stream {
@@ -77,6 +81,8 @@ impl Stream {
                 self.deadlines_mut().set_program(None);
                 self.exchange.tell_deadline();
             }
+            #[cfg(unix)]
+            Some(Passed::Again) => self.connect_again(tools),
             Some(Passed::Limit(_)) => {
                 // The program may have been busy while the socket moved on, and a send succeeds
                 // long before the kernel reports room: so one more look before it counts.
@@ -90,6 +96,36 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// Tries a connect again that could not begin before.
+    #[cfg(unix)]
+    fn connect_again(&mut self, tools: &mut Tools) {
+        self.deadlines_mut().set_again(None);
+        let (Origin::ConnectedUnix(Some(again)), Some(socket)) = (&self.origin, &self.socket)
+        else {
+            return;
+        };
+        match tools.system.connect_unix(socket, &again.address) {
+            Attempt::NotReady => self.pause_connecting(tools),
+            Attempt::Failed(error) => self.exchange.end(CloseReason::of(&error)),
+            Attempt::Done(()) => {
+                self.origin = Origin::ConnectedUnix(None);
+                // It was registered before it was connected, and no event is promised for that.
+                self.exchange.readiness.fold(Readiness::WRITABLE);
+                self.serve(tools);
+            }
+        }
+    }
+
+    /// Has a connect that could not begin be tried again after a pause.
+    #[cfg(unix)]
+    pub(crate) fn pause_connecting(&mut self, tools: &mut Tools) {
+        let Origin::ConnectedUnix(Some(again)) = &mut self.origin else { return };
+        let pause = again.take_pause();
+        let at = tools.system.now().checked_add(pause);
+        self.deadlines_mut().set_again(at);
+        tools.observers.see(Step::ConnectPaused(self.id(), pause));
     }
 
     /// The deadline that has passed by `now`, if one has.
@@ -149,7 +185,7 @@ impl Stream {
     fn fill(&mut self, tools: &mut Tools) {
         let Some(socket) = &self.socket else { return };
         let discards = self.exchange.discards();
-        let short_proves_empty = tools.system.short_proves_blocked();
+        let short_proves_empty = tools.system.short_proves_blocked(socket);
         let mut io = tools.system.io(socket);
         let filled =
             transfer::fill(&mut self.exchange, &mut io, &mut tools.pool, short_proves_empty);
@@ -173,7 +209,7 @@ impl Stream {
     /// Flushes at most `budget` bytes, and returns how many it were.
     fn flush(&mut self, budget: usize, tools: &mut Tools) -> u32 {
         let Some(socket) = &self.socket else { return 0 };
-        let short_proves_full = tools.system.short_proves_blocked();
+        let short_proves_full = tools.system.short_proves_blocked(socket);
         let mut io = tools.system.io(socket);
         let flushed = transfer::flush(&mut self.exchange, &mut io, budget, short_proves_full);
         if flushed.count > 0 {

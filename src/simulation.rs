@@ -55,6 +55,8 @@ pub use peer::{Peer, PeerListener, PeerState};
 pub use program::{Driven, Program};
 pub use seeds::{FailedSeed, try_seeds};
 
+#[cfg(unix)]
+use crate::address::UnixAddress;
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 pub use crate::system::simulated::Faults;
@@ -175,6 +177,61 @@ impl Simulation {
         let peer = Peer::new(self.clone(), index);
         self.note(Happened::Connected(peer.local_addr()));
         peer
+    }
+
+    /// A peer that connects in the Unix domain to a listener of one of the loops. Its
+    /// [`local_addr`](Peer::local_addr) is not a real address, but tells it from all others.
+    ///
+    /// ```
+    /// use readiness::simulation::{Program, Simulation};
+    /// use readiness::{Event, EventLoop};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let simulation = Simulation::new(1);
+    /// let mut server = Program::new(simulation.event_loop(), |server: &mut EventLoop, event| {
+    ///     if let Event::Received(id) = event {
+    ///         server[id].send_received();
+    ///     }
+    ///     Ok(())
+    /// });
+    /// server.event_loop.listen_unix("/run/echo")?; // a name of the simulation: no file is made
+    /// let mut peer = simulation.connect_unix("/run/echo");
+    /// peer.write(b"Hello");
+    /// let mut received = Vec::new();
+    /// while received.len() < 5 {
+    ///     simulation.advance(&mut [&mut server])?;
+    ///     received.extend(peer.read());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If nothing listens at the address.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn connect_unix(&self, address: impl Into<UnixAddress>) -> Peer {
+        let index = lock(&self.network).connect_unix_peer(&address.into());
+        let peer = Peer::new(self.clone(), index);
+        self.note(Happened::Connected(peer.local_addr()));
+        peer
+    }
+
+    /// A listener of the test's own in the Unix domain, for the loops to connect to. See
+    /// [`PeerListener`].
+    ///
+    /// # Panics
+    ///
+    /// If something listens there already, or the address is none.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn listen_unix(&self, address: impl Into<UnixAddress>) -> PeerListener {
+        let mut network = lock(&self.network);
+        let poller = network.add_poller();
+        let index = network.listen_unix(poller, &address.into()).expect("an address that is free");
+        let address = network.local_addr(index);
+        PeerListener::new(self.clone(), index, address)
     }
 
     /// A listener of the test's own, for the loops to connect to. Port 0 has one chosen. See

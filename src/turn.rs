@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::alarms::Due;
-use crate::connection::{Connection, Origin, Queued, Stream};
+use crate::connection::{Connection, Queued, Stream};
 use crate::connections::{Connections, Touched};
 #[cfg(any(test, feature = "simulation"))]
 use crate::diagnosis::{diagnosed, diagnosis};
@@ -26,6 +26,7 @@ use crate::exchange::Exchange;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::listener::{Accept, Listeners};
 use crate::observer::Step;
+use crate::origin::Origin;
 use crate::owed::Owed;
 use crate::ready::Ready;
 use crate::shutdown::Shutdown;
@@ -467,24 +468,22 @@ impl<T> Turns<T> {
         })
     }
 
-    /// Begins a connect. One that fails at once is closed, like one that fails later.
-    pub(crate) fn add_connecting(
+    /// Adds a connection that is connecting, or may be. One that has failed at once is closed, like
+    /// one that fails later.
+    pub(crate) fn add_outgoing(
         &mut self,
-        address: std::net::SocketAddr,
         data: T,
+        origin: Origin,
+        socket: io::Result<Socket>,
     ) -> ConnectionId {
-        let limits = self.connection_limits.clone();
-        let mut exchange = Exchange::connecting(limits.clone());
-        let socket = self.tools.system.connect(address, &limits);
+        let mut exchange = Exchange::connecting(self.connection_limits.clone());
         if let Err(error) = &socket {
             exchange.end(CloseReason::of(error));
         }
-        let origin = Origin::connected(address);
         let id = self
             .connections
             .insert(|id| Connection::new(data, Stream::new(id, origin, socket.ok(), exchange)));
         self.connections.touch(id.slot);
-        self.tools.observers.see(Step::Connecting(id, address));
         id
     }
 }

@@ -74,7 +74,7 @@ fn crowd(
         }
         for _ in 0..wave {
             let id = accepted(event_loop);
-            crowd.push((id, peers.remove(&event_loop[id].peer_addr()).unwrap()));
+            crowd.push((id, peers.remove(&event_loop[id].peer_addr().unwrap()).unwrap()));
         }
     }
     crowd.sort_by_key(|(id, _)| *id);

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order of their use: each may use only those above it. Most are a file; a
 /// folder counts as one.
-const ORDER: [&str; 30] = [
+const ORDER: [&str; 32] = [
     "buffer",
     "pool",
     "interest",
     "limits",
+    "address",
     "event",
     "slots",
     "alarms",
@@ -24,6 +25,7 @@ const ORDER: [&str; 30] = [
     "deadlines",
     "observer",
     "system",
+    "origin",
     "tools",
     "timers",
     "waker",
@@ -304,7 +306,12 @@ fn the_turn_alone_waits() {
 #[test]
 fn only_the_seam_to_the_kernel_names_mio() {
     let names_mio = where_true(|file| file.names("mio") || file.names("socket2"));
-    assert_eq!(names_mio, ["lib.rs", "system/kernel.rs"]);
+    let is_the_kernel =
+        |path: &str| path == "system/kernel.rs" || path.starts_with("system/kernel/");
+    assert!(names_mio.contains(&"system/kernel.rs".to_owned()));
+    let elsewhere: Vec<String> =
+        names_mio.into_iter().filter(|path| !is_the_kernel(path)).collect();
+    assert_eq!(elsewhere, ["lib.rs"]);
     let re_exports = |file: &File| file.has(&["pub", "use", "mio", ";"]);
     assert_eq!(where_true(re_exports), ["lib.rs"], "for the sources of programs");
 }

@@ -83,7 +83,7 @@ fn echo_over_each_loopback_is_identical() {
         let listener = event_loop.listen(at).unwrap();
         let mut talker = Talker::connect(event_loop.listener_addr(listener).unwrap());
         let id = accepted(&mut event_loop);
-        assert_eq!(event_loop[id].peer_addr(), talker.stream.local_addr().unwrap());
+        assert_eq!(event_loop[id].peer_addr().unwrap(), talker.stream.local_addr().unwrap());
         assert_eq!(event_loop[id].local_addr().unwrap(), talker.stream.peer_addr().unwrap());
         let end = Instant::now() + PATIENCE;
         while talker.read < COUNT {

@@ -266,7 +266,7 @@ fn addresses_of_peer_and_connection_agree_on_both_sides() {
     let called = called.unwrap();
     for connection in server.event_loop.connections() {
         let peer = if connection.id() == connecting { &called } else { &peer };
-        assert_eq!(connection.peer_addr(), peer.local_addr());
+        assert_eq!(connection.peer_addr().unwrap(), peer.local_addr());
         assert_eq!(connection.local_addr().unwrap(), peer.remote_addr());
     }
 }
@@ -380,7 +380,103 @@ fn peer_that_aborted_in_the_queue_is_skipped_and_the_next_is_accepted() -> io::R
     let Event::Accepted(_, id) = server.next_event()? else {
         panic!("accepting goes on at once");
     };
-    assert_eq!(server[id].peer_addr(), next.local_addr());
+    assert_eq!(server[id].peer_addr().unwrap(), next.local_addr());
     assert_eq!(server.connection_count(), 1);
     Ok(())
+}
+
+#[cfg(unix)]
+mod unix_domain {
+    use std::io::ErrorKind;
+    use std::time::Duration;
+
+    use readiness::simulation::{Faults, PeerState, Simulation};
+    use readiness::{CloseReason, Deadline, Event, EventLoop, UnixAddress};
+
+    fn next(event_loop: &mut EventLoop) -> Event {
+        event_loop.poll_event(Some(Duration::from_secs(60))).unwrap().expect("an event in time")
+    }
+
+    #[test]
+    fn names_are_free_in_use_left_behind_and_replaced_as_files_are() {
+        let simulation = Simulation::new(1);
+        let mut event_loop: EventLoop = simulation.event_loop();
+        let listener = event_loop.listen_unix("/a").unwrap();
+        assert_eq!(event_loop.listen_unix("/a").unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(event_loop.listen_unix("").unwrap_err().kind(), ErrorKind::InvalidInput);
+        let address = event_loop.unix_listener_addr(listener).unwrap();
+        assert_eq!(UnixAddress::from(address), UnixAddress::from("/a"));
+        assert_eq!(event_loop.listener_addr(listener).unwrap_err().kind(), ErrorKind::Unsupported);
+
+        // Ours is removed with its listener.
+        event_loop.close_listener(listener).unwrap();
+        let gone = event_loop.connect_unix("/a", ());
+        let Event::Closed(closed, CloseReason::Failed(failure)) = next(&mut event_loop) else {
+            panic!("nothing is there");
+        };
+        assert_eq!((closed, failure.kind()), (gone, ErrorKind::NotFound));
+
+        // A peer's is left behind, as std leaves it.
+        drop(simulation.listen_unix("/b"));
+        let refused = event_loop.connect_unix("/b", ());
+        assert_eq!(next(&mut event_loop), Event::Closed(refused, CloseReason::Refused));
+        assert_eq!(event_loop.listen_unix("/b").unwrap_err().kind(), ErrorKind::AddrInUse);
+        event_loop.listen_unix(UnixAddress::from("/b").replacing()).unwrap();
+        let client = event_loop.connect_unix("/b", ());
+        while next(&mut event_loop) != Event::Connected(client) {}
+        let peer = event_loop[client].unix_peer_addr().unwrap();
+        assert_eq!(UnixAddress::from(peer), UnixAddress::from("/b"));
+        assert!(event_loop[client].unix_local_addr().unwrap().is_unnamed());
+        assert_eq!(event_loop[client].peer_addr().unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn full_backlog_is_tried_again_until_there_is_room_or_the_deadline() {
+        let faults = || {
+            let mut faults = Faults::none();
+            faults.backlog_max = 0;
+            faults
+        };
+        let simulation = Simulation::with_faults(1, faults());
+        let listener = simulation.listen_unix("/full");
+        let mut event_loop: EventLoop = simulation.event_loop();
+        let first = event_loop.connect_unix("/full", ());
+        assert_eq!(next(&mut event_loop), Event::Connected(first));
+        let (begin, second) = (simulation.now(), event_loop.connect_unix("/full", ()));
+        let end = Event::Closed(second, CloseReason::TimedOut(Deadline::Connect));
+        assert_eq!(next(&mut event_loop), end);
+        assert_eq!(simulation.now() - begin, Duration::from_secs(10));
+
+        let (begin, third) = (simulation.now(), event_loop.connect_unix("/full", ()));
+        let nothing = event_loop.poll_event(Some(Duration::from_millis(34))).unwrap();
+        assert_eq!(nothing, None);
+        let _peer = listener.accept().expect("the first waits");
+        assert_eq!(next(&mut event_loop), Event::Connected(third));
+        // After 5, 10 and 20 ms.
+        assert_eq!(simulation.now() - begin, Duration::from_millis(35));
+    }
+
+    #[test]
+    fn closing_with_bytes_unread_is_an_error_to_the_other_end_and_any_other_close_an_end() {
+        for has_unread in [false, true] {
+            let simulation = Simulation::new(1);
+            let mut event_loop: EventLoop = simulation.event_loop();
+            event_loop.listen_unix("/a").unwrap();
+            let mut peer = simulation.connect_unix("/a");
+            let Event::Accepted(_, id) = next(&mut event_loop) else { panic!("it comes first") };
+            event_loop[id].send(b"taken");
+            assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
+            event_loop[id].pause();
+            if has_unread {
+                peer.write(b"unread");
+            }
+            event_loop[id].abort();
+            assert_eq!(next(&mut event_loop), Event::Closed(id, CloseReason::Aborted));
+            assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
+            assert_eq!(peer.read(), b"taken");
+            let state = if has_unread { PeerState::Reset } else { PeerState::Ended };
+            assert_eq!(peer.state(), state);
+            assert_eq!(peer.write(b"into the void"), 0);
+        }
+    }
 }

@@ -1,11 +1,13 @@
-//! One suite, two worlds: the same scenarios on TCP and on the simulated network, and the events of
-//! each connection compared, chunking aside. What the simulation shows is worth as much as it does
-//! what a kernel does.
+//! One suite, two worlds: the same scenarios on real sockets and on the simulated network, over TCP
+//! and in the Unix domain, and the events of each connection compared, chunking aside. What the
+//! simulation shows is worth as much as it does what a kernel does.
 //!
-//! A scenario is written once against [`World`]. In both worlds its loop waits a little for each
+//! A scenario is written once against [`World`]. In every world its loop waits a little for each
 //! event by the loop's own clock, and its peers never block.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -27,11 +29,18 @@ const SEEDS: u64 = 20;
 trait World {
     type Peer: Peer;
     type Listener;
+    type Address: Clone + 'static;
+    /// What a peer reads behind what has come when we have aborted: the Unix domain has no reset.
+    const ABORTED: &'static str = "Reset";
     /// More bytes than its kernel holds between a loop and a peer that does not read.
     const MUCH: usize;
     fn event_loop(&self, limits: Limits) -> EventLoop<Data>;
-    fn connect(&self, address: SocketAddr) -> Self::Peer;
-    fn listen(&self) -> (Self::Listener, SocketAddr);
+    /// Has a loop listen.
+    fn serve(&self, event_loop: &mut EventLoop<Data>) -> (ListenerId, Self::Address);
+    /// Has a loop connect.
+    fn dial(event_loop: &mut EventLoop<Data>, to: &Self::Address, data: Data) -> ConnectionId;
+    fn connect(&self, address: &Self::Address) -> Self::Peer;
+    fn listen(&self) -> (Self::Listener, Self::Address);
     fn accept(&self, listener: &Self::Listener) -> Option<Self::Peer>;
 }
 
@@ -49,30 +58,61 @@ type Data = Option<ConnectionId>;
 
 struct Tcp;
 
-struct TcpPeer {
-    stream: TcpStream,
+/// A peer by `std`, over TCP or in the Unix domain.
+struct StdPeer<S> {
+    stream: S,
     state: PeerState,
 }
 
-impl TcpPeer {
-    fn new(stream: TcpStream) -> Self {
-        stream.set_nonblocking(true).unwrap();
-        stream.set_nodelay(true).unwrap();
+impl<S> StdPeer<S> {
+    fn new(stream: S) -> Self {
         Self { stream, state: PeerState::Open }
     }
 }
 
+fn tcp_peer(stream: TcpStream) -> StdPeer<TcpStream> {
+    stream.set_nonblocking(true).unwrap();
+    stream.set_nodelay(true).unwrap();
+    StdPeer::new(stream)
+}
+
+/// What the streams of `std` share without a trait.
+trait StdStream: Read + Write {
+    fn finish(&self);
+    fn reset(self);
+}
+
+impl StdStream for TcpStream {
+    fn finish(&self) {
+        self.shutdown(Shutdown::Write).unwrap();
+    }
+
+    fn reset(self) {
+        SockRef::from(&self).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
 impl World for Tcp {
-    type Peer = TcpPeer;
+    type Peer = StdPeer<TcpStream>;
     type Listener = TcpListener;
+    type Address = SocketAddr;
     const MUCH: usize = 12_000_000;
 
     fn event_loop(&self, limits: Limits) -> EventLoop<Data> {
         EventLoop::with_limits(limits).unwrap()
     }
 
-    fn connect(&self, address: SocketAddr) -> TcpPeer {
-        TcpPeer::new(TcpStream::connect(address).unwrap())
+    fn serve(&self, event_loop: &mut EventLoop<Data>) -> (ListenerId, SocketAddr) {
+        let listener = event_loop.listen("127.0.0.1:0").unwrap();
+        (listener, event_loop.listener_addr(listener).unwrap())
+    }
+
+    fn dial(event_loop: &mut EventLoop<Data>, to: &SocketAddr, data: Data) -> ConnectionId {
+        event_loop.connect(*to, data)
+    }
+
+    fn connect(&self, address: &SocketAddr) -> StdPeer<TcpStream> {
+        tcp_peer(TcpStream::connect(address).unwrap())
     }
 
     fn listen(&self) -> (TcpListener, SocketAddr) {
@@ -82,12 +122,12 @@ impl World for Tcp {
         (listener, address)
     }
 
-    fn accept(&self, listener: &TcpListener) -> Option<TcpPeer> {
-        listener.accept().ok().map(|(stream, _)| TcpPeer::new(stream))
+    fn accept(&self, listener: &TcpListener) -> Option<StdPeer<TcpStream>> {
+        listener.accept().ok().map(|(stream, _)| tcp_peer(stream))
     }
 }
 
-impl Peer for TcpPeer {
+impl<S: StdStream> Peer for StdPeer<S> {
     fn write(&mut self, bytes: &[u8]) -> usize {
         self.stream.write(bytes).unwrap_or(0)
     }
@@ -114,25 +154,34 @@ impl Peer for TcpPeer {
     }
 
     fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.finish();
     }
 
     fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        self.stream.reset();
     }
 }
 
 impl World for Simulation {
     type Peer = simulation::Peer;
     type Listener = simulation::PeerListener;
+    type Address = SocketAddr;
     const MUCH: usize = 300_000;
 
     fn event_loop(&self, limits: Limits) -> EventLoop<Data> {
         self.event_loop_with_limits(limits).unwrap()
     }
 
-    fn connect(&self, address: SocketAddr) -> simulation::Peer {
-        Simulation::connect(self, address)
+    fn serve(&self, event_loop: &mut EventLoop<Data>) -> (ListenerId, SocketAddr) {
+        Tcp.serve(event_loop)
+    }
+
+    fn dial(event_loop: &mut EventLoop<Data>, to: &SocketAddr, data: Data) -> ConnectionId {
+        Tcp::dial(event_loop, to, data)
+    }
+
+    fn connect(&self, address: &SocketAddr) -> simulation::Peer {
+        Simulation::connect(self, *address)
     }
 
     fn listen(&self) -> (simulation::PeerListener, SocketAddr) {
@@ -168,13 +217,127 @@ impl Peer for simulation::Peer {
     }
 }
 
+#[cfg(unix)]
+mod unix {
+    use std::cell::Cell;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::PathBuf;
+
+    use super::common::Folder;
+    use super::*;
+
+    /// Paths in a folder.
+    pub(super) struct Unix {
+        folder: Folder,
+        paths: Cell<u32>,
+    }
+
+    /// The same names on the simulated network.
+    pub(super) struct SimulatedUnix(pub(super) Simulation);
+
+    impl Unix {
+        pub(super) fn new() -> Self {
+            Self { folder: Folder::new(), paths: Cell::new(0) }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.paths.set(self.paths.get() + 1);
+            self.folder.path(&self.paths.get().to_string())
+        }
+    }
+
+    impl StdStream for UnixStream {
+        fn finish(&self) {
+            self.shutdown(Shutdown::Write).unwrap();
+        }
+
+        fn reset(self) {}
+    }
+
+    fn unix_peer(stream: UnixStream) -> StdPeer<UnixStream> {
+        stream.set_nonblocking(true).unwrap();
+        StdPeer::new(stream)
+    }
+
+    impl World for Unix {
+        type Peer = StdPeer<UnixStream>;
+        type Listener = UnixListener;
+        type Address = PathBuf;
+        const ABORTED: &'static str = "Ended";
+        const MUCH: usize = 2_000_000;
+
+        fn event_loop(&self, limits: Limits) -> EventLoop<Data> {
+            Tcp.event_loop(limits)
+        }
+
+        fn serve(&self, event_loop: &mut EventLoop<Data>) -> (ListenerId, PathBuf) {
+            let path = self.path();
+            (event_loop.listen_unix(path.clone()).unwrap(), path)
+        }
+
+        fn dial(event_loop: &mut EventLoop<Data>, to: &PathBuf, data: Data) -> ConnectionId {
+            event_loop.connect_unix(to, data)
+        }
+
+        fn connect(&self, address: &PathBuf) -> StdPeer<UnixStream> {
+            unix_peer(UnixStream::connect(address).unwrap())
+        }
+
+        fn listen(&self) -> (UnixListener, PathBuf) {
+            let path = self.path();
+            let listener = UnixListener::bind(&path).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            (listener, path)
+        }
+
+        fn accept(&self, listener: &UnixListener) -> Option<StdPeer<UnixStream>> {
+            listener.accept().ok().map(|(stream, _)| unix_peer(stream))
+        }
+    }
+
+    impl World for SimulatedUnix {
+        type Peer = simulation::Peer;
+        type Listener = simulation::PeerListener;
+        type Address = PathBuf;
+        const ABORTED: &'static str = "Ended";
+        const MUCH: usize = <Simulation as World>::MUCH;
+
+        fn event_loop(&self, limits: Limits) -> EventLoop<Data> {
+            World::event_loop(&self.0, limits)
+        }
+
+        fn serve(&self, event_loop: &mut EventLoop<Data>) -> (ListenerId, PathBuf) {
+            let path = PathBuf::from("/server");
+            (event_loop.listen_unix(&path).unwrap(), path)
+        }
+
+        fn dial(event_loop: &mut EventLoop<Data>, to: &PathBuf, data: Data) -> ConnectionId {
+            Unix::dial(event_loop, to, data)
+        }
+
+        fn connect(&self, address: &PathBuf) -> simulation::Peer {
+            self.0.connect_unix(address)
+        }
+
+        fn listen(&self) -> (simulation::PeerListener, PathBuf) {
+            let path = PathBuf::from("/peers");
+            (self.0.listen_unix(&path), path)
+        }
+
+        fn accept(&self, listener: &simulation::PeerListener) -> Option<simulation::Peer> {
+            listener.accept()
+        }
+    }
+}
+
 type Handle = Box<dyn FnMut(&mut EventLoop<Data>, Event)>;
 
 /// A loop that listens, the program that handles its events, and what it heard.
-struct Stage<W> {
+struct Stage<W: World> {
     world: W,
     event_loop: EventLoop<Data>,
     listener: ListenerId,
+    address: W::Address,
     handle: Handle,
     /// By the connection, in the order in which they were heard of first in their kind.
     heard: BTreeMap<String, Vec<String>>,
@@ -188,21 +351,17 @@ impl<W: World> Stage<W> {
 
     fn with_limits(world: W, limits: Limits) -> Self {
         let mut event_loop = world.event_loop(limits);
-        let listener = event_loop.listen("127.0.0.1:0").unwrap();
+        let (listener, address) = world.serve(&mut event_loop);
         let (heard, names) = (BTreeMap::new(), BTreeMap::new());
-        Self { world, event_loop, listener, handle: Box::new(|_, _| {}), heard, names }
+        Self { world, event_loop, listener, address, handle: Box::new(|_, _| {}), heard, names }
     }
 
     fn program(&mut self, handle: impl FnMut(&mut EventLoop<Data>, Event) + 'static) {
         self.handle = Box::new(handle);
     }
 
-    fn address(&self) -> SocketAddr {
-        self.event_loop.listener_addr(self.listener).unwrap()
-    }
-
     fn connect(&self) -> W::Peer {
-        self.world.connect(self.address())
+        self.world.connect(&self.address)
     }
 
     /// Takes one event, if one comes in a moment, and has the program handle it.
@@ -530,7 +689,7 @@ mod scenarios {
         });
         let mut peer = stage.connect();
         stage.write_all(&mut peer, b"?");
-        assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Reset");
+        assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
         stage.until_all_closed();
         stage.told()
     }
@@ -551,7 +710,7 @@ mod scenarios {
         });
         let mut peer = stage.connect();
         stage.write_all(&mut peer, b"?");
-        assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Reset");
+        assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
         stage.until_all_closed();
         stage.told()
     }
@@ -582,7 +741,7 @@ mod scenarios {
         let mut stage = Stage::new(world);
         let (listener, address) = stage.world.listen();
         drop(listener);
-        stage.event_loop.connect(address, None);
+        W::dial(&mut stage.event_loop, &address, None);
         stage.until_all_closed();
         stage.told()
     }
@@ -592,7 +751,7 @@ mod scenarios {
     ) -> Vec<String> {
         let mut stage = Stage::new(world);
         let (listener, address) = stage.world.listen();
-        let id = stage.event_loop.connect(address, None);
+        let id = W::dial(&mut stage.event_loop, &address, None);
         stage.event_loop[id].send(b"Hello");
         stage.event_loop[id].finish();
         let mut peer = stage.accept(&listener);
@@ -606,7 +765,7 @@ mod scenarios {
     pub(super) fn pending_connect_closed_is_given_up_at_once<W: World>(world: W) -> Vec<String> {
         let mut stage = Stage::new(world);
         let (_listener, address) = stage.world.listen();
-        let id = stage.event_loop.connect(address, None);
+        let id = W::dial(&mut stage.event_loop, &address, None);
         stage.event_loop[id].close();
         stage.until_all_closed();
         stage.told()
@@ -617,7 +776,7 @@ mod scenarios {
         let (listener, target) = stage.world.listen();
         stage.program(move |event_loop, event| match event {
             Event::Accepted(_, id) => {
-                let other = event_loop.connect(target, Some(id));
+                let other = W::dial(event_loop, &target, Some(id));
                 event_loop[id].data = Some(other);
                 event_loop.couple(id, other);
                 event_loop.couple(other, id);
@@ -657,7 +816,7 @@ mod scenarios {
             }
         });
         let mut peer = stage.connect();
-        assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Reset");
+        assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
         stage.until_all_closed();
         stage.told()
     }
@@ -741,15 +900,27 @@ mod scenarios {
     }
 }
 
-/// A test for each scenario: what is heard on TCP, and on every simulated network, is what stands
-/// here.
+/// A test for each scenario: what is heard on real sockets, and on every simulated network, is what
+/// stands here; in the Unix domain too, unless it stands here apart.
 macro_rules! heard_in_both_worlds {
-    ($($name:ident: $expected:expr;)*) => {$(
+    ($($name:ident: $expected:expr $(, in the Unix domain: $unix:expr)?;)*) => {$(
         #[test]
         fn $name() {
-            assert_eq!(scenarios::$name(Tcp), $expected, "on TCP");
+            use scenarios::$name as play;
+
+            assert_eq!(play(Tcp), $expected, "on TCP");
             for seed in 0..SEEDS {
-                assert_eq!(scenarios::$name(Simulation::new(seed)), $expected, "simulated {seed}");
+                assert_eq!(play(Simulation::new(seed)), $expected, "simulated {seed}");
+            }
+            #[cfg(unix)]
+            {
+                let _expected = $expected;
+                $(let _expected = $unix;)?
+                assert_eq!(play(unix::Unix::new()), _expected, "in the Unix domain");
+                for seed in 0..SEEDS {
+                    let world = unix::SimulatedUnix(Simulation::new(seed));
+                    assert_eq!(play(world), _expected, "simulated {seed}, in the Unix domain");
+                }
             }
         }
     )*};
@@ -772,7 +943,10 @@ heard_in_both_worlds! {
         ["accepted 0: accepted, received, deadline, received, peer finished, \
           closed: finished by both sides"];
     peer_resets_after_its_bytes_were_received:
-        ["accepted 0: accepted, received, closed: reset by the peer, 1 received"];
+        ["accepted 0: accepted, received, closed: reset by the peer, 1 received"],
+        in the Unix domain:
+        ["accepted 0: accepted, received, peer finished, closed: finished by both sides, \
+          1 received"];
     peer_closes_with_unread_bytes_is_a_reset:
         ["accepted 0: accepted, closed: reset by the peer"];
     close_with_unsent_bytes_peer_reads_them_all:

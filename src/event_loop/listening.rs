@@ -77,7 +77,7 @@ impl<T> EventLoop<T> {
         self.add_listener(socket, Box::new(make_data))
     }
 
-    fn add_listener(
+    pub(super) fn add_listener(
         &mut self,
         socket: ListeningSocket,
         make_data: MakeData<T>,
@@ -89,7 +89,8 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// `NotFound` if the listener was closed, or what the operating system says.
+    /// `NotFound` if the listener was closed, `Unsupported` if it listens in the Unix domain, or what
+    /// the operating system says.
     pub fn listener_addr(&self, id: ListenerId) -> io::Result<SocketAddr> {
         self.turns.listeners.get(id)?.socket.local_addr()
     }
@@ -112,7 +113,8 @@ impl<T> EventLoop<T> {
         self.turns.listeners.pause(id, false, &mut self.turns.tools)
     }
 
-    /// Closes a listener. What it has accepted goes on; peers that wait are reset.
+    /// Closes a listener. What it has accepted goes on; peers that wait are reset. The file of a
+    /// Unix-domain path that we have bound is removed.
     ///
     /// # Errors
     ///

@@ -193,7 +193,7 @@ fn every_input_in_every_state_does_what_the_table_says() {
             let finishes = cell.contains('⁴');
             assert_eq!(action, finishes, "{input:?} in {state:?}");
             let has_reason = matches!(exchange.state, State::Broken | State::Closed);
-            assert_eq!(exchange.reason.is_some(), has_reason, "{input:?} in {state:?}");
+            assert_eq!(exchange.reason().is_some(), has_reason, "{input:?} in {state:?}");
         }
     }
 }

@@ -7,7 +7,8 @@ use super::Simulation;
 use super::script::Happened;
 use crate::system::simulated::lock;
 
-/// A listener that the test accepts from by hand. Dropping it closes it.
+/// A listener that the test accepts from by hand. Dropping it closes it; in the Unix domain the file
+/// of its path stays, as with `std`.
 ///
 /// ```
 /// use readiness::simulation::{Program, Simulation};
@@ -50,7 +51,7 @@ impl PeerListener {
         Self { simulation, index, address }
     }
 
-    /// Where it listens.
+    /// Where it listens. In the Unix domain this is not a real address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -68,12 +69,16 @@ impl PeerListener {
 
 impl Drop for PeerListener {
     fn drop(&mut self) {
-        lock(&self.simulation.network).close(self.index, false);
+        let mut network = lock(&self.simulation.network);
+        #[cfg(unix)]
+        network.leave_behind(self.index);
+        network.close(self.index, false);
     }
 }
 
 /// The other end of one connection, moved by the test. Dropping it closes it, as a process that
-/// ends closes its sockets: what it has not read is answered with a reset.
+/// ends closes its sockets: what it has not read is answered with a reset, and in the Unix domain
+/// with an error of the same name.
 ///
 /// Nothing that it does waits. What it writes is on its way when the network is stepped, and what
 /// was sent to it can be read when the network has delivered it.
@@ -145,6 +150,11 @@ impl Peer {
     }
 
     #[cfg(test)]
+    pub(super) fn is_unix(&self) -> bool {
+        lock(&self.simulation.network).is_unix(self.index)
+    }
+
+    #[cfg(test)]
     pub(super) fn has_unread(&self) -> bool {
         lock(&self.simulation.network).has_unread(self.index)
     }
@@ -196,7 +206,7 @@ impl Peer {
         lock(&self.simulation.network).finish(self.index);
     }
 
-    /// Resets the connection and is no more.
+    /// Resets the connection and is no more. In the Unix domain, which knows no reset, it closes it.
     pub fn reset(mut self) {
         self.by_reset = true;
     }
@@ -216,6 +226,8 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let happened = if self.by_reset { Happened::Reset } else { Happened::Closed };
         self.simulation.note(happened(self.local));
-        lock(&self.simulation.network).close(self.index, self.by_reset);
+        let mut network = lock(&self.simulation.network);
+        let by_reset = self.by_reset && !network.is_unix(self.index);
+        network.close(self.index, by_reset);
     }
 }

@@ -5,22 +5,31 @@
 //! operating system's kernel, and a simulated one for tests. A socket is used through its own
 //! system, as a pair that lives as long as one transfer ([`System::io`]), so that a simulated
 //! socket can be an index into its network.
+//!
+//! | file | |
+//! |---|---|
+//! | `opening.rs` | listening, connecting, and taking over sockets that were made elsewhere |
+//! | `kernel.rs` | the operating system's kernel, by mio |
+//! | `simulated.rs` | the other kernel, for tests |
 
 mod kernel;
+mod opening;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulated;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::unix::net::SocketAddr as UnixSocketAddr;
 use std::time::{Duration, Instant};
 
 pub use kernel::Source;
-use kernel::{Kernel, KernelBell, KernelIo, KernelListener, KernelSocket};
+use kernel::{Kernel, KernelBell, KernelListener, KernelSocket};
 #[cfg(any(test, feature = "simulation"))]
 use simulated::{Simulated, SimulatedBell, SimulatedSocket};
 
 use crate::interest::{Interest, Readiness};
-use crate::limits::{ConnectionLimits, Limits};
+use crate::limits::ConnectionLimits;
 use crate::transfer::Attempt;
 
 /// Whom an event of the kernel is for. A token is the slot alone: events are folded onto their
@@ -74,7 +83,7 @@ pub(crate) enum ListeningSocket {
 
 /// A socket together with its system, to read from and write to.
 pub(crate) enum Io<'s> {
-    Kernel(KernelIo<'s>),
+    Kernel(&'s KernelSocket),
     #[cfg(any(test, feature = "simulation"))]
     Simulated(simulated::SimulatedIo<'s>),
 }
@@ -83,6 +92,19 @@ pub(crate) enum Io<'s> {
 #[cfg(any(test, feature = "simulation"))]
 fn foreign() -> ! {
     unreachable!("a socket was used through another system than its own")
+}
+
+/// What a Unix-domain socket answers where an address of IP is asked for.
+pub(crate) fn no_ip_address() -> io::Error {
+    let message = "a Unix-domain socket has no IP address: see unix_local_addr and unix_peer_addr \
+                   of Stream, and unix_listener_addr of EventLoop";
+    io::Error::new(io::ErrorKind::Unsupported, message)
+}
+
+/// The other way round.
+#[cfg(unix)]
+fn no_unix_address() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "a TCP socket has no Unix-domain address")
 }
 
 impl System {
@@ -219,42 +241,15 @@ impl System {
         }
     }
 
-    /// Listens at an address, with the socket options that accepted sockets are to have.
-    pub(crate) fn listen(
-        &self,
-        address: SocketAddr,
-        limits: &Limits,
-    ) -> io::Result<ListeningSocket> {
-        match self {
-            Self::Kernel(kernel) => kernel.listen(address, limits).map(ListeningSocket::Kernel),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => simulated.listen(address).map(ListeningSocket::Simulated),
-        }
-    }
-
-    /// Takes over a socket that listens already.
-    pub(crate) fn adopt_listener(
-        &self,
-        listener: TcpListener,
-        limits: &Limits,
-    ) -> io::Result<ListeningSocket> {
-        match self {
-            Self::Kernel(kernel) => {
-                kernel.adopt_listener(listener, limits).map(ListeningSocket::Kernel)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(_) => panic!("a simulated loop cannot take over a real socket"),
-        }
-    }
-
+    /// Accepts a connection; with its peer's address, if that is one of IP.
     pub(crate) fn accept(
         &self,
         listener: &ListeningSocket,
         limits: &ConnectionLimits,
-    ) -> Attempt<(Socket, SocketAddr)> {
+    ) -> Attempt<(Socket, Option<SocketAddr>)> {
         match (self, listener) {
-            (Self::Kernel(kernel), ListeningSocket::Kernel(listener)) => {
-                kernel.accept(listener, limits)
+            (Self::Kernel(_), ListeningSocket::Kernel(listener)) => {
+                listener.accept(limits).map(|(socket, peer)| (Socket::Kernel(socket), peer))
             }
             #[cfg(any(test, feature = "simulation"))]
             (Self::Simulated(simulated), ListeningSocket::Simulated(listener)) => {
@@ -265,23 +260,10 @@ impl System {
         }
     }
 
-    /// Begins a connect.
-    pub(crate) fn connect(
-        &self,
-        address: SocketAddr,
-        limits: &ConnectionLimits,
-    ) -> io::Result<Socket> {
-        match self {
-            Self::Kernel(kernel) => kernel.connect(address, limits).map(Socket::Kernel),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => simulated.connect(address).map(Socket::Simulated),
-        }
-    }
-
     /// Looks at what became of a connect, once the kernel has reported something.
     pub(crate) fn connect_outcome(&self, socket: &Socket) -> ConnectOutcome {
         match (self, socket) {
-            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.connect_outcome(socket),
+            (Self::Kernel(_), Socket::Kernel(socket)) => socket.connect_outcome(),
             #[cfg(any(test, feature = "simulation"))]
             (Self::Simulated(simulated), Socket::Simulated(socket)) => {
                 simulated.connect_outcome(socket)
@@ -292,18 +274,22 @@ impl System {
     }
 
     /// Whether a transfer of less than was asked for shows that the socket is empty or full.
-    pub(crate) fn short_proves_blocked(&self) -> bool {
-        match self {
-            Self::Kernel(kernel) => kernel.short_proves_blocked(),
+    pub(crate) fn short_proves_blocked(&self, socket: &Socket) -> bool {
+        match (self, socket) {
+            (Self::Kernel(_), Socket::Kernel(socket)) => socket.short_proves_blocked(),
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => simulated.short_proves_blocked(),
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+                simulated.short_proves_blocked(socket)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
         }
     }
 
     /// The socket as something to read from and write to.
     pub(crate) fn io<'s>(&'s mut self, socket: &'s Socket) -> Io<'s> {
         match (self, socket) {
-            (Self::Kernel(kernel), Socket::Kernel(socket)) => Io::Kernel(kernel.io(socket)),
+            (Self::Kernel(_), Socket::Kernel(socket)) => Io::Kernel(socket),
             #[cfg(any(test, feature = "simulation"))]
             (Self::Simulated(simulated), Socket::Simulated(socket)) => {
                 Io::Simulated(simulated.io(socket))
@@ -316,7 +302,7 @@ impl System {
     /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
     pub(crate) fn finish(&self, socket: &Socket) {
         match (self, socket) {
-            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.finish(socket),
+            (Self::Kernel(_), Socket::Kernel(socket)) => socket.finish(),
             #[cfg(any(test, feature = "simulation"))]
             (Self::Simulated(simulated), Socket::Simulated(socket)) => simulated.finish(socket),
             #[cfg(any(test, feature = "simulation"))]
@@ -324,11 +310,11 @@ impl System {
         }
     }
 
-    /// Has the close that follows send a reset. What it is for has failed already, so that a failure
+    /// Has the close that follows send a reset, where there is such a thing. What it is for has failed already, so that a failure
     /// here changes nothing.
     pub(crate) fn reset_on_close(&self, socket: &Socket) {
         match (self, socket) {
-            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.reset_on_close(socket),
+            (Self::Kernel(_), Socket::Kernel(socket)) => socket.reset_on_close(),
             #[cfg(any(test, feature = "simulation"))]
             (Self::Simulated(simulated), Socket::Simulated(socket)) => {
                 simulated.reset_on_close(socket);
@@ -382,7 +368,45 @@ impl Socket {
         match self {
             Self::Kernel(socket) => socket.local_addr(),
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => Ok(socket.local_addr()),
+            Self::Simulated(socket) => socket.local_addr(),
+        }
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Kernel(socket) => socket.peer_addr(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => Err(no_ip_address()),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
+        match self {
+            Self::Kernel(socket) => socket.unix_local_addr(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.unix_local_addr(),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
+        match self {
+            Self::Kernel(socket) => socket.unix_peer_addr(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.unix_peer_addr(),
+        }
+    }
+
+    /// Whether it has no options of TCP.
+    pub(crate) fn is_unix(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Self::Kernel(socket) => socket.is_unix(),
+            #[cfg(not(unix))]
+            Self::Kernel(_) => false,
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.is_unix(),
         }
     }
 
@@ -417,7 +441,16 @@ impl ListeningSocket {
         match self {
             Self::Kernel(listener) => listener.local_addr(),
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(listener) => Ok(listener.local_addr()),
+            Self::Simulated(listener) => listener.local_addr(),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
+        match self {
+            Self::Kernel(listener) => listener.unix_local_addr(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(listener) => listener.unix_local_addr(),
         }
     }
 }

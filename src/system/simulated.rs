@@ -11,6 +11,7 @@
 //! | `network.rs` | all sockets, the clock, and what the network does by itself |
 //! | `calls.rs` | the system calls of a loop on its sockets |
 //! | `waiting.rs` | registration and waiting: the edges |
+//! | `unix.rs` | the names of Unix-domain sockets |
 //! | `peers.rs` | what the peers of a test do |
 //! | `choices.rs`, `fingerprint.rs` | for a search through all states |
 //!
@@ -26,14 +27,23 @@ mod network;
 mod peers;
 mod random;
 mod socket;
+#[cfg(unix)]
+mod unix;
 mod waiting;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::unix::net::SocketAddr as UnixSocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{ConnectOutcome, Socket, Watched};
+#[cfg(unix)]
+use super::no_unix_address;
+use super::{ConnectOutcome, Socket, Watched, no_ip_address};
+#[cfg(unix)]
+use crate::address::UnixAddress;
 use crate::interest::{Interest, Readiness};
 use crate::transfer::{Attempt, attempt, was_interrupted};
 
@@ -77,16 +87,62 @@ impl SimulatedBell {
 }
 
 /// A socket of the network, by its index.
-#[derive(Debug)]
-pub(crate) struct SimulatedSocket(Box<(usize, SocketAddr)>);
+pub(crate) struct SimulatedSocket(Box<Inner>);
+
+struct Inner {
+    #[cfg(unix)]
+    network: SharedNetwork,
+    index: usize,
+    local: SocketAddr,
+}
+
+impl fmt::Debug for SimulatedSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { index, local, .. } = &*self.0;
+        f.debug_tuple("SimulatedSocket").field(index).field(local).finish()
+    }
+}
 
 impl SimulatedSocket {
-    pub(crate) fn index(&self) -> usize {
-        self.0.0
+    /// The network twice: to be asked now, and to be kept for later.
+    fn new(network: &Network, shared: &SharedNetwork, index: usize) -> Self {
+        let local = network.local_addr(index);
+        #[cfg(not(unix))]
+        let _ = shared;
+        Self(Box::new(Inner {
+            #[cfg(unix)]
+            network: shared.clone(),
+            index,
+            local,
+        }))
     }
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.0.1
+    pub(crate) fn index(&self) -> usize {
+        self.0.index
+    }
+
+    pub(crate) fn is_unix(&self) -> bool {
+        socket::is_unix(self.0.local)
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        if self.is_unix() { Err(no_ip_address()) } else { Ok(self.0.local) }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
+        match self.is_unix() {
+            true => lock(&self.0.network).unix_local_addr(self.index()),
+            false => Err(no_unix_address()),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
+        match self.is_unix() {
+            true => lock(&self.0.network).unix_peer_addr(self.index()),
+            false => Err(no_unix_address()),
+        }
     }
 }
 
@@ -157,30 +213,56 @@ impl Simulated {
     pub(crate) fn listen(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
         let mut network = lock(&self.network);
         let index = network.listen(self.poller, address)?;
-        Ok(SimulatedSocket(Box::new((index, network.local_addr(index)))))
+        Ok(SimulatedSocket::new(&network, &self.network, index))
     }
 
-    pub(crate) fn accept(&self, listener: &SimulatedSocket) -> Attempt<(Socket, SocketAddr)> {
+    #[cfg(unix)]
+    pub(crate) fn listen_unix(&self, address: &UnixAddress) -> io::Result<SimulatedSocket> {
+        let mut network = lock(&self.network);
+        let index = network.listen_unix(self.poller, address)?;
+        Ok(SimulatedSocket::new(&network, &self.network, index))
+    }
+
+    pub(crate) fn accept(
+        &self,
+        listener: &SimulatedSocket,
+    ) -> Attempt<(Socket, Option<SocketAddr>)> {
         let mut network = lock(&self.network);
         attempt(|| network.accept(listener.index())).map(|(index, peer)| {
-            let socket = SimulatedSocket(Box::new((index, network.local_addr(index))));
-            (Socket::Simulated(socket), peer)
+            let socket = SimulatedSocket::new(&network, &self.network, index);
+            (Socket::Simulated(socket), (!socket::is_unix(peer)).then_some(peer))
         })
     }
 
     pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
         let mut network = lock(&self.network);
         let index = network.connect(self.poller, address)?;
-        Ok(SimulatedSocket(Box::new((index, network.local_addr(index)))))
+        Ok(SimulatedSocket::new(&network, &self.network, index))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix_socket(&self) -> io::Result<SimulatedSocket> {
+        let mut network = lock(&self.network);
+        let index = network.unix_socket(self.poller)?;
+        Ok(SimulatedSocket::new(&network, &self.network, index))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn connect_unix(
+        &self,
+        socket: &SimulatedSocket,
+        address: &UnixAddress,
+    ) -> Attempt<()> {
+        attempt(|| lock(&self.network).connect_unix(socket.index(), address))
     }
 
     pub(crate) fn connect_outcome(&self, socket: &SimulatedSocket) -> ConnectOutcome {
         lock(&self.network).connect_outcome(socket.index())
     }
 
-    pub(crate) fn short_proves_blocked(&self) -> bool {
+    pub(crate) fn short_proves_blocked(&self, socket: &SimulatedSocket) -> bool {
         let faults = &lock(&self.network).faults;
-        !faults.disarms_on_report && !faults.silent_rearm
+        !socket.is_unix() && !faults.disarms_on_report && !faults.silent_rearm
     }
 
     pub(crate) fn io<'s>(&'s self, socket: &'s SimulatedSocket) -> SimulatedIo<'s> {

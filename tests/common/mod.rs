@@ -318,3 +318,31 @@ pub fn refusing_address() -> SocketAddr {
 pub fn say_aloud(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
+
+/// A folder of one test's own for the files of its sockets, removed at the end with what is in it.
+#[cfg(unix)]
+pub struct Folder(std::path::PathBuf);
+
+#[cfg(unix)]
+impl Folder {
+    pub fn new() -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("readiness-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.join(name)
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

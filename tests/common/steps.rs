@@ -25,6 +25,11 @@ impl Steps {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
+    /// The steps so far, which stay.
+    pub fn all(&self) -> Vec<Step> {
+        self.0.lock().unwrap().clone()
+    }
+
     /// How often the loop has waited.
     pub fn waits(&self) -> usize {
         self.count(|step| matches!(step, Step::Waited(..)))

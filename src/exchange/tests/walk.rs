@@ -139,7 +139,7 @@ impl Walk {
         if matches!(event, Owed::Received | Owed::Drained) {
             // The program sends in answer, which must be taken unless it has finished.
             let finished = ["finish", "close", "abort"].iter().any(|end| self.steps.contains(end));
-            let ended = self.exchange.reason.is_some();
+            let ended = self.exchange.reason().is_some();
             assert!(finished || ended || self.exchange.takes_bytes(), "{:?}", self.steps);
         }
         self.exchange.delivered(event);
@@ -153,7 +153,7 @@ impl Walk {
         let kept = self.flushed + exchange.unsent() as u64 + exchange.lost();
         assert_eq!(kept, self.accepted, "flushed + unsent + lost = accepted: {steps:?}");
         let has_reason = matches!(exchange.state, State::Broken | State::Closed);
-        assert_eq!(exchange.reason.is_some(), has_reason, "{steps:?}");
+        assert_eq!(exchange.reason().is_some(), has_reason, "{steps:?}");
         let waits = exchange.can_flush() || exchange.interest().is_writable();
         let must_leave = exchange.unsent() > 0 && exchange.state != State::Closed;
         assert!(waits || !must_leave, "unsent bytes that nothing moves: {steps:?}");

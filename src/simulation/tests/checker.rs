@@ -6,10 +6,11 @@
 //! unaccounted for.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::flow::{Flow, PeerEnd, Told};
 use super::trace::{SharedTrace, digest, is_fruitless, look};
+use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
@@ -130,7 +131,7 @@ impl Checker {
         if let Event::Accepted(listener, id) = event {
             let connection = &event_loop[id];
             assert_eq!(connection.listener(), Some(listener), "5: accepted by another");
-            let flow = self.flow_by_port(connection.peer_addr().port());
+            let flow = self.flow_by_port(ports(&self.simulation, connection).1);
             self.bind(id, flow.expect("5: a peer that was accepted has connected"));
         }
         let connection = &event_loop[id];
@@ -201,8 +202,9 @@ impl Checker {
             CloseReason::Aborted | CloseReason::Overflow | CloseReason::TimedOut(_)
         );
         let lacks = flow.offered > flow.flushed as u64;
-        flow.by_reset = !is_clean && (gave_up || lacks);
-        self.resets += u64::from(stream.socket.is_some() && flow.by_reset);
+        let can_reset = stream.socket.is_some() && !is_unix(stream);
+        flow.by_reset = can_reset && !is_clean && (gave_up || lacks);
+        self.resets += u64::from(flow.by_reset);
     }
 
     // What holds between any two calls.
@@ -279,6 +281,18 @@ fn check_bytes(flow: &Flow, stream: &Stream) {
     assert!(received.len() <= limits.read_buffer_max, "6: received");
 }
 
+/// The ports of a connection's two ends; in the Unix domain, those that stand for them.
+pub(super) fn ports(simulation: &Simulation, stream: &Stream) -> (u16, u16) {
+    let Some(Socket::Simulated(socket)) = &stream.socket else { return (0, 0) };
+    let (local, remote) = lock(&simulation.network).addresses(socket.index());
+    (local.port(), remote.port())
+}
+
+/// Whether it has no resets.
+fn is_unix(stream: &Stream) -> bool {
+    stream.socket.as_ref().is_some_and(Socket::is_unix)
+}
+
 fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     let stream = &connection.stream;
     let exchange = &stream.exchange;
@@ -300,6 +314,14 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     let remembered = exchange.readiness;
     if exchange.wants_read() && probe.has_news && !remembered.is_readable() {
         assert!(probe.read_edge, "3: unread, and nobody is told: {probe:?} {stream:?}");
+    }
+    if exchange.is_connecting() && probe.is_idle {
+        let alarm = stream.deadlines.as_ref().and_then(|deadlines| deadlines.alarm);
+        let is_soon = |alarm: Alarm| alarm.at() <= simulation.now() + Duration::from_secs(1);
+        assert!(
+            alarm.is_some_and(is_soon),
+            "3: it is not connected, and not tried again: {stream:?}"
+        );
     }
     let has_sendable = exchange.unsent() > 0 && !exchange.is_connecting();
     if has_sendable && probe.has_room && !remembered.is_writable() {

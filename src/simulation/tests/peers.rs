@@ -21,8 +21,16 @@ impl Run {
     pub(super) fn add_peer(&mut self) {
         let Some(place) = self.listeners.len().checked_sub(1) else { return };
         let (id, _) = self.listeners[self.random.below(place + 1)];
-        let address = self.event_loop.listener_addr(id).unwrap();
-        let peer = self.simulation.connect(address);
+        let peer = match self.event_loop.listener_addr(id) {
+            Ok(address) => self.simulation.connect(address),
+            #[cfg(unix)]
+            Err(_) => {
+                let address = self.event_loop.unix_listener_addr(id).unwrap();
+                self.simulation.connect_unix(address)
+            }
+            #[cfg(not(unix))]
+            Err(error) => panic!("{error}"),
+        };
         let flow = self.checker.add_flow(peer.local_port());
         self.note(Line::Peer("connects", peer.local_port(), 0));
         self.checker.flows[flow].peer = Some(peer);
@@ -30,6 +38,10 @@ impl Run {
 
     pub(super) fn accept_peers(&mut self) {
         while let Some(peer) = self.peer_listener.accept() {
+            self.add_accepted(peer);
+        }
+        #[cfg(unix)]
+        while let Some(peer) = self.unix_peer_listener.accept() {
             self.add_accepted(peer);
         }
     }

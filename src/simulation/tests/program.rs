@@ -1,13 +1,14 @@
 //! The program of a run: it handles its events as its style has it, and does what it likes besides.
 
-use std::net::SocketAddr;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use super::acts::Change;
+use super::checker::ports;
 use super::draws::{draw_limits, fill_bytes};
 use super::run::{Line, Run};
-use crate::event::{ConnectionId, Event};
+use crate::event::{ConnectionId, Event, ListenerId};
 use crate::system::simulated::Random;
 
 /// What the program under test panics with, so that a failed assertion is told from it.
@@ -41,10 +42,19 @@ impl Run {
 
     pub(super) fn listen(&mut self) {
         for _ in 0..50 {
-            if let Ok(id) = self.event_loop.listen("127.0.0.1:0") {
+            if let Ok(id) = self.try_listen() {
                 return self.listeners.push((id, false));
             }
         }
+    }
+
+    fn try_listen(&mut self) -> io::Result<ListenerId> {
+        #[cfg(unix)]
+        if self.random.below(3) == 0 {
+            // A name that was not used before.
+            return self.event_loop.listen_unix(format!("/{}", self.simulation.steps()));
+        }
+        self.event_loop.listen("127.0.0.1:0")
     }
 
     pub(super) fn change_listeners(&mut self) {
@@ -72,18 +82,35 @@ impl Run {
     }
 
     pub(super) fn connect(&mut self) {
-        let address = match self.random.below(8) {
-            0 => "127.0.0.9:9".parse().unwrap(),
-            _ => self.peer_listener.address(),
+        let id = match self.random.below(16) {
+            0 | 1 => self.event_loop.connect("127.0.0.9:9".parse().unwrap(), ()),
+            #[cfg(unix)]
+            2 => self.event_loop.connect_unix("/nobody", ()),
+            #[cfg(unix)]
+            3..7 => self.event_loop.connect_unix(format!("/peers/{}", self.checker.poller), ()),
+            _ => self.event_loop.connect(self.peer_listener.address(), ()),
         };
-        self.connect_to(address);
+        self.begin_connect(id);
     }
 
-    /// Returns the port that it connects from, and 0 if it has failed already.
-    pub(super) fn connect_to(&mut self, address: SocketAddr) -> u16 {
-        let id = self.event_loop.connect(address, ());
-        let local = self.event_loop[id].local_addr();
-        let port = local.map_or(0, |address| address.port());
+    /// Connects to another program's listener. Returns the port that it connects from, and 0 if it
+    /// has failed already.
+    pub(super) fn connect_to(&mut self, other: &Self, listener: ListenerId) -> u16 {
+        let id = match other.event_loop.listener_addr(listener) {
+            Ok(address) => self.event_loop.connect(address, ()),
+            #[cfg(unix)]
+            Err(_) => {
+                let address = other.event_loop.unix_listener_addr(listener).unwrap();
+                self.event_loop.connect_unix(address, ())
+            }
+            #[cfg(not(unix))]
+            Err(error) => panic!("{error}"),
+        };
+        self.begin_connect(id)
+    }
+
+    fn begin_connect(&mut self, id: ConnectionId) -> u16 {
+        let port = ports(&self.simulation, &self.event_loop[id]).0;
         let flow = self.checker.add_flow(port);
         self.checker.bind(id, flow);
         self.note(Line::Program("connects", id, 0));

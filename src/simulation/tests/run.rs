@@ -43,6 +43,8 @@ pub(super) struct Run {
     pub(super) flows_max: usize,
     pub(super) listeners: Vec<(ListenerId, bool)>,
     pub(super) peer_listener: PeerListener,
+    #[cfg(unix)]
+    pub(super) unix_peer_listener: PeerListener,
     /// What the program does with an event.
     pub(super) handle: fn(&mut Self, Event, ConnectionId),
     pub(super) script: Script,
@@ -73,6 +75,8 @@ impl Run {
         let peers_address = format!("127.0.0.9:{}", 81 + checker.poller);
         Self {
             peer_listener: simulation.listen(peers_address.parse().unwrap()),
+            #[cfg(unix)]
+            unix_peer_listener: simulation.listen_unix(format!("/peers/{}", checker.poller)),
             simulation: simulation.clone(),
             style: Style::drawn(&mut random),
             flows_max: 1 + random.below(9),
@@ -158,10 +162,14 @@ impl Run {
 
     pub(super) fn drop_loop_and_peers(self) -> u64 {
         let Self { simulation, event_loop, mut checker, peer_listener, .. } = self;
+        #[cfg(unix)]
+        let unix_peer_listener = self.unix_peer_listener;
         drop(event_loop);
         let count = lock(&simulation.network).open_and_watched(checker.poller);
         assert_eq!(count, (0, 0), "7: after the drop");
         drop(peer_listener);
+        #[cfg(unix)]
+        drop(unix_peer_listener);
         checker.flows.iter_mut().for_each(|flow| flow.peer = None);
         checker.digest
     }

@@ -58,8 +58,7 @@ impl TwoPrograms {
         let [one, other] = &mut self.runs;
         let (from, to) = if place == 0 { (one, other) } else { (other, one) };
         let Some(listener) = to.listeners.first() else { return };
-        let address = to.event_loop.listener_addr(listener.0).unwrap();
-        let port = from.connect_to(address);
+        let port = from.connect_to(to, listener.0);
         // One that has failed at once is nobody's end.
         if port > 0 {
             let flows = [from.checker.flows.len() - 1, to.checker.add_flow(port)];

@@ -5,7 +5,11 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use super::network::Network;
-use super::socket::{Connect, Entry, Listener, Stream};
+#[cfg(unix)]
+use super::socket::UNIX_DOMAIN;
+use super::socket::{Connect, Entry, Listener, Stream, is_unix};
+#[cfg(unix)]
+use crate::address::UnixAddress;
 use crate::interest::Readiness;
 use crate::system::ConnectOutcome;
 
@@ -53,11 +57,12 @@ impl Network {
             panic!("socket {index} does not listen");
         };
         let (poller, has_waiting) = (listener.poller, !listener.waiting.is_empty());
+        let may_abort = has_waiting && !is_unix(listener.address);
         self.take_descriptor(poller)?;
         if self.happens(|faults| faults.accept_rate) {
             return Err(self.lack());
         }
-        if has_waiting && self.happens(|faults| faults.aborted_rate) {
+        if may_abort && self.happens(|faults| faults.aborted_rate) {
             if let Some(gone) = self.pop_waiting(index) {
                 self.close(gone, true);
             }
@@ -132,6 +137,46 @@ impl Network {
         Ok(index)
     }
 
+    /// A Unix-domain socket that is yet to connect.
+    #[cfg(unix)]
+    pub(crate) fn unix_socket(&mut self, poller: usize) -> io::Result<usize> {
+        self.begin_call_to_the_end()?;
+        self.take_descriptor(poller)?;
+        let local = SocketAddr::new(UNIX_DOMAIN, self.take_port());
+        let nowhere = SocketAddr::new(UNIX_DOMAIN, 0);
+        let mut stream = Stream::new(local, nowhere, Some(poller));
+        stream.connect = Connect::NotBegun;
+        Ok(self.insert(Entry::Stream(stream)))
+    }
+
+    /// Connects in the Unix domain: at once, or not at all.
+    #[cfg(unix)]
+    pub(crate) fn connect_unix(&mut self, index: usize, address: &UnixAddress) -> io::Result<()> {
+        self.begin_call()?;
+        address.check()?;
+        if self.happens(|faults| faults.connect_rate) {
+            let errors =
+                [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused];
+            return Err(self.random.one_of(&errors).into());
+        }
+        let place = self.place_of(address);
+        let listener = self.listener_at(place).map(|listener| &self.entries[listener]);
+        let Some(Entry::Listener(listener)) = listener else {
+            let is_gone = address.as_path().is_some() && !self.left_behind.contains(&place);
+            let error = if is_gone { ErrorKind::NotFound } else { ErrorKind::ConnectionRefused };
+            return Err(error.into());
+        };
+        let is_full = listener.waiting.len() > self.faults.backlog_max;
+        if is_full || self.happens(|faults| faults.backlog_full_rate) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let stream = self.stream(index);
+        stream.remote = place;
+        stream.connect = Connect::UnderWay;
+        self.establish(index);
+        Ok(())
+    }
+
     /// What the error that a socket holds, and then its peer's address, tell of its connect.
     pub(crate) fn connect_outcome(&mut self, index: usize) -> ConnectOutcome {
         if let Err(error) = self.begin_call_to_the_end() {
@@ -178,7 +223,8 @@ impl Network {
             None => {}
         }
         move_bytes(&mut stream.receive, &mut into[..count]);
-        if is_cut {
+        // In the Unix domain a read may end before what follows, and no edge tells of that.
+        if is_cut && !self.stream(index).is_unix() {
             self.list(index, Readiness::READABLE);
         }
         Ok(count)
@@ -189,13 +235,13 @@ impl Network {
         if stream.urgent == Some(0) {
             stream.urgent = None;
         }
-        if stream.ended {
+        if stream.ended && !stream.is_unix() {
             return Ok(0);
         }
         if let Some(error) = stream.error.take() {
             return Err(error.into());
         }
-        if stream.is_reset {
+        if stream.is_reset || stream.ended {
             return Ok(0);
         }
         self.blocked(index);
@@ -209,10 +255,11 @@ impl Network {
         let is_short = self.happens(|faults| faults.short_rate);
         let send_buffer = self.faults.send_buffer;
         let stream = self.stream(index);
-        if let Some(error) = stream.error.take() {
+        // The error of one that was hung up is for the next read.
+        if let Some(error) = stream.error.take_if(|_| !stream.hung_up) {
             return Err(error.into());
         }
-        if stream.is_reset || stream.finished {
+        if stream.is_reset || stream.hung_up || stream.finished {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let free = send_buffer.saturating_sub(stream.send.len());
@@ -227,7 +274,8 @@ impl Network {
         }
         let stream = self.stream(index);
         stream.send.extend(&bytes[..count]);
-        if count < bytes.len() {
+        // In the Unix domain one that is short for another reason than a lack of room says nothing.
+        if count < bytes.len() && (!stream.is_unix() || count == 0 || count == free) {
             stream.was_full = true;
         }
         if count == 0 && !bytes.is_empty() {
@@ -264,7 +312,8 @@ impl Network {
     }
 
     /// Closes a socket: what was sent is still delivered, unless a reset is asked for or received
-    /// bytes are left, which makes the kernel send one.
+    /// bytes are left, which makes the kernel send one. In the Unix domain there is no reset but for
+    /// one that still waits to be accepted.
     pub(crate) fn close(&mut self, index: usize, by_reset: bool) {
         self.steps += 1;
         match &mut self.entries[index] {
@@ -274,6 +323,7 @@ impl Network {
                 self.entries[index] = Entry::Free;
                 waiting.into_iter().for_each(|stream| self.close(stream, true));
             }
+            Entry::Stream(stream) if stream.is_unix() => self.hang_up(index, by_reset),
             Entry::Stream(stream) => {
                 let by_reset = by_reset || stream.resets_on_close;
                 stream.is_closed = true;

@@ -37,6 +37,8 @@ pub struct Faults {
     pub register_rate: u16,
     /// A connect is refused, unreachable or never answered, at once or later.
     pub connect_rate: u16,
+    /// A connect in the Unix domain finds the listener's backlog full, and is not begun.
+    pub backlog_full_rate: u16,
     /// Bytes that were received before a reset are discarded by it.
     pub discard_rate: u16,
     /// Between two system calls an established connection breaks: it is reset from within the
@@ -54,6 +56,9 @@ pub struct Faults {
     pub send_buffer: usize,
     /// The bytes that a kernel's receive buffer holds.
     pub receive_buffer: usize,
+    /// Behind so many peers that wait to be accepted, and one more, a connect in the Unix domain finds
+    /// the backlog full.
+    pub backlog_max: usize,
     /// The most events in one wait.
     pub event_capacity: usize,
     /// The most sockets that a loop can have open.
@@ -87,6 +92,7 @@ impl Faults {
             aborted_rate: 0,
             register_rate: 0,
             connect_rate: 0,
+            backlog_full_rate: 0,
             discard_rate: 0,
             broken_rate: 0,
             busy_rate: 0,
@@ -95,6 +101,7 @@ impl Faults {
             piece_max: usize::MAX,
             send_buffer: 64 * 1024,
             receive_buffer: 64 * 1024,
+            backlog_max: 1024,
             event_capacity: 1024,
             descriptors_max: usize::MAX,
             disarms_on_report: false,
@@ -137,6 +144,8 @@ impl Faults {
         faults.disarms_on_report = random.below(4) == 0;
         faults.separate_edges = random.below(4) == 0;
         faults.silent_rearm = random.below(4) == 0;
+        faults.backlog_full_rate = random.one_of(&[0, 0, 10, 100, 400]);
+        faults.backlog_max = random.one_of(&[0, 1, 1024, 1024]);
         faults
     }
 
@@ -171,6 +180,7 @@ impl Faults {
             piece_max: self.piece_max,
             send_buffer: self.send_buffer,
             receive_buffer: self.receive_buffer,
+            backlog_max: self.backlog_max,
             event_capacity: self.event_capacity,
             disarms_on_report: self.disarms_on_report,
             separate_edges: self.separate_edges,

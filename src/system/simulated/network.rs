@@ -4,6 +4,8 @@
 //! seed cuts. The network moves on while a loop waits, and between any two system calls if it is
 //! busy, so that every cut and every order occurs.
 
+#[cfg(unix)]
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 use super::faults::Faults;
 use super::random::Random;
 use super::socket::{Connect, Entry, Stream};
+#[cfg(unix)]
+use crate::address::UnixAddress;
 use crate::interest::Readiness;
 
 /// What a test has the kernel do at calls of its choice.
@@ -54,6 +58,12 @@ pub(crate) struct Network {
     /// For each loop whether somebody has rung for it.
     pub(super) rung: Vec<bool>,
     next_port: u16,
+    /// The names of Unix-domain sockets, each known by its number here.
+    #[cfg(unix)]
+    pub(super) names: Vec<UnixAddress>,
+    /// The places of those whose files were left behind: nobody listens there.
+    #[cfg(unix)]
+    pub(super) left_behind: BTreeSet<SocketAddr>,
 }
 
 /// Ports from here on are given out by the network, one to each connection.
@@ -75,6 +85,10 @@ impl Network {
             listed: Vec::new(),
             rung: Vec::new(),
             next_port: FIRST_PORT,
+            #[cfg(unix)]
+            names: Vec::new(),
+            #[cfg(unix)]
+            left_behind: BTreeSet::new(),
         }
     }
 
@@ -228,6 +242,8 @@ impl Network {
                 self.list(index, Readiness::READABLE | Readiness::WRITABLE);
                 return true;
             }
+            #[cfg(unix)]
+            Connect::NotBegun => return false,
             Connect::UnderWay | Connect::Hanging | Connect::Done => {}
         }
         if stream.was_full && !stream.is_closed && stream.has_room(self.faults.send_buffer) {
@@ -335,15 +351,34 @@ impl Network {
         }
     }
 
-    /// Breaks an established connection from within the network.
+    /// Breaks an established connection from within the network. There is none in the Unix domain.
     fn break_one(&mut self) {
         let index = self.random.below(self.entries.len());
         let Some(Entry::Stream(stream)) = self.entries.get(index) else { return };
-        let Some(other) = stream.other else { return };
+        let Some(other) = stream.other.filter(|_| !stream.is_unix()) else { return };
         let errors = [ErrorKind::ConnectionReset, ErrorKind::TimedOut, ErrorKind::HostUnreachable];
         let error = self.random.one_of(&errors);
         self.reset(other, ErrorKind::ConnectionReset);
         self.reset(index, error);
+    }
+
+    /// Closes one end in the Unix domain. What it has sent is with the other end already; that one
+    /// can write no more, and reads an error if something was left unread.
+    pub(super) fn hang_up(&mut self, index: usize, is_waiting: bool) {
+        let stream = self.stream(index);
+        let (other, sent) = (stream.other, std::mem::take(&mut stream.send));
+        let mut has_left = is_waiting || !stream.receive.is_empty();
+        self.forget(index);
+        let Some(other) = other else { return };
+        self.moved += 1;
+        let other_end = self.stream(other);
+        has_left |= !other_end.send.is_empty();
+        other_end.send.clear();
+        other_end.receive.extend(sent);
+        other_end.ended = true;
+        other_end.hung_up = true;
+        other_end.error = has_left.then_some(ErrorKind::ConnectionReset);
+        self.list(other, Readiness::READABLE | Readiness::WRITABLE);
     }
 
     /// Frees an entry, which its other end no longer knows then.

@@ -18,6 +18,8 @@ use crate::interest::Readiness;
 #[derive(Debug)]
 pub(crate) struct Probe {
     pub(crate) interest: Interest,
+    /// A connect could not begin: the kernel will tell nothing of it.
+    pub(crate) is_idle: bool,
     /// A connect has come to its outcome.
     pub(crate) is_decided: bool,
     /// A read would bring bytes, the end or an error.
@@ -54,7 +56,7 @@ impl Network {
         self.steps += 1;
         let send_buffer = self.faults.send_buffer;
         let stream = self.stream(index);
-        if stream.finished || stream.is_reset {
+        if stream.finished || stream.is_reset || stream.hung_up {
             return 0;
         }
         let count = bytes.len().min(send_buffer.saturating_sub(stream.send.len()));
@@ -69,15 +71,27 @@ impl Network {
         stream.receive.drain(..count).collect()
     }
 
+    /// Whether a close now is an error to the other end: in the Unix domain what was sent counts as
+    /// soon as it was.
     #[cfg(test)]
     pub(crate) fn has_unread(&mut self, index: usize) -> bool {
-        !self.stream(index).receive.is_empty()
+        let stream = self.stream(index);
+        let (is_unix, other) = (stream.is_unix(), stream.other);
+        let has_arrived = !stream.receive.is_empty();
+        has_arrived || is_unix && other.is_some_and(|other| !self.stream(other).send.is_empty())
+    }
+
+    pub(crate) fn is_unix(&mut self, index: usize) -> bool {
+        self.stream(index).is_unix()
     }
 
     /// What a peer would read behind the bytes that have arrived.
     pub(crate) fn peer_error(&mut self, index: usize) -> Option<ErrorKind> {
         let stream = self.stream(index);
         match () {
+            () if stream.hung_up && stream.receive.is_empty() && stream.error.is_some() => {
+                stream.error
+            }
             () if stream.ended && stream.receive.is_empty() => Some(ErrorKind::UnexpectedEof),
             () if stream.is_reset => Some(ErrorKind::ConnectionReset),
             () => None,
@@ -89,7 +103,7 @@ impl Network {
         self.steps += 1;
         let sender = self.stream(index);
         let (other, underway) = (sender.other, sender.send.len());
-        if sender.finished {
+        if sender.finished || sender.is_unix() {
             return;
         }
         if let Some(other) = other.filter(|other| !self.stream(*other).is_closed) {
@@ -112,6 +126,10 @@ impl Network {
         };
         Probe {
             interest: watch.map_or(Interest::None, |watch| watch.interest),
+            #[cfg(unix)]
+            is_idle: stream.connect == Connect::NotBegun,
+            #[cfg(not(unix))]
+            is_idle: false,
             is_decided: stream.connect == Connect::Done || stream.error.is_some(),
             has_news: !stream.receive.is_empty() || stream.ended || stream.is_broken(),
             has_room: stream.has_room(self.faults.send_buffer),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::interest::{Interest, Readiness};
 use crate::system::Watched;
@@ -30,8 +30,19 @@ pub(super) struct Listener {
     pub(super) watch: Option<Watch>,
 }
 
+/// The host of all Unix-domain sockets: their places are addresses that no TCP socket can have.
+pub(super) const UNIX_DOMAIN: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
+
+/// Whether an address is the place of a Unix-domain socket.
+pub(super) fn is_unix(address: SocketAddr) -> bool {
+    address.ip() == UNIX_DOMAIN
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connect {
+    /// Nothing is under way: the socket is yet to connect.
+    #[cfg(unix)]
+    NotBegun,
     UnderWay,
     /// It will fail with this.
     Failing(ErrorKind),
@@ -62,6 +73,8 @@ pub(super) struct Stream {
     /// returned yet.
     pub(super) is_reset: bool,
     pub(super) error: Option<ErrorKind>,
+    /// In the Unix domain: the other end was closed.
+    pub(super) hung_up: bool,
     /// So many bytes stand before a mark of urgent data; those that have not arrived count too.
     pub(super) urgent: Option<usize>,
     /// Closed by its owner; here only until what it sent is delivered.
@@ -87,11 +100,16 @@ impl Stream {
             ended: false,
             is_reset: false,
             error: None,
+            hung_up: false,
             urgent: None,
             is_closed: false,
             resets_on_close: false,
             watch: None,
         }
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        is_unix(self.local)
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -104,9 +122,14 @@ impl Stream {
         free > 0 && free >= send_buffer / 3
     }
 
-    /// A broken one, or one that both sides have finished, is reported whatever is asked.
+    /// A broken one, or one that both sides have finished, is reported whatever is asked; and so is
+    /// one that is yet to connect.
     fn is_over(&self) -> bool {
-        self.is_broken() || self.finished && self.ended
+        #[cfg(unix)]
+        if self.connect == Connect::NotBegun {
+            return true;
+        }
+        self.is_broken() || self.hung_up || self.finished && self.ended
     }
 
     /// What is true of it now.

@@ -26,15 +26,15 @@ pub(super) struct Kept {
 
 impl Kept {
     fn of(exchange: &Exchange) -> Self {
-        let Exchange { read_buffer, write_buffer, limits: _, lost: _, reason, state, .. } =
-            exchange;
+        let Exchange { read_buffer, write_buffer, limits: _, ending, state, .. } = exchange;
         let Exchange { owed, readiness, coupling, paused, half_open, clogged, at_end, .. } =
             exchange;
+        let reason = ending.as_ref().and_then(|ending| ending.reason);
         let reason = match (state, reason) {
             // How it was ended matters only for the socket that is closed.
             (State::Closed, _) if exchange.ends_by_reset() => Some(CloseReason::Aborted),
             (State::Closed, Some(_)) => Some(CloseReason::Closed),
-            (_, reason) => *reason,
+            (_, reason) => reason,
         };
         Self {
             received: small_count(read_buffer.len()),
@@ -57,8 +57,7 @@ impl Kept {
             read_buffer: Buffer::default(),
             write_buffer: Buffer::default(),
             limits,
-            lost: 0,
-            reason: self.reason,
+            ending: self.reason.map(|reason| Box::new(Ending { reason: Some(reason), lost: 0 })),
             state: self.state,
             owed: self.owed,
             readiness: self.readiness,
@@ -664,7 +663,7 @@ impl<'l> Life<'l> {
             Owed::Closed => {
                 program.heard_closed = true;
                 let finished = before.kept.reason.is_none();
-                assert!(finished || self.exchange.reason.is_some(), "Closed has a reason");
+                assert!(finished || self.exchange.reason().is_some(), "Closed has a reason");
             }
         }
         // The program may set a deadline for a connect, and a connect may fail.

@@ -1,0 +1,241 @@
+//! Addresses of Unix-domain sockets: a path in the file system, or an abstract name.
+//!
+//! Making one never fails, so that it can be made from any string; what cannot be an address is
+//! refused where it is used, with [`io::ErrorKind::InvalidInput`] and a message that names the
+//! bound.
+//!
+//! What it deliberately does not do: it looks at no file. Whether a path is free, or somebody
+//! listens there, is the system's to say.
+
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The bytes that the system's address has for a path and the zero behind it, or for the zero
+/// before an abstract name and the name.
+const SIZE: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 108 } else { 104 };
+
+/// The longest path in bytes, and the longest abstract name.
+const LENGTH_MAX: usize = SIZE - 1;
+
+/// Where a Unix-domain socket listens: a path, or on Linux and Android an abstract name.
+///
+/// Strings and paths become one by themselves. What cannot be an address (it is empty, has a zero
+/// byte in it or more bytes than the system takes: 107 on Linux, 103 elsewhere) is an error where
+/// it is used.
+///
+/// ```
+/// use readiness::{EventLoop, UnixAddress};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut server: EventLoop = EventLoop::new()?;
+/// let path = std::env::temp_dir().join(format!("readiness-{}.socket", std::process::id()));
+/// server.listen_unix(path.clone())?;
+/// // One that listens is a file, and is in the way of the next.
+/// let error = server.listen_unix(path.clone()).unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+/// server.listen_unix(UnixAddress::from(path).replacing())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnixAddress {
+    name: Name,
+    replaces: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Name {
+    Path(PathBuf),
+    Abstract(Vec<u8>),
+}
+
+impl UnixAddress {
+    /// A name that is no file: it is gone with the socket, and anybody on the host may connect to
+    /// it, since there is no file that could forbid it.
+    ///
+    /// ```
+    /// use readiness::{EventLoop, UnixAddress};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server: EventLoop = EventLoop::new()?;
+    /// let name = format!("readiness example {}", std::process::id());
+    /// server.listen_unix(UnixAddress::abstract_name(name))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[must_use]
+    pub fn abstract_name(name: impl AsRef<[u8]>) -> Self {
+        Self { name: Name::Abstract(name.as_ref().to_vec()), replaces: false }
+    }
+
+    /// Has listening take the place of a socket's file that stands at the path: one that was left
+    /// behind, or one that another process listens at, which then is not reached by it any more.
+    /// Anything that is not a socket's file is left alone and is an error. Connecting, and an
+    /// abstract name, do not mind it.
+    #[must_use]
+    pub fn replacing(mut self) -> Self {
+        self.replaces = true;
+        self
+    }
+
+    /// The path, unless it is an abstract name.
+    #[must_use]
+    pub fn as_path(&self) -> Option<&Path> {
+        match &self.name {
+            Name::Path(path) => Some(path),
+            Name::Abstract(_) => None,
+        }
+    }
+
+    pub(crate) fn replaces(&self) -> bool {
+        self.replaces
+    }
+
+    /// Refuses what no system takes for an address, in words.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let (what, bytes) = match &self.name {
+            Name::Path(path) => ("path", path.as_os_str().as_bytes()),
+            Name::Abstract(name) => ("abstract name", name.as_slice()),
+        };
+        let fault = match bytes.len() {
+            0 => "it is empty".to_owned(),
+            length if length > LENGTH_MAX => {
+                format!("it has {length} bytes, and at most {LENGTH_MAX} are possible")
+            }
+            _ if what == "path" && bytes.contains(&0) => "it has a zero byte in it".to_owned(),
+            _ => return Ok(()),
+        };
+        let message = format!("{self} is not possible as the {what} of a socket: {fault}");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
+
+    /// As the system tells it of a socket.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn of_system(&self) -> io::Result<SocketAddr> {
+        #[cfg(target_os = "android")]
+        use std::os::android::net::SocketAddrExt;
+        #[cfg(target_os = "linux")]
+        use std::os::linux::net::SocketAddrExt;
+        match &self.name {
+            Name::Path(path) => SocketAddr::from_pathname(path),
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Name::Abstract(name) => SocketAddr::from_abstract_name(name),
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            Name::Abstract(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// As the system has it: an abstract name has a zero before it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        match &self.name {
+            Name::Path(path) => path.as_os_str().as_bytes().to_vec(),
+            Name::Abstract(name) => [&[0], name.as_slice()].concat(),
+        }
+    }
+}
+
+impl fmt::Display for UnixAddress {
+    /// A path as it is, an abstract name behind an `@`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Path(path) => write!(f, "{}", path.display()),
+            Name::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+        }
+    }
+}
+
+impl From<PathBuf> for UnixAddress {
+    fn from(path: PathBuf) -> Self {
+        Self { name: Name::Path(path), replaces: false }
+    }
+}
+
+impl From<&Path> for UnixAddress {
+    fn from(path: &Path) -> Self {
+        path.to_path_buf().into()
+    }
+}
+
+impl From<&PathBuf> for UnixAddress {
+    fn from(path: &PathBuf) -> Self {
+        path.clone().into()
+    }
+}
+
+impl From<&str> for UnixAddress {
+    fn from(path: &str) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+impl From<String> for UnixAddress {
+    fn from(path: String) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+/// What the system tells of a socket is an address again. One of a socket that has none is the
+/// empty path, to which no connect succeeds.
+impl From<SocketAddr> for UnixAddress {
+    fn from(address: SocketAddr) -> Self {
+        #[cfg(target_os = "android")]
+        use std::os::android::net::SocketAddrExt;
+        #[cfg(target_os = "linux")]
+        use std::os::linux::net::SocketAddrExt;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = address.as_abstract_name() {
+            return Self::abstract_name(name);
+        }
+        address.as_pathname().unwrap_or(Path::new("")).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_path_is_refused_by_the_bound_that_it_breaks() {
+        let longest = "p".repeat(LENGTH_MAX);
+        UnixAddress::from(longest.as_str()).check().unwrap();
+        let message = |address: UnixAddress| {
+            let error = address.check().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            error.to_string()
+        };
+        assert!(message("".into()).ends_with("it is empty"));
+        assert!(message("a\0b".into()).ends_with("it has a zero byte in it"));
+        let too_long = message((longest + "p").into());
+        let bound = format!("it has {} bytes, and at most {LENGTH_MAX} are possible", SIZE);
+        assert!(too_long.ends_with(&bound), "{too_long}");
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn abstract_names_may_have_any_bytes_up_to_the_bound() {
+        use std::os::linux::net::SocketAddrExt;
+
+        UnixAddress::abstract_name([0; LENGTH_MAX]).check().unwrap();
+        for name in [&[][..], &[1; SIZE]] {
+            let error = UnixAddress::abstract_name(name).check().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+        let address = UnixAddress::abstract_name(b"a\0\xff");
+        assert_eq!(address.to_string(), "@a\\x00\\xff");
+        let of_system = SocketAddr::from_abstract_name(b"a\0\xff").unwrap();
+        assert_eq!(UnixAddress::from(of_system), address);
+    }
+
+    #[test]
+    fn a_path_comes_back_from_the_system_as_it_was() {
+        let address = UnixAddress::from("a/b");
+        assert_eq!(address.to_string(), "a/b");
+        assert_eq!(UnixAddress::from(SocketAddr::from_pathname("a/b").unwrap()), address);
+        assert_eq!(address.as_path(), Some(Path::new("a/b")));
+        assert_ne!(address.clone().replacing(), address);
+    }
+}

@@ -1,0 +1,89 @@
+//! Binding a Unix-domain socket to its path, and removing the file that stands for it.
+//!
+//! A bound path is a file that outlives its socket. It is removed when the listener is closed, but
+//! only if it is still the one that we bound: another process may have put its own there. A file is
+//! known by its device and inode, and while our socket is open the kernel gives the inode to no
+//! other file, so the file is removed first and the socket closed afterwards.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use socket2::Socket;
+
+use super::socket::system_address;
+use crate::address::UnixAddress;
+
+/// The file of a socket of ours. Dropping it removes the file, if it still is that file.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Absolute, so that it is found again from another working directory.
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Bound {
+    /// Binds a socket. An abstract name has no file.
+    pub(super) fn bind(socket: &Socket, address: &UnixAddress) -> io::Result<Option<Self>> {
+        let system = system_address(address)?;
+        let path = address.as_path().map(std::path::absolute).transpose()?;
+        let outcome = match socket.bind(&system) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && address.replaces() => {
+                address.as_path().map_or(Ok(()), remove_socket)?;
+                socket.bind(&system)
+            }
+            outcome => outcome,
+        };
+        outcome.map_err(|error| explained(&error, address))?;
+        Ok(path.and_then(Self::of))
+    }
+
+    /// The file at a path; none if somebody has removed it already.
+    fn of(path: PathBuf) -> Option<Self> {
+        let file = fs::symlink_metadata(&path).ok()?;
+        Some(Self { path, device: file.dev(), inode: file.ino() })
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let is_ours = |file: fs::Metadata| (file.dev(), file.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+            // Nobody can be told; what is left is in the way of the next as after a crash.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes what stands in the way, if it is the file of a socket.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+        Ok(_) => {
+            let message = format!("{} is not a socket, and is not replaced", path.display());
+            Err(io::Error::new(ErrorKind::AlreadyExists, message))
+        }
+        // It has gone meanwhile.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The error with the address that it is about.
+fn explained(error: &io::Error, address: &UnixAddress) -> io::Error {
+    let message = match error.kind() {
+        ErrorKind::AddrInUse if address.as_path().is_some() => {
+            format!(
+                "something stands at {address} already; a socket there is replaced if asked for"
+            )
+        }
+        ErrorKind::AddrInUse => format!("somebody listens at {address} already"),
+        _ => format!("cannot listen at {address}: {error}"),
+    };
+    io::Error::new(error.kind(), message)
+}

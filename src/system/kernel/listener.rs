@@ -1,0 +1,125 @@
+//! Sockets of the kernel that listen.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+#[cfg(unix)]
+use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixListener as StdUnixListener};
+
+use mio::event::Source;
+use mio::net::TcpListener;
+#[cfg(unix)]
+use mio::net::UnixListener;
+use socket2::{Domain, Protocol, SockRef, Type};
+
+#[cfg(unix)]
+use super::bound::Bound;
+use super::socket::{KernelSocket, set_keepalive};
+#[cfg(unix)]
+use crate::address::UnixAddress;
+use crate::limits::{ConnectionLimits, Limits};
+#[cfg(unix)]
+use crate::system::{no_ip_address, no_unix_address};
+use crate::transfer::{Attempt, attempt};
+
+/// A socket that listens. Dropping it closes it.
+#[derive(Debug)]
+pub(crate) enum KernelListener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix {
+        /// Ours to remove when this is dropped. It stands before the socket, so that it is removed
+        /// while the socket still holds it.
+        _file: Option<Bound>,
+        listener: UnixListener,
+    },
+}
+
+/// Whether accepted sockets have the listener's options, so that they need not be set again.
+const OPTIONS_ARE_INHERITED: bool = cfg!(target_os = "linux");
+
+impl KernelListener {
+    pub(crate) fn listen(address: SocketAddr, limits: &Limits) -> io::Result<Self> {
+        let stream = Type::STREAM;
+        let socket =
+            socket2::Socket::new(Domain::for_address(address), stream, Some(Protocol::TCP))?;
+        // Without it a restarted server waits minutes for its port. On Windows the same option
+        // would let another process take the port over.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog(limits))?;
+        Self::adopt(socket.into(), limits)
+    }
+
+    pub(crate) fn adopt(listener: StdTcpListener, limits: &Limits) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let options = SockRef::from(&listener);
+        options.set_tcp_nodelay(limits.connection.nodelay)?;
+        set_keepalive(&options, limits.connection.keepalive)?;
+        Ok(Self::Tcp(TcpListener::from_std(listener)))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn listen_unix(address: &UnixAddress, limits: &Limits) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let file = Bound::bind(&socket, address)?;
+        socket.listen(backlog(limits))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self::Unix { _file: file, listener: UnixListener::from_std(socket.into()) })
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn adopt_unix(listener: StdUnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::Unix { _file: None, listener: UnixListener::from_std(listener) })
+    }
+
+    /// Accepts a connection; with its peer's address, if that is one of IP.
+    pub(crate) fn accept(
+        &self,
+        limits: &ConnectionLimits,
+    ) -> Attempt<(KernelSocket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => attempt(|| listener.accept()).map(|(stream, peer)| {
+                let socket = KernelSocket::Tcp(stream);
+                if !OPTIONS_ARE_INHERITED {
+                    // A socket that cannot take an option still works, or fails when it is used.
+                    let _ = socket.set_options(limits);
+                }
+                (socket, Some(peer))
+            }),
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => {
+                attempt(|| listener.accept()).map(|(stream, _)| (KernelSocket::Unix(stream), None))
+            }
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            #[cfg(unix)]
+            Self::Unix { .. } => Err(no_ip_address()),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
+        match self {
+            Self::Tcp(_) => Err(no_unix_address()),
+            Self::Unix { listener, .. } => listener.local_addr(),
+        }
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => listener,
+        }
+    }
+}
+
+fn backlog(limits: &Limits) -> i32 {
+    i32::try_from(limits.listen_backlog).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,141 @@
+//! Opening sockets: listening, connecting, and taking over those that were made elsewhere.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::{UnixListener, UnixStream};
+
+#[cfg(all(unix, any(test, feature = "simulation")))]
+use super::foreign;
+use super::kernel::{KernelListener, KernelSocket};
+use super::{ListeningSocket, Socket, System};
+#[cfg(unix)]
+use crate::address::UnixAddress;
+use crate::limits::{ConnectionLimits, Limits};
+#[cfg(unix)]
+use crate::transfer::Attempt;
+
+/// What belongs to a real system cannot be simulated.
+#[cfg(any(test, feature = "simulation"))]
+fn not_simulated() -> ! {
+    panic!("a simulated loop cannot take over a real socket")
+}
+
+impl System {
+    /// Listens at an address, with the socket options that accepted sockets are to have.
+    pub(crate) fn listen(
+        &self,
+        address: SocketAddr,
+        limits: &Limits,
+    ) -> io::Result<ListeningSocket> {
+        match self {
+            Self::Kernel(_) => KernelListener::listen(address, limits).map(ListeningSocket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.listen(address).map(ListeningSocket::Simulated),
+        }
+    }
+
+    /// Takes over a socket that listens already.
+    pub(crate) fn adopt_listener(
+        &self,
+        listener: TcpListener,
+        limits: &Limits,
+    ) -> io::Result<ListeningSocket> {
+        match self {
+            Self::Kernel(_) => KernelListener::adopt(listener, limits).map(ListeningSocket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => not_simulated(),
+        }
+    }
+
+    /// Begins a connect.
+    pub(crate) fn connect(
+        &self,
+        address: SocketAddr,
+        limits: &ConnectionLimits,
+    ) -> io::Result<Socket> {
+        match self {
+            Self::Kernel(_) => KernelSocket::connect(address, limits).map(Socket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.connect(address).map(Socket::Simulated),
+        }
+    }
+
+    /// Takes over a socket that is connected or connecting.
+    pub(crate) fn adopt_stream(
+        &self,
+        stream: TcpStream,
+        limits: &ConnectionLimits,
+    ) -> io::Result<Socket> {
+        match self {
+            Self::Kernel(_) => KernelSocket::adopt(stream, limits).map(Socket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => not_simulated(),
+        }
+    }
+}
+
+/// The same in the Unix domain.
+#[cfg(unix)]
+impl System {
+    /// Listens at a path or name.
+    pub(crate) fn listen_unix(
+        &self,
+        address: &UnixAddress,
+        limits: &Limits,
+    ) -> io::Result<ListeningSocket> {
+        match self {
+            Self::Kernel(_) => {
+                KernelListener::listen_unix(address, limits).map(ListeningSocket::Kernel)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => {
+                simulated.listen_unix(address).map(ListeningSocket::Simulated)
+            }
+        }
+    }
+
+    /// Takes over a socket that listens already. The file of its path is not ours to remove.
+    pub(crate) fn adopt_unix_listener(
+        &self,
+        listener: UnixListener,
+    ) -> io::Result<ListeningSocket> {
+        match self {
+            Self::Kernel(_) => KernelListener::adopt_unix(listener).map(ListeningSocket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => not_simulated(),
+        }
+    }
+
+    /// A socket that is yet to be connected.
+    pub(crate) fn unix_socket(&self) -> io::Result<Socket> {
+        match self {
+            Self::Kernel(_) => KernelSocket::new_unix().map(Socket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.unix_socket().map(Socket::Simulated),
+        }
+    }
+
+    /// Connects it. It is not ready if those that wait to be accepted are too many, and then nothing
+    /// is under way: the kernel will not tell when there is room.
+    pub(crate) fn connect_unix(&self, socket: &Socket, address: &UnixAddress) -> Attempt<()> {
+        match (self, socket) {
+            (Self::Kernel(_), Socket::Kernel(socket)) => socket.connect_unix(address),
+            #[cfg(any(test, feature = "simulation"))]
+            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+                simulated.connect_unix(socket, address)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            _ => foreign(),
+        }
+    }
+
+    /// Takes over a socket that is connected.
+    pub(crate) fn adopt_unix_stream(&self, stream: UnixStream) -> io::Result<Socket> {
+        match self {
+            Self::Kernel(_) => KernelSocket::adopt_unix(stream).map(Socket::Kernel),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => not_simulated(),
+        }
+    }
+}
