@@ -347,19 +347,22 @@ fn idle_deadline_moves_with_activity_in_either_direction_and_passes_after_silenc
         let before = event_loop.now();
         peer.write_all(b"x").unwrap();
         let tick = event_loop.set_timer(5 * MILLISECOND);
-        let is_open = until(&mut event_loop, |event_loop, event| match event {
-            Event::Received(_) => {
-                event_loop[id].send_received();
-                None
+        let mut left = 2;
+        let is_open = until(&mut event_loop, |event_loop, event| {
+            match event {
+                Event::Received(_) => event_loop[id].send_received(),
+                Event::Timer(timer) if timer == tick => {}
+                Event::Closed(..) => return Some(false),
+                other => panic!("{other:?} was not to come"),
             }
-            Event::Timer(timer) if timer == tick => Some(true),
-            Event::Closed(..) => Some(false),
-            other => panic!("{other:?} was not to come"),
+            left -= 1;
+            (left == 0).then_some(true)
         });
         if !is_open {
             assert!(event_loop.now() >= moved + IDLE, "early");
             return common::say_aloud("skipped: this machine is too busy to be active");
         }
+        assert_eq!(turns(&mut event_loop, 1), []); // what was sent leaves
         peer.read_exact(&mut [0]).unwrap();
         moved = before;
     }
