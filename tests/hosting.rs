@@ -7,7 +7,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::UdpSocket as StdSocket;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use common::{
 use mio::net::UdpSocket;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
-use readiness::{Event, EventLoop, Interest, Limits, Step};
+use readiness::{Event, EventLoop, Interest, Limits, SourceId, TimerId};
 
 const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
@@ -367,123 +367,136 @@ fn paused_connection_whose_peer_sends_on_does_not_wake_the_host() {
 
 // One loop inside another.
 
-/// The inner loop of a host that is a loop itself.
-struct Inner {
-    event_loop: EventLoop,
+/// A loop that echoes, inside a host that is a loop itself.
+struct Nested {
+    host: EventLoop,
+    inner: EventLoop,
+    source: SourceId,
     /// What wakes the host for the inner loop, besides its descriptor.
-    timer: Option<readiness::TimerId>,
+    timer: Option<TimerId>,
     slices: usize,
     timers_came: usize,
 }
 
-impl Inner {
-    /// One slice: the events of one turn; then the host is told how long it may sleep.
-    fn run<H>(&mut self, host: &mut EventLoop<H>, source: readiness::SourceId) {
+impl Nested {
+    fn new(mut host: EventLoop, inner: EventLoop) -> Self {
+        settle(&mut host);
+        let descriptor = inner.as_raw_fd();
+        let source = host.register(&mut SourceFd(&descriptor), Interest::Readable).unwrap();
+        Self { host, inner, source, timer: None, slices: 0, timers_came: 0 }
+    }
+
+    /// Gives the inner loop a slice if the event is for it: the events of one turn. Then the host
+    /// is told how long it may sleep.
+    fn run_if_for_inner(&mut self, event: Event) -> bool {
+        let is_for_inner = match event {
+            Event::Ready(of, _) => of == self.source,
+            Event::Timer(timer) => self.timer == Some(timer),
+            _ => false,
+        };
+        if is_for_inner {
+            self.run();
+        }
+        is_for_inner
+    }
+
+    fn run(&mut self) {
         self.slices += 1;
-        let descriptor = self.event_loop.as_raw_fd();
         // Edges: armed again before the call, so that what comes during it is not missed.
-        host.reregister(source, &mut SourceFd(&descriptor), Interest::Readable).unwrap();
-        while let Some(event) = self.event_loop.poll_event(AT_ONCE).unwrap() {
+        let descriptor = self.inner.as_raw_fd();
+        let mut inner = SourceFd(&descriptor);
+        self.host.reregister(self.source, &mut inner, Interest::Readable).unwrap();
+        while let Some(event) = self.inner.poll_event(AT_ONCE).unwrap() {
             match event {
-                Event::Received(id) => self.event_loop[id].send_received(),
+                Event::Received(id) => self.inner[id].send_received(),
                 Event::Timer(_) => self.timers_came += 1,
                 _ => {}
             }
         }
         if let Some(timer) = self.timer.take() {
-            host.cancel_timer(timer);
+            self.host.cancel_timer(timer);
         }
-        self.timer = self.event_loop.next_timeout().map(|after| host.set_timer(after));
+        self.timer = self.inner.next_timeout().map(|after| self.host.set_timer(after));
+    }
+
+    /// Runs the host, which waits for the inner loop alone, until `done`.
+    fn run_until(&mut self, mut done: impl FnMut(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !done(self) {
+            assert!(Instant::now() < end, "what the test waits for did not come");
+            if let Some(event) = self.host.poll_event(Some(Duration::from_millis(20))).unwrap() {
+                assert!(self.run_if_for_inner(event), "{event:?} was not to come");
+            }
+        }
     }
 }
 
 #[test]
-fn loop_inside_another_works_in_slices_and_both_come_to_rest() {
+fn busy_loop_inside_another_works_in_slices_and_holds_up_nobody() {
     const SIZE: usize = 4 << 20;
     const ROUNDS: usize = 200;
     let limits = connection_limits(|limits| {
         limits.read_budget = 8 * 1024;
         limits.write_budget = 8 * 1024;
     });
-    let (inner, inner_address) = listening_with::<()>(limits);
-    let mut inner = Inner { event_loop: inner, timer: None, slices: 0, timers_came: 0 };
-    let (mut host, id, mut own) = pair::<()>();
-    settle(&mut host);
-    let steps = Steps::of(&mut host);
-    let descriptor = inner.event_loop.as_raw_fd();
-    let source = host.register(&mut SourceFd(&descriptor), Interest::Readable).unwrap();
-    let is_inner = |inner: &Inner, event: Event| match event {
-        Event::Ready(of, _) => of == source,
-        Event::Timer(timer) => inner.timer == Some(timer),
-        _ => false,
-    };
+    let (inner, address) = listening_with::<()>(limits);
+    let (host, id, mut own) = pair::<()>();
+    let mut nested = Nested::new(host, inner);
 
     // The inner one is busy with a stream all the time that the host has messages of its own.
-    let mut bulk = Talker::connect(inner_address);
+    let mut bulk = Talker::connect(address);
     for round in 0..ROUNDS {
         bulk.write_to(SIZE);
         own.write_all(b"message").unwrap();
-        await_arrival(&host, id);
-        let mut slices = 0;
+        await_arrival(&nested.host, id);
+        let before = nested.slices;
         let mut has_received = false;
-        while let Some(event) = host.poll_event(AT_ONCE).unwrap() {
-            if is_inner(&inner, event) {
-                slices += 1;
-                inner.run(&mut host, source);
-            } else {
+        while let Some(event) = nested.host.poll_event(AT_ONCE).unwrap() {
+            if !nested.run_if_for_inner(event) {
                 assert_eq!(event, Event::Received(id));
                 has_received = true;
-                host[id].send_received();
+                nested.host[id].send_received();
             }
         }
         assert!(has_received, "the inner loop held up round {round}");
-        assert!(slices <= 2, "a turn of the host has two calls at most: by descriptor and timer");
-        std::io::Read::read_exact(&mut own, &mut [0; 7]).unwrap();
+        let slices = nested.slices - before;
+        assert!(slices <= 2, "a turn of the host has two at most: by the descriptor, by the timer");
+        own.read_exact(&mut [0; 7]).unwrap();
         bulk.read_on();
     }
-    let end = Instant::now() + PATIENCE;
-    while bulk.read < SIZE {
-        assert!(Instant::now() < end, "the stream gets to {} of {SIZE}", bulk.read);
+    nested.run_until(|_| {
         bulk.write_to(SIZE);
-        // Waits: what wakes it is the contract alone.
-        if let Some(event) = host.poll_event(Some(Duration::from_millis(1))).unwrap() {
-            assert!(is_inner(&inner, event), "{event:?} was not to come");
-            inner.run(&mut host, source);
-        }
         bulk.read_on();
-    }
-    assert!(inner.slices > SIZE / (64 * 1024), "{} slices", inner.slices);
-
-    // A timer of the inner loop's, and a message, while the host sleeps for ever.
-    inner.event_loop.set_timer(Duration::from_millis(5));
-    inner.run(&mut host, source);
-    until(&mut host, |host, event| {
-        assert!(is_inner(&inner, event), "{event:?} was not to come");
-        inner.run(host, source);
-        (inner.timers_came == 1).then_some(())
+        bulk.read == SIZE
     });
-    assert_rests(&mut host, &steps);
-
-    bulk.write_to(SIZE + 100);
-    while bulk.read < SIZE + 100 {
-        let event = next(&mut host);
-        assert!(is_inner(&inner, event), "{event:?} was not to come");
-        inner.run(&mut host, source);
-        bulk.read_on();
-    }
-    // Idle, and so at rest: neither is called again.
-    until_rest(&mut host, &mut inner, source);
-    assert_rests(&mut host, &steps);
-    assert_eq!(steps.count(|step| matches!(step, Step::SourceReady(..))), 0);
-    assert_eq!(inner.event_loop.next_timeout(), None);
+    assert!(nested.slices > SIZE / (8 * 1024), "{} slices", nested.slices);
 }
 
-/// Handles what is still under way.
-fn until_rest(host: &mut EventLoop, inner: &mut Inner, source: readiness::SourceId) {
-    let end = Instant::now() + PATIENCE;
-    while host.poll_event(Some(Duration::from_millis(20))).unwrap().is_some() {
-        assert!(Instant::now() < end, "the host does not come to rest");
-        inner.run(host, source);
+#[test]
+fn idle_loop_inside_another_rests_with_it_and_misses_nothing() {
+    const MESSAGE: usize = 100;
+    let (inner, address) = listening_with::<()>(Limits::default());
+    let mut nested = Nested::new(new(), inner);
+    let steps = Steps::of(&mut nested.host);
+    let mut talker = Talker::connect(address);
+    nested.run_until(|nested| nested.inner.connection_count() == 1);
+    for round in 1..=5 {
+        talker.write_to(round * MESSAGE);
+        nested.run_until(|_| {
+            talker.read_on();
+            talker.read == round * MESSAGE
+        });
+        // A timer, and the call that the contract asks for after the program has done something.
+        nested.inner.set_timer(Duration::from_millis(5));
+        nested.run();
+        nested.run_until(|nested| nested.timers_came == round);
+        nested.run_until(|nested| nested.timer.is_none() && !is_readable(&nested.inner));
+
+        // Neither is called again: a host that goes on calling never gets there.
+        let mut slices = usize::MAX;
+        nested.run_until(|nested| std::mem::replace(&mut slices, nested.slices) == nested.slices);
+        assert_rests(&mut nested.host, &steps);
+        assert_eq!(nested.inner.next_timeout(), None);
     }
 }
 
