@@ -392,14 +392,12 @@ impl<T> Turns<T> {
         let stream = &mut connection.stream;
         stream.assert_lives_in(slot);
         stream.settle(&mut self.tools);
-        if self.shutdown.is_under_way() && stream.exchange.is_quiet() {
-            stream.close();
-            stream.settle(&mut self.tools);
-        }
-        if stream.has_readers {
-            let (id, has_unsent) = (stream.id(), stream.unsent() > 0);
+        let (id, has_readers) = (stream.id(), stream.has_readers);
+        if has_readers {
+            let has_unsent = stream.unsent() > 0;
             self.connections.tell_readers(id, has_unsent);
         }
+        self.shutdown.close_quiet(id, &mut self.connections, &mut self.tools);
         if self.service.is_none_or(|service| service.slot != slot) {
             self.requeue(slot);
         }
