@@ -226,17 +226,40 @@ fn listener_out_of_descriptors_accepts_the_waiting_as_others_close() {
 }
 
 #[test]
-fn what_had_come_before_is_received_and_answered_before_the_close() {
+fn what_had_come_unnoticed_is_received_and_answered_before_the_close() {
+    const COUNT: usize = 5;
     let (mut event_loop, address) = listening_with::<()>(connection_limits(|limits| {
         limits.read_budget = 10; // so that it takes many turns
     }));
-    let askers = askers(address, 5);
-    let ids: Vec<ConnectionId> = (0..5).map(|_| accepted(&mut event_loop)).collect();
-    for id in ids {
+    let mut askers: Vec<TcpStream> = (0..COUNT).map(|_| peer(address)).collect();
+    let ids: Vec<ConnectionId> = (0..COUNT).map(|_| accepted(&mut event_loop)).collect();
+    assert_holds(&mut event_loop);
+    for (number, (asker, id)) in askers.iter_mut().zip(ids).enumerate() {
+        asker.write_all(&pattern(number, 100)).unwrap();
         await_arrival(&event_loop, id);
     }
+    // The loop has not waited since, and for all that it knows they are quiet.
     event_loop.shutdown(Duration::MAX);
-    assert_eq!(assert_answered(askers, &mut event_loop), [CloseReason::Closed; 5]);
+    assert_eq!(assert_answered(askers, &mut event_loop), [CloseReason::Closed; COUNT]);
+}
+
+#[test]
+fn connection_paused_during_a_shutdown_until_its_answer_is_there_gives_the_answer() {
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    peer.write_all(b"message").unwrap();
+    await_arrival(&event_loop, id);
+    event_loop.shutdown(Duration::MAX);
+    assert_eq!(next(&mut event_loop), Event::Received(id));
+    event_loop[id].consume(7);
+    event_loop[id].pause();
+    assert_holds(&mut event_loop);
+    let reader = read_in_thread(peer);
+    event_loop[id].send(b"answer");
+    event_loop[id].resume();
+    assert_eq!(until_shut_down(&mut event_loop, echo), [CloseReason::Closed]);
+    let (bytes, outcome) = reader.join().unwrap();
+    assert!(outcome.is_ok());
+    assert_eq!(bytes, b"answer");
 }
 
 #[test]
@@ -291,15 +314,19 @@ fn received_bytes_that_are_not_consumed_hold_the_shutdown() {
 #[test]
 fn unsent_bytes_hold_the_shutdown_until_a_slow_reader_has_them_all() {
     const SIZE: usize = 4 << 20;
-    let (mut event_loop, id, peer) = pair::<()>();
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    event_loop.uncouple(id);
     hold_little(&event_loop, id, &peer);
     event_loop[id].send(&pattern(0, SIZE));
-    while event_loop[id].interest() != Interest::Writable {
+    while event_loop[id].interest() != Interest::ReadableWritable {
         assert_eq!(turns(&mut event_loop, 1), []);
     }
     event_loop.shutdown(Duration::MAX);
     assert_holds(&mut event_loop);
     assert!(event_loop[id].unsent() > 0);
+    peer.write_all(b"late").unwrap();
+    assert_eq!(next(&mut event_loop), Event::Received(id), "it lives on");
+    event_loop[id].consume(4);
     peer.set_nonblocking(true).unwrap();
     let mut talker = Talker { stream: peer, written: 0, read: 0, at_end: false };
     let (mut reasons, mut is_over) = (Vec::new(), false);
@@ -338,6 +365,20 @@ fn connect_that_is_under_way_is_told_and_sends_what_it_has_before_it_closes() {
     let (bytes, outcome) = reader.join().unwrap();
     assert!(outcome.is_ok());
     assert_eq!(bytes, b"request");
+}
+
+#[test]
+fn connect_with_nothing_to_send_is_told_before_it_closes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut event_loop = new();
+    let id = event_loop.connect(listener.local_addr().unwrap(), ());
+    event_loop.shutdown(Duration::MAX);
+    let (peer, _) = listener.accept().unwrap();
+    let reader = read_in_thread(peer);
+    let mut events = Vec::new();
+    until_shut_down(&mut event_loop, |_, event| events.push(event));
+    assert_eq!(events, [Event::Connected(id), Event::Closed(id, CloseReason::Closed)]);
+    assert!(reader.join().unwrap().1.is_ok());
 }
 
 #[test]
@@ -383,7 +424,23 @@ fn half_open_connections_close_when_they_are_quiet_and_those_we_finished_too() {
     assert_eq!((late.0, nothing.0), (b"late answer".to_vec(), Vec::new()));
 }
 
+/// Waits until the kernel of a peer has handed over all that it was given, so that ours has it.
+#[cfg(target_os = "linux")]
+fn await_sent(peer: &TcpStream) {
+    let port = format!(":{:04X}", peer.local_addr().unwrap().port());
+    let is_left = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&port) && !fields[4].starts_with("00000000:")
+    };
+    let end = Instant::now() + PATIENCE;
+    while std::fs::read_to_string("/proc/net/tcp").unwrap().lines().skip(1).any(is_left) {
+        assert!(Instant::now() < end, "what the peer sends does not arrive");
+        std::thread::yield_now();
+    }
+}
+
 /// A proxy: what one half receives goes to the other.
+#[cfg(target_os = "linux")]
 fn proxy(event_loop: &mut EventLoop, event: Event, halves: &HashMap<ConnectionId, ConnectionId>) {
     match event {
         Event::Received(id) => {
@@ -404,9 +461,9 @@ fn proxy(event_loop: &mut EventLoop, event: Event, halves: &HashMap<ConnectionId
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn bytes_on_their_way_through_a_proxy_get_through_before_it_closes() {
-    const SIZE: usize = 600_000;
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let (mut event_loop, client_half, mut client) = pair::<()>();
     let server_half = event_loop.connect(upstream.local_addr().unwrap(), ());
@@ -418,30 +475,26 @@ fn bytes_on_their_way_through_a_proxy_get_through_before_it_closes() {
     until(&mut event_loop, |_, event| (event == Event::Connected(server_half)).then_some(()));
     hold_little(&event_loop, server_half, &server);
 
-    // The kernels on the way to a server that does not read are filled, and so is the proxy.
-    client.set_nonblocking(true).unwrap();
+    // The kernels on the way to a server that does not read are filled, and so is the proxy: then
+    // it does not read on, and what the client sends stays in our kernel.
     let mut written = 0;
+    let mut write = |count: usize| {
+        client.write_all(&pattern(written, count)).unwrap();
+        await_sent(&client);
+        written += count;
+    };
     let end = Instant::now() + PATIENCE;
-    while event_loop[server_half].interest() != Interest::Writable
-        && event_loop[server_half].interest() != Interest::ReadableWritable
-        || written < SIZE
-    {
-        assert!(Instant::now() < end, "{written} are written, and nothing stalls");
-        match client.write(&pattern(written, 10_000)) {
-            Ok(count) => written += count,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                break;
-            }
-        }
-        for event in turns(&mut event_loop, 1) {
+    while event_loop[server_half].unsent() == 0 {
+        assert!(Instant::now() < end, "nothing stalls");
+        write(10_000);
+        while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
             proxy(&mut event_loop, event, &halves);
         }
     }
-    assert!(event_loop[server_half].unsent() > 0);
+    assert!(event_loop[server_half].interest().is_writable());
+    write(50_000);
 
     event_loop.shutdown(Duration::MAX);
-    client.set_nonblocking(false).unwrap();
     let (at_server, at_client) = (read_in_thread(server), read_in_thread(client));
     let reasons =
         until_shut_down(&mut event_loop, |event_loop, event| proxy(event_loop, event, &halves));
@@ -453,6 +506,7 @@ fn bytes_on_their_way_through_a_proxy_get_through_before_it_closes() {
     assert!(at_client.join().unwrap().1.is_ok());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn connection_that_waits_for_a_reader_closes_when_that_has_ended() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -463,16 +517,16 @@ fn connection_that_waits_for_a_reader_closes_when_that_has_ended() {
     until(&mut event_loop, |_, event| (event == Event::Connected(writer)).then_some(()));
     client.write_all(b"message").unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    await_arrival(&event_loop, reader);
+    common::await_end_acknowledged(&client);
     event_loop.shutdown(Duration::MAX);
     let at_server = read_in_thread(server);
     let mut closed = Vec::new();
     until_shut_down(&mut event_loop, |event_loop, event| match event {
         Event::Received(id) => assert_eq!(event_loop.transfer(id, writer), 7),
-        Event::Closed(id, _) => closed.push(id),
+        Event::Closed(id, reason) => closed.push((id, reason)),
         _ => {}
     });
-    assert_eq!(closed, [reader, writer]);
+    assert_eq!(closed, [(reader, CloseReason::Finished), (writer, CloseReason::Closed)]);
     let (bytes, outcome) = at_server.join().unwrap();
     assert!(outcome.is_ok(), "{outcome:?}");
     assert_eq!(bytes, b"message");
