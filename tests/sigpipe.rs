@@ -117,8 +117,16 @@ fn reset_while_paused() -> (EventLoop, ConnectionId) {
     event_loop[id].pause();
     assert_eq!(turns(&mut event_loop, 1), []);
     reset(peer);
-    await_reset(&event_loop, id);
+    take_reset(&event_loop, id);
     (event_loop, id)
+}
+
+/// Waits for a reset and takes the error from our socket, as a program that looks at its errors
+/// may: a kernel tells it once, and a write after that breaks the pipe.
+fn take_reset(event_loop: &EventLoop, id: ConnectionId) {
+    await_reset(event_loop, id);
+    let socket = socket2::SockRef::from(&*event_loop[id]);
+    assert!(socket.take_error().unwrap().is_some());
 }
 
 /// Waits until a reset has come to our socket, without taking the error from it.
@@ -157,7 +165,6 @@ fn writes_to_a_peer_that_has_reset_fail_and_nothing_else() {
             let (mut event_loop, id) = reset_while_paused();
             let steps = Steps::of(&mut event_loop);
             act(&mut event_loop, id);
-            // Again, after the kernel has told the error and forgotten it: that is what breaks.
             turns(&mut event_loop, 2);
             if let Some(connection) = event_loop.get_mut(id) {
                 connection.send(b"more");
@@ -174,17 +181,13 @@ fn writes_to_a_peer_that_has_reset_fail_and_nothing_else() {
 #[test]
 fn write_after_the_kernel_has_told_the_reset_fails_and_nothing_else() {
     survive("write_after_the_kernel_has_told_the_reset_fails_and_nothing_else", || {
-        // The peer has closed with bytes unread, and reset what comes after: the first write
-        // brings the reset, the second one breaks.
+        // The peer closes with bytes unread, so that its kernel resets.
         let (mut event_loop, id, peer) = pair::<()>();
         event_loop[id].pause();
         event_loop[id].send(b"never read");
         assert_eq!(turns(&mut event_loop, 1), []);
         drop(peer);
-        await_reset(&event_loop, id);
-        // By its descriptor, as a program that looks at its errors may.
-        let socket = socket2::SockRef::from(&*event_loop[id]);
-        assert!(socket.take_error().unwrap().is_some());
+        take_reset(&event_loop, id);
         let steps = Steps::of(&mut event_loop);
         event_loop[id].send(b"answer");
         turns(&mut event_loop, 2);
@@ -212,6 +215,7 @@ fn flush_that_goes_on_after_a_reset_fails_and_nothing_else() {
             assert_eq!(turns(&mut event_loop, 1), []);
             assert!(event_loop[id].unsent() > 0);
             reset(peer);
+            take_reset(&event_loop, id);
             assert_eq!(until_gone(&mut event_loop, id), CloseReason::Reset);
         }
     });
@@ -233,6 +237,7 @@ fn shutdown_with_peers_that_reset_survives() {
             let mut peers = peers.into_iter();
             peers.by_ref().take(2).for_each(reset);
             reset(peer(address));
+            ids[..2].iter().for_each(|id| take_reset(&event_loop, *id));
             event_loop.shutdown(deadline);
             turns(&mut event_loop, 1);
             peers.for_each(reset);
