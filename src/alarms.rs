@@ -79,6 +79,18 @@ impl<K> Alarms<K> {
         }
         self.set.pop_first().map(|(_, target)| target)
     }
+
+    /// How many are set.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// How many were ever set.
+    #[cfg(test)]
+    pub(crate) fn set_count(&self) -> u64 {
+        self.next_number
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +147,6 @@ mod tests {
             alarms.cancel(alarm);
             alarms.cancel(alarm);
         }
-        assert_eq!(alarms.set.len(), 0);
+        assert_eq!(alarms.len(), 0);
     }
 }

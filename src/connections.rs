@@ -198,8 +198,19 @@ impl<T> Connections<T> {
         self.set_coupling(reader, Coupling::None);
     }
 
+    /// Whether nothing is left to be done for a connection, nor for those that read for it: what
+    /// they may still bring it is to leave by it.
+    pub(crate) fn is_quiet(&self, id: ConnectionId) -> bool {
+        let is_read_out =
+            |id: ConnectionId| self.get(id).is_none_or(|reader| reader.exchange.is_read_out());
+        self.get(id).is_some_and(|connection| {
+            let has_readers = connection.stream.has_readers;
+            connection.exchange.is_quiet()
+                && (!has_readers || self.readers(id).into_iter().all(is_read_out))
+        })
+    }
+
     /// The other connection that `reader` is coupled to, if it is to one.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn writer_of(&self, reader: ConnectionId) -> Option<ConnectionId> {
         self.writer_of.get(&reader).copied()
     }
@@ -222,6 +233,8 @@ impl<T> Connections<T> {
 
     fn set_has_readers(&mut self, writer: ConnectionId) {
         let has_readers = !self.readers(writer).is_empty();
+        // One that had waited for its reader only may close now.
+        self.touch(writer.slot);
         if let Some(connection) = self.at(writer.slot) {
             connection.stream.has_readers = has_readers;
         }

@@ -230,14 +230,22 @@ impl Exchange {
         self.state == State::Open && self.is_at_rest() && self.wants_read()
     }
 
-    /// Whether nothing is left to be done for either side: the socket was read until there was no
-    /// more, the program has handled what came, and what it sent has left.
+    /// Whether nothing is left to be done for either side: all that had come was read and handled,
+    /// and what the program sent has left.
     pub(crate) fn is_quiet(&self) -> bool {
+        !self.is_ending() && self.unsent() == 0 && self.is_read_out()
+    }
+
+    /// Whether the socket was read until there was no more, and the program has handled what came.
+    /// Of one that is ending, nothing is handled but what it still owes.
+    pub(crate) fn is_read_out(&self) -> bool {
+        let is_handled = self.next_owed().is_none();
+        if self.is_ending() {
+            return is_handled;
+        }
         let may_have_more = !self.at_end && (self.readiness.is_readable() || self.is_held_back());
-        let is_idle =
-            self.received().is_empty() && self.unsent() == 0 && self.next_owed().is_none();
-        let is_under_way = !self.is_connecting() && !self.is_ending() && !self.paused;
-        is_under_way && is_idle && !may_have_more
+        let is_reading = !self.is_connecting() && !self.paused;
+        is_reading && is_handled && self.received().is_empty() && !may_have_more
     }
 
     /// How many bytes a fill may still add to those received.

@@ -292,3 +292,39 @@ impl Stream {
         next.map(|(at, _)| at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use crate::{Event, EventLoop, Limits};
+
+    #[test]
+    fn messages_on_a_connection_with_an_idle_timeout_cost_no_operation_on_the_alarms() {
+        let mut limits = Limits::default();
+        limits.connection.idle_timeout = Some(Duration::from_secs(1_000));
+        let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
+        let listener = event_loop.listen("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(event_loop.listener_addr(listener).unwrap()).unwrap();
+        let Event::Accepted(_, id) = event_loop.next_event().unwrap() else { panic!("it comes") };
+        event_loop[id].set_deadline(Some(Duration::from_secs(2_000)));
+        assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
+
+        let alarms = |event_loop: &EventLoop| {
+            let alarms = &event_loop.turns().tools.alarms;
+            (alarms.len(), alarms.set_count(), alarms.earliest())
+        };
+        let before = alarms(&event_loop);
+        assert_eq!(before.0, 1);
+        for _ in 0..1_000 {
+            peer.write_all(b"message").unwrap();
+            assert_eq!(event_loop.next_event().unwrap(), Event::Received(id));
+            event_loop[id].send_received();
+            assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
+            peer.read_exact(&mut [0; 7]).unwrap();
+        }
+        assert_eq!(alarms(&event_loop), before);
+    }
+}

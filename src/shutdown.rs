@@ -2,7 +2,8 @@
 //!
 //! A shutdown first has the listeners accept all that waits, and closes them. A connection is quiet
 //! when its socket was read until there was no more, and nothing is left of it to be handled or to
-//! leave; so what the peers had sent before is received and answered. Whatever is still there when
+//! leave; so what the peers had sent before is received and answered. One that others are coupled
+//! to waits for those too, since what they have read is to leave by it. Whatever is still there when
 //! the time is over is aborted. When nothing is left, the program is told.
 //!
 //! What it deliberately does not do: it does not stop the loop. Timers, wakes and foreign sources
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crate::alarms::Alarm;
 use crate::connections::Connections;
-use crate::event::Event;
+use crate::event::{ConnectionId, Event};
 use crate::interest::Readiness;
 use crate::listener::Listeners;
 use crate::observer::Step;
@@ -48,6 +49,31 @@ impl Shutdown {
         for connection in connections.iter_mut() {
             // So that each is read until there is no more.
             connection.stream.exchange.readiness.fold(Readiness::READABLE);
+        }
+    }
+
+    /// Closes a connection that was settled, if it is quiet now, and also the one that it reads
+    /// for, which may have waited for that alone.
+    pub(crate) fn close_quiet<T>(
+        self,
+        id: ConnectionId,
+        connections: &mut Connections<T>,
+        tools: &mut Tools,
+    ) {
+        if !self.is_under_way() {
+            return;
+        }
+        if connections.is_quiet(id)
+            && let Some(connection) = connections.at(id.slot)
+        {
+            connection.stream.close();
+            connection.stream.settle(tools);
+        }
+        if let Some(writer) = connections.writer_of(id)
+            && connections.is_quiet(writer)
+            && let Some(connection) = connections.get_mut(writer)
+        {
+            connection.close();
         }
     }
 

@@ -55,8 +55,7 @@ impl Timers {
             return;
         };
         let now = tools.system.now();
-        let in_step = timer.alarm.and_then(|alarm| alarm.at().checked_add(period));
-        let next = in_step.filter(|at| *at > now).or_else(|| now.checked_add(period));
+        let next = timer.alarm.and_then(|alarm| next_in_step(alarm.at(), period, now));
         self.set_alarm(id, next, tools);
     }
 
@@ -65,5 +64,59 @@ impl Timers {
         if let Some(timer) = self.slots.get_mut(id) {
             timer.alarm = alarm;
         }
+    }
+}
+
+/// The first time after `now` that is a whole number of periods behind `last`; `now` itself if the
+/// period is zero.
+fn next_in_step(last: Instant, period: Duration, now: Instant) -> Option<Instant> {
+    let since = now.saturating_duration_since(last).as_nanos();
+    let into = since.checked_rem(period.as_nanos()).unwrap_or(0);
+    // As nanoseconds, 64 bits hold the time since any start of a clock.
+    let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
+    now.checked_add(period.saturating_sub(into))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::System;
+
+    fn new() -> (Timers, Tools) {
+        (Timers::default(), Tools::new(System::kernel(8).unwrap()))
+    }
+
+    #[test]
+    fn the_next_time_of_a_repeat_is_in_step_however_late_it_is() {
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let next = |period, now| {
+            next_in_step(start, Duration::from_millis(period), at(now)).map(|next| next - start)
+        };
+        for (period, now, expected) in
+            [(10, 0, 10), (10, 9, 10), (10, 10, 20), (10, 11, 20), (10, 999, 1_000), (0, 5, 5)]
+        {
+            assert_eq!(next(period, now), Some(Duration::from_millis(expected)), "{period} {now}");
+        }
+        assert_eq!(next_in_step(start, Duration::MAX, at(5)), None);
+    }
+
+    #[test]
+    fn timers_that_are_set_anew_again_and_again_leave_nothing_behind() {
+        let (mut timers, mut tools) = new();
+        let repeating = timers.set(Duration::ZERO, Some(Duration::ZERO), &mut tools);
+        for _ in 0..10_000 {
+            let late = timers.set(Duration::from_secs(1_000), None, &mut tools);
+            assert!(timers.cancel(late, &mut tools));
+            timers.set(Duration::ZERO, None, &mut tools);
+            let due = tools.alarms.due(Instant::now());
+            while let Some(called) = tools.alarms.take_due(due) {
+                let Called::Timer(id) = called else { panic!("{called:?} was not set") };
+                timers.ring(id, &mut tools);
+            }
+            assert_eq!((timers.slots.iter().count(), tools.alarms.len()), (1, 1));
+        }
+        assert!(timers.cancel(repeating, &mut tools));
+        assert_eq!((timers.slots.iter().count(), tools.alarms.len()), (0, 0));
     }
 }

@@ -411,20 +411,18 @@ impl<T> Turns<T> {
         let stream = &mut connection.stream;
         stream.assert_lives_in(slot);
         stream.settle(&mut self.tools);
-        if self.shutdown.is_under_way() && stream.exchange.is_quiet() {
-            stream.close();
-            stream.settle(&mut self.tools);
-        }
         let (id, has_readers, has_unsent) = (stream.id(), stream.has_readers, stream.unsent() > 0);
+        if has_readers {
+            self.connections.tell_readers(id, has_unsent);
+        }
+        self.shutdown.close_quiet(id, &mut self.connections, &mut self.tools);
+        let Some(connection) = self.connections.at(slot) else { return };
         let is_served = self.service.is_some_and(|service| service.slot == slot);
-        match stream.exchange.is_at_rest() {
+        match connection.stream.exchange.is_at_rest() {
             // Nothing is left to be told or to be done.
             true if is_served => self.service = None,
             false if !is_served => self.ready.requeue(connection),
             _ => {}
-        }
-        if has_readers {
-            self.connections.tell_readers(id, has_unsent);
         }
     }
 

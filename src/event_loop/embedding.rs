@@ -210,7 +210,8 @@ impl<T> EventLoop<T> {
     /// Until then the program goes on as before, and each connection has its
     /// [`Closed`](crate::Event::Closed). One that is paused, or whose received bytes are not
     /// consumed, is not quiet: so a program whose answer is still to come from elsewhere pauses its
-    /// connection meanwhile. Called again it only sets another deadline: a second call with zero
+    /// connection meanwhile. One that others are [coupled](Self::couple) to is not quiet before
+    /// those have nothing more to read, since that is to leave by it. Called again it only sets another deadline: a second call with zero
     /// aborts at once. Timers, wakers and sources are not concerned, and the loop can be used
     /// afterwards.
     ///

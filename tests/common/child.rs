@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::PATIENCE;
 
 /// Tells a test binary which of its tests it is to run as a child.
-const VARIABLE: &str = "READINESS_TEST_CHILD";
+pub const VARIABLE: &str = "READINESS_TEST_CHILD";
 
 /// Marks the child's own lines among those of the test harness.
 const MARK: &str = "@ ";
