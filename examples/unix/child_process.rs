@@ -63,9 +63,9 @@ fn handle(server: &mut EventLoop<Pipes>, event: Event, commands: &mut Commands) 
             }
         }
         Event::Closed(id, _) => {
+            commands.kill(id)?; // if it still runs, it works for nobody
             commands.end_input(server, id)?;
             commands.end_output(server, id)?;
-            commands.kill(id)?;
         }
         _ => {}
     }
@@ -189,7 +189,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Its client has gone. A command that still runs works for nobody.
+    /// Ends the command of a client. One that has ended is left alone.
     fn kill(&mut self, id: ConnectionId) -> io::Result<()> {
         let mut of_client = self.children.iter_mut().filter(|(client, _)| *client == id);
         of_client.try_for_each(|(_, child)| child.kill())
