@@ -88,7 +88,7 @@ impl Datagrams {
     /// Once so many answers are pending, no more is read until they have left.
     const PENDING_MAX: usize = 64;
     /// So many are read at once, so that a flood of datagrams holds up nobody else.
-    const BUDGET: usize = 256;
+    const BUDGET: usize = 32;
 
     fn new(server: &mut EventLoop, mut socket: UdpSocket) -> io::Result<Self> {
         let interest = Interest::Readable;

@@ -506,23 +506,28 @@ fn ctrl_c_without_a_client_ends_the_server_at_once() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_with_a_client_that_reads_late_gives_it_everything_that_it_had_sent() {
+fn ctrl_c_with_a_client_that_reads_late_gives_it_everything_that_had_come_from_it() {
     let (mut server, address) = Program::start_traced("echo_server", &["127.0.0.1:0"]).listening();
     let mut client = peer(address);
     let content = pattern(0, 8 << 20);
-    let mut writer = client.try_clone().unwrap();
-    let sent = content.clone();
-    let writer = thread::spawn(move || {
-        writer.write_all(&sent).unwrap();
-        writer.shutdown(Shutdown::Write).unwrap();
+    let (mut writer, sent) = (client.try_clone().unwrap(), content.clone());
+    // The last of it may find the server already closing.
+    let writer = thread::spawn(move || writer.write_all(&sent));
+    let mut filled = 0;
+    let clogged = std::iter::from_fn(|| server.stderr.next()).find(|line| {
+        let count = line.split(" filled ").nth(1);
+        filled += count.map_or(0, |count| count.parse().unwrap());
+        line.ends_with("interest readable -> writable")
     });
-    server.stderr.until("interest readable -> writable");
+    assert!(clogged.is_some());
     server.signal("INT");
     server.stdout.until("to finish. Ctrl-C again aborts them");
     let mut back = Vec::new();
     client.read_to_end(&mut back).unwrap();
-    writer.join().unwrap();
-    assert!(back == content, "{} of {} bytes came back", back.len(), content.len());
+    assert!(content.starts_with(&back), "what came back is not what was sent");
+    assert!(back.len() >= filled, "{} of {filled} bytes came back", back.len());
+    client.shutdown(Shutdown::Both).unwrap();
+    let _ = writer.join().unwrap();
     assert_eq!(server.ended().status, Some(0));
 }
 
@@ -594,7 +599,7 @@ fn peer_that_has_finished_gets_its_answers_also_to_a_line_without_an_end() {
 fn client_with_long_work_leaves_the_others_their_answers() {
     let (_server, address) = Program::start("worker_pool", &["127.0.0.1:0", "2"]).listening();
     let mut slow = peer(address);
-    slow.write_all(b"1000000\n").unwrap();
+    slow.write_all(b"10000000\n").unwrap();
     let mut quick = peer(address);
     for _ in 0..10 {
         quick.write_all(b"10\n").unwrap();
@@ -603,8 +608,6 @@ fn client_with_long_work_leaves_the_others_their_answers() {
     slow.set_nonblocking(true).unwrap();
     let error = slow.peek(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "the slow one was not that slow");
-    slow.set_nonblocking(false).unwrap();
-    assert_answers(&mut slow, &["78498 primes below 1000000"]);
 }
 
 #[test]
@@ -674,18 +677,21 @@ fn datagrams_of_several_peers_and_a_tcp_client_are_echoed_in_one_loop() {
     }
 }
 
+#[cfg(unix)]
 #[test]
-fn burst_of_datagrams_is_echoed_to_the_last_though_it_is_one_change_for_the_kernel() {
-    let (_server, _, datagrams) = udp_echo();
+fn burst_of_datagrams_beyond_what_is_read_at_once_is_echoed_to_the_last() {
+    const COUNT: u32 = 100; // no more than the kernels hold
+    let (server, _, datagrams) = udp_echo();
     let peer = udp_peer(datagrams);
-    // More than the server reads at once, and no more than the kernels hold.
-    const COUNT: u32 = 100;
-    for round in 0..10 {
+    let mut answer = [0; 8];
+    for round in 0..3 {
+        // It finds all of them there, as one change.
+        server.signal("STOP");
         for number in 0..COUNT {
             peer.send(&(round * COUNT + number).to_be_bytes()).unwrap();
         }
+        server.signal("CONT");
         for number in 0..COUNT {
-            let mut answer = [0; 8];
             assert_eq!(peer.recv(&mut answer).unwrap(), 4, "datagram {number} of round {round}");
             assert_eq!(answer[..4], (round * COUNT + number).to_be_bytes());
         }
