@@ -13,7 +13,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use readiness::{ConnectionId, Event, EventLoop, Limits, TimerId, Waker};
+use readiness::mio::net::UdpSocket;
+use readiness::{ConnectionId, Event, EventLoop, Interest, Limits, SourceId, TimerId, Waker};
 
 use crate::common::steps::Steps;
 use crate::common::{
@@ -65,6 +66,7 @@ macro_rules! contract_checks {
     ($host:expr) => {
         $crate::contract_checks! { $host;
             bytes_that_arrive_while_an_event_is_handled_are_told
+            events_of_one_turn_are_told_to_a_host_that_stops_between_them
             what_is_done_outside_of_events_leaves_without_another_event
             stream_beyond_the_budget_goes_on_without_another_edge
             more_ready_than_one_wait_takes_all_are_told
@@ -111,7 +113,7 @@ fn consume_all(event_loop: &mut EventLoop, id: ConnectionId) -> Vec<u8> {
     received
 }
 
-// (a) An edge that comes while an event is handled.
+// An edge that comes while an event is handled.
 
 struct Arriving {
     peer: TcpStream,
@@ -145,7 +147,38 @@ pub fn bytes_that_arrive_while_an_event_is_handled_are_told(host: Host) {
     });
 }
 
-// (b) Connections that the host touches by itself.
+// Events of one turn, of which none leaves a connection to be settled.
+
+struct Sources {
+    sockets: [UdpSocket; 4],
+    told: Vec<SourceId>,
+}
+
+impl Program for Sources {
+    fn handle(&mut self, _: &mut EventLoop, event: Event) {
+        let Event::Ready(id, _) = event else { panic!("{event:?} was not to come") };
+        self.told.push(id);
+    }
+
+    fn is_done(&self) -> bool {
+        self.told.len() == self.sockets.len()
+    }
+}
+
+pub fn events_of_one_turn_are_told_to_a_host_that_stops_between_them(host: Host) {
+    run(host, OwnWork::None, || {
+        let mut event_loop: EventLoop = EventLoop::new().unwrap();
+        let sockets = [(); 4].map(|()| {
+            let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            event_loop.register(&mut socket, Interest::Readable).unwrap();
+            socket.send_to(&[0], socket.local_addr().unwrap()).unwrap();
+            socket
+        });
+        (event_loop, Sources { sockets, told: Vec::new() })
+    });
+}
+
+// Connections that the host touches by itself.
 
 struct Touching {
     peer: TcpStream,
@@ -193,7 +226,7 @@ pub fn what_is_done_outside_of_events_leaves_without_another_event(host: Host) {
     assert_eq!(program.received, program.sent);
 }
 
-// (c) Readiness that is left over at a budget.
+// Readiness that is left over at a budget.
 
 struct Stream {
     _peer: TcpStream,
@@ -226,7 +259,7 @@ pub fn stream_beyond_the_budget_goes_on_without_another_edge(host: Host) {
     assert!(program.received == program.expected);
 }
 
-// (d) More that is ready than one wait takes.
+// More that is ready than one wait takes.
 
 struct Crowd {
     peers: Vec<TcpStream>,
@@ -267,7 +300,7 @@ pub fn more_ready_than_one_wait_takes_all_are_told(host: Host) {
     });
 }
 
-// (e) Timers.
+// Timers.
 
 struct Timers {
     due: Instant,
@@ -300,7 +333,7 @@ pub fn timers_ring_while_nothing_else_happens(host: Host) {
     });
 }
 
-// (f) Wakes.
+// Wakes.
 
 struct Woken {
     told: Sender<()>,
@@ -342,7 +375,7 @@ pub fn wakes_of_a_thread_are_told_one_after_the_other(host: Host) {
     });
 }
 
-// (g) An idle loop.
+// An idle loop.
 
 struct Idle {
     steps: Steps,
@@ -406,7 +439,7 @@ pub fn idle_loop_has_no_turns_beside_those_that_its_host_asks_for(host: Host) {
     assert_eq!(read_some(&mut program.peers[0]), b"hello", "it was not idle from the start");
 }
 
-// (h) A busy loop.
+// A busy loop.
 
 struct Busy {
     steps: Steps,
@@ -504,6 +537,11 @@ impl Program for Leaving {
 }
 
 pub fn shutdown_begun_outside_of_events_comes_to_its_end(host: Host) {
+    run(host, OwnWork::Ticks, || {
+        // Nothing is there to be left.
+        let event_loop = EventLoop::new().unwrap();
+        (event_loop, Leaving { peers: Vec::new(), has_begun: false, is_shut_down: false })
+    });
     for count in [0, 2] {
         run(host, OwnWork::Ticks, move || {
             let (event_loop, address) = listening_with(Limits::default());
