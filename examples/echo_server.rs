@@ -5,6 +5,10 @@
 //! loop's affair. A client that never reads makes the server stop reading from it, and harms
 //! nobody else.
 //!
+//! It also shows how to leave. Ctrl-C is one more event, a foreign source's: the server then takes
+//! no more clients, echoes what has come, and ends when every client has its bytes, or after ten
+//! seconds. A second Ctrl-C aborts those that are left.
+//!
 //! ```text
 //! cargo run --example echo_server
 //! RUST_LOG=readiness=trace cargo run --example echo_server
@@ -19,6 +23,10 @@ use std::process::ExitCode;
 use readiness::{Event, EventLoop};
 
 mod common;
+#[path = "common/signals.rs"]
+mod signals;
+
+use signals::CtrlC;
 
 const USAGE: &str = "\
 Sends back what each client sends, for any number of clients in one thread.
@@ -28,6 +36,7 @@ Usage: echo_server [ADDRESS]
   ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
   -h, --help  print this
 
+Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 fn main() -> ExitCode {
@@ -42,9 +51,14 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let mut server = EventLoop::new()?;
     let listener =
         server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let mut ctrl_c = CtrlC::new(&mut server)?;
     println!("Listening on {}", server.listener_addr(listener)?);
     loop {
         let event = server.next_event()?;
+        if event == Event::ShutDown {
+            return Ok(());
+        }
+        ctrl_c.handle(&mut server, event)?;
         handle(&mut server, event)?;
     }
 }

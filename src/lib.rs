@@ -127,6 +127,9 @@ mod pages {
     #[cfg(feature = "simulation")]
     #[doc = include_str!("../docs/7-simulation.md")]
     struct Simulation;
+    #[cfg(unix)]
+    #[doc = include_str!("../docs/8-embedding.md")]
+    struct Embedding;
 }
 
 /// Without the feature there is no simulation.

@@ -11,8 +11,8 @@ mod common;
 mod programs;
 
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
@@ -22,6 +22,18 @@ use programs::{Ended, Program};
 use socket2::{Domain, SockRef, Socket, Type};
 
 const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded_echo_server"];
+/// Servers with something of their own beside the echo, or in its place.
+#[cfg(unix)]
+const SPECIAL_SERVERS: [&str; 6] = [
+    "worker_pool",
+    "udp_echo",
+    "child_process",
+    "multi_core_echo_server",
+    "frame_loop",
+    "nested_loops",
+];
+#[cfg(not(unix))]
+const SPECIAL_SERVERS: [&str; 3] = ["worker_pool", "udp_echo", "frame_loop"];
 const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
 
 fn server(name: &str) -> (Program, SocketAddr) {
@@ -453,11 +465,434 @@ fn one_message_changed_the_others_go_on_and_the_difference_is_told() {
     assert_eq!(ended.stdout.matches(": 3 of 3 messages").count(), 3, "{ended:?}");
 }
 
+// Leaving by Ctrl-C.
+
+/// Those that Ctrl-C has leave.
+#[cfg(unix)]
+fn leaving() -> impl Iterator<Item = &'static str> {
+    SPECIAL_SERVERS.into_iter().chain(["echo_server"])
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_with_an_idle_client_ends_the_server_and_the_client_gracefully() {
+    for name in leaving() {
+        for signal in ["INT", "TERM"] {
+            let (mut server, address) = server(name);
+            let mut client = peer(address);
+            // Any server answers some of these, and then it has accepted.
+            client.write_all(b"+1\n").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+            server.signal(signal);
+            server.stdout.until("to finish. Ctrl-C again aborts them");
+            client.read_to_end(&mut Vec::new()).unwrap();
+            drop(client);
+            let ended = server.ended();
+            assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{name}: {ended:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_without_a_client_ends_the_server_at_once() {
+    for name in leaving() {
+        let (server, _) = server(name);
+        server.signal("INT");
+        let ended = server.ended();
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{name}: {ended:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_with_a_client_that_reads_late_gives_it_everything_that_had_come_from_it() {
+    let (mut server, address) = Program::start_traced("echo_server", &["127.0.0.1:0"]).listening();
+    let mut client = peer(address);
+    let content = pattern(0, 8 << 20);
+    let (mut writer, sent) = (client.try_clone().unwrap(), content.clone());
+    // The last of it may find the server already closing.
+    let writer = thread::spawn(move || writer.write_all(&sent));
+    let mut filled = 0;
+    let clogged = std::iter::from_fn(|| server.stderr.next()).find(|line| {
+        let count = line.split(" filled ").nth(1);
+        filled += count.map_or(0, |count| count.parse().unwrap());
+        line.ends_with("interest readable -> writable")
+    });
+    assert!(clogged.is_some());
+    server.signal("INT");
+    server.stdout.until("to finish. Ctrl-C again aborts them");
+    let mut back = Vec::new();
+    client.read_to_end(&mut back).unwrap();
+    assert!(content.starts_with(&back), "what came back is not what was sent");
+    assert!(back.len() >= filled, "{} of {filled} bytes came back", back.len());
+    client.shutdown(Shutdown::Both).unwrap();
+    let _ = writer.join().unwrap();
+    assert_eq!(server.ended().status, Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn second_ctrl_c_aborts_a_client_that_the_first_one_waits_for() {
+    let (mut server, address) = Program::start_traced("echo_server", &["127.0.0.1:0"]).listening();
+    // It reads nothing, so that the server cannot finish.
+    let client = peer(address);
+    let mut writer = client.try_clone().unwrap();
+    let writer = thread::spawn(move || writer.write_all(&vec![0; 64 << 20]));
+    server.stderr.until("interest readable -> writable");
+    server.signal("INT");
+    let line = "Shutting down: 1 connections have 10s to finish. Ctrl-C again aborts them";
+    assert_eq!(server.stdout.next().as_deref(), Some(line));
+    server.signal("INT");
+    assert_eq!(server.stdout.next().as_deref(), Some("Aborting 1 connections"));
+    let error = writer.join().unwrap().unwrap_err();
+    assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()), "{error}");
+    drop(client);
+    assert_eq!(server.ended().status, Some(0));
+}
+
+// The worker pool.
+
+/// Reads lines, as many as there are expected.
+fn assert_answers(client: &mut TcpStream, expected: &[&str]) {
+    let expected = expected.join("\n") + "\n";
+    let mut answer = vec![0; expected.len()];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(String::from_utf8(answer).unwrap(), expected);
+}
+
+#[test]
+fn requests_are_answered_in_their_order_however_long_each_takes() {
+    let (_server, address) = Program::start("worker_pool", &["127.0.0.1:0", "4"]).listening();
+    let mut client = peer(address);
+    client.write_all(b"300000\n10\n\n  100 \nmany\n-1\n10000001\n0").unwrap();
+    assert_answers(
+        &mut client,
+        &[
+            "25997 primes below 300000",
+            "4 primes below 10",
+            "\"\" is not a number up to 10000000",
+            "25 primes below 100",
+            "\"many\" is not a number up to 10000000",
+            "\"-1\" is not a number up to 10000000",
+            "\"10000001\" is not a number up to 10000000",
+        ],
+    );
+    client.write_all(b"\n").unwrap(); // the rest of a line that had no end
+    assert_answers(&mut client, &["0 primes below 0"]);
+}
+
+#[test]
+fn peer_that_has_finished_gets_its_answers_also_to_a_line_without_an_end() {
+    let (_server, address) = Program::start("worker_pool", &["127.0.0.1:0", "2"]).listening();
+    for _ in 0..3 {
+        let mut client = peer(address);
+        client.write_all(b"100000\n10").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers, "9592 primes below 100000\n4 primes below 10\n");
+    }
+}
+
+#[test]
+fn client_with_long_work_leaves_the_others_their_answers() {
+    let (_server, address) = Program::start("worker_pool", &["127.0.0.1:0", "2"]).listening();
+    let mut slow = peer(address);
+    slow.write_all(b"10000000\n").unwrap();
+    let mut quick = peer(address);
+    for _ in 0..10 {
+        quick.write_all(b"10\n").unwrap();
+        assert_answers(&mut quick, &["4 primes below 10"]);
+    }
+    slow.set_nonblocking(true).unwrap();
+    let error = slow.peek(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "the slow one was not that slow");
+}
+
+#[test]
+fn answer_to_a_connection_that_has_closed_meanwhile_reaches_nobody() {
+    let arguments = ["127.0.0.1:0", "1"];
+    let (mut server, address) =
+        Program::start_logged("worker_pool", &arguments, "debug").listening();
+    let mut closed = peer(address);
+    // The second line is no text, for which the server resets a client.
+    closed.write_all(b"300000\n\xff\n").unwrap();
+    server.stderr.until("closed: aborted by us (0 unsent, 0 lost)");
+    let mut next = peer(address);
+    next.write_all(b"10\n").unwrap();
+    server.stderr.until("c0.1 has gone before its answer came");
+    // It has the same slot, and only its own answer.
+    assert_answers(&mut next, &["4 primes below 10"]);
+    assert_eq!(closed.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_with_a_request_at_work_waits_for_its_answer() {
+    let (mut server, address) = Program::start("worker_pool", &["127.0.0.1:0", "1"]).listening();
+    let mut client = peer(address);
+    client.write_all(b"10\n").unwrap();
+    assert_answers(&mut client, &["4 primes below 10"]);
+    client.write_all(b"300000\n").unwrap();
+    server.signal("INT");
+    server.stdout.until("to finish. Ctrl-C again aborts them");
+    assert_answers(&mut client, &["25997 primes below 300000"]);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop(client);
+    assert_eq!(server.ended().status, Some(0));
+}
+
+// UDP beside TCP.
+
+/// The server over both, and where its datagrams go.
+fn udp_echo() -> (Program, SocketAddr, SocketAddr) {
+    let (mut server, address) = server("udp_echo");
+    let line = server.stdout.next().unwrap();
+    let datagrams = line.strip_prefix("Datagrams at ").unwrap().parse().unwrap();
+    (server, address, datagrams)
+}
+
+fn udp_peer(server: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn datagrams_of_several_peers_and_a_tcp_client_are_echoed_in_one_loop() {
+    let (_server, address, datagrams) = udp_echo();
+    let mut client = peer(address);
+    let peers = [udp_peer(datagrams), udp_peer(datagrams)];
+    let mut answer = [0; 70_000];
+    for length in [0, 1, 1_000, 60_000] {
+        assert_echoes(&mut client, b"beside");
+        for (number, peer) in peers.iter().enumerate() {
+            let datagram = pattern(number, length);
+            peer.send(&datagram).unwrap();
+            let count = peer.recv(&mut answer).unwrap();
+            assert!(answer[..count] == datagram);
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn burst_of_datagrams_beyond_what_is_read_at_once_is_echoed_to_the_last() {
+    const COUNT: u32 = 100; // no more than the kernels hold
+    let (server, _, datagrams) = udp_echo();
+    let peer = udp_peer(datagrams);
+    let mut answer = [0; 8];
+    for round in 0..3 {
+        // It finds all of them there, as one change.
+        server.signal("STOP");
+        for number in 0..COUNT {
+            peer.send(&(round * COUNT + number).to_be_bytes()).unwrap();
+        }
+        server.signal("CONT");
+        for number in 0..COUNT {
+            assert_eq!(peer.recv(&mut answer).unwrap(), 4, "datagram {number} of round {round}");
+            assert_eq!(answer[..4], (round * COUNT + number).to_be_bytes());
+        }
+    }
+}
+
+// Child processes.
+
+#[cfg(unix)]
+fn command_server(command: &str) -> (Program, SocketAddr) {
+    Program::start("child_process", &["127.0.0.1:0", command]).listening()
+}
+
+#[cfg(unix)]
+#[test]
+fn each_client_has_a_command_of_its_own_and_hears_what_it_prints() {
+    let (mut server, address) = server("child_process");
+    let (mut one, mut other) = (peer(address), peer(address));
+    for _ in 0..3 {
+        assert_echoes(&mut one, b"one");
+        assert_echoes(&mut other, b"other");
+    }
+    one.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(one.read(&mut [0]).unwrap(), 0);
+    server.stdout.until("c0.1: the command ended: exit status: 0");
+    assert_echoes(&mut other, b"other");
+}
+
+#[cfg(unix)]
+#[test]
+fn command_that_answers_at_the_end_of_its_input_is_awaited() {
+    let (mut server, address) = command_server("sort; exit 3");
+    let mut client = peer(address);
+    client.write_all(b"b\nc\na\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut sorted = String::new();
+    client.read_to_string(&mut sorted).unwrap();
+    assert_eq!(sorted, "a\nb\nc\n");
+    server.stdout.until("c0.1: the command ended: exit status: 3");
+}
+
+#[cfg(unix)]
+#[test]
+fn stream_through_a_command_comes_back_whole_also_to_a_client_that_reads_late() {
+    const COUNT: usize = 16 * 1024 * 1024;
+    let (server, address) = server("child_process");
+    let mut client = peer(address);
+    let content = pattern(0, COUNT);
+    let (mut writer, sent) = (client.try_clone().unwrap(), content.clone());
+    let (half, is_half) = channel();
+    let writer = thread::spawn(move || {
+        for (number, piece) in sent.chunks(1 << 16).enumerate() {
+            if number == 16 {
+                half.send(()).unwrap();
+            }
+            writer.write_all(piece).unwrap();
+        }
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    is_half.recv_timeout(PATIENCE).unwrap();
+    let mut back = Vec::new();
+    client.read_to_end(&mut back).unwrap();
+    writer.join().unwrap();
+    assert!(back == content, "{} of {COUNT} bytes came back", back.len());
+    assert_peak_below(server.process_id(), 16 * 1024 * 1024);
+}
+
+#[cfg(unix)]
+#[test]
+fn command_that_prints_without_end_waits_for_its_client_and_is_killed_with_it() {
+    let (mut server, address) = command_server("exec yes");
+    let (mut client, mut other) = (peer(address), peer(address));
+    for client in [&mut client, &mut other] {
+        let mut printed = vec![0; 1 << 20];
+        client.read_exact(&mut printed).unwrap();
+        assert!(printed == b"y\n".repeat(1 << 19));
+    }
+    reset(client);
+    server.stdout.until("c0.1: the command ended: signal: 9 (SIGKILL)");
+    other.read_exact(&mut vec![0; 1 << 20]).unwrap();
+    assert_peak_below(server.process_id(), 16 * 1024 * 1024);
+}
+
+#[cfg(unix)]
+#[test]
+fn command_that_takes_no_input_ends_its_client_s_connection() {
+    let (mut server, address) = command_server("head -c 3");
+    let mut client = peer(address);
+    client.write_all(&[b'x'; 100_000]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut printed = Vec::new();
+    client.read_to_end(&mut printed).unwrap();
+    assert_eq!(printed, b"xxx");
+    server.stdout.until("c0.1: the command ended: exit status: 0");
+}
+
+#[cfg(unix)]
+#[test]
+fn second_ctrl_c_kills_the_commands_that_the_first_one_waits_for() {
+    let (mut server, address) = command_server("cat > /dev/null; exec sleep 3600");
+    let mut client = peer(address);
+    client.write_all(b"the last word").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    server.signal("INT");
+    server.stdout.until("to finish. Ctrl-C again aborts them");
+    server.signal("INT");
+    server.stdout.until("c0.1: the command ended: signal: 9 (SIGKILL)");
+    assert!(client.read(&mut [0]).is_err(), "it was reset");
+    assert_eq!(server.ended().status, Some(0));
+}
+
+// A loop for each core.
+
+#[cfg(unix)]
+#[test]
+fn connections_are_spread_over_the_loops_and_each_is_echoed() {
+    const COUNT: u64 = 200;
+    let (server, address) =
+        Program::start("multi_core_echo_server", &["127.0.0.1:0", "3"]).listening();
+    let mut clients: Vec<TcpStream> = (0..COUNT).map(|_| peer(address)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_echoes(client, &pattern(number, 1_000));
+    }
+    drop(clients);
+    server.signal("INT");
+    let ended = server.ended();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let served = ended.stdout.lines().filter_map(|line| {
+        line.strip_prefix("A thread served ")?.strip_suffix(" connections")?.parse().ok()
+    });
+    let served: Vec<u64> = served.collect();
+    assert_eq!((served.len(), served.iter().sum::<u64>()), (3, COUNT), "{ended:?}");
+    // Elsewhere one may have them all.
+    assert!(!cfg!(target_os = "linux") || !served.contains(&0), "{ended:?}");
+}
+
+// Hosts: what the checks of the contract do not show. They are in `tests/hosts.rs`.
+
+#[test]
+fn players_of_the_frame_loop_are_told_where_all_stand_also_beside_one_who_floods() {
+    let (_game, address) = server("frame_loop");
+    let mut players = [peer(address), peer(address)];
+    let mut flooding = players[1].try_clone().unwrap();
+    thread::spawn(move || while flooding.write_all(&[b'+'; 1 << 16]).is_ok() {});
+    players[0].write_all(b"+--x-").unwrap();
+    let mut pictures = BufReader::new(&players[0]).lines().map(Result::unwrap);
+    // Frame after frame, though there is always more to read.
+    let mut last = 0;
+    let mut count = 0;
+    let mut has_moved = false;
+    while count < 10 || !has_moved {
+        let picture = pictures.next().unwrap();
+        let (frame, places) = picture.strip_prefix("frame ").unwrap().split_once(": ").unwrap();
+        let frame: u64 = frame.parse().unwrap();
+        assert!(frame > last, "{picture} came after frame {last}");
+        (last, count) = (frame, count + 1);
+        has_moved |= places.trim_matches(['[', ']']).split(", ").any(|place| place == "-2");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn frame_loop_that_nobody_plays_sleeps_without_a_frame() {
+    let (mut game, address) = Program::start_traced("frame_loop", &["127.0.0.1:0"]).listening();
+    let mut player = peer(address);
+    player.write_all(b"+").unwrap();
+    let mut picture = String::new();
+    BufReader::new(&player).read_line(&mut picture).unwrap();
+    assert!(picture.ends_with(": [1]\n"), "{picture:?}");
+    drop(player);
+    game.stderr.until("closed: finished by both sides (0 unsent, 0 lost)");
+    // The next wait of the loop ends by the signal only.
+    game.signal("INT");
+    let ended = game.ended();
+    let waits: Vec<&str> =
+        ended.stderr.lines().filter(|line| line.contains("loop waited")).collect();
+    assert!(waits.len() <= 2, "{waits:#?}");
+    assert!(waits[0].contains("loop waited, 1 ready"), "{waits:#?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn nested_loops_serve_each_its_own_clients() {
+    let (mut servers, outer) = server("nested_loops");
+    let line = servers.stdout.next().unwrap();
+    let inner = line.strip_prefix("Inner loop at ").unwrap().parse().unwrap();
+    let (mut inner, mut outer) = (peer(inner), peer(outer));
+    for _ in 0..10 {
+        assert_echoes(&mut inner, b"Hello");
+        outer.write_all(b"Hello").unwrap();
+        let mut answer = [0; 5];
+        outer.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HELLO");
+    }
+}
+
 // Bad input, and help.
 
 #[test]
 fn address_that_does_not_parse_is_named() {
-    for name in SERVERS.into_iter().chain(CLIENTS) {
+    for name in SERVERS.into_iter().chain(SPECIAL_SERVERS).chain(CLIENTS) {
         for address in ["nonsense", "127.0.0.1", "127.0.0.1:99999", "256.0.0.1:1", "::1:1", ""] {
             assert_failed(name, &[address], &format!("{address:?}"));
         }
@@ -468,7 +903,7 @@ fn address_that_does_not_parse_is_named() {
 fn port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for name in SERVERS {
+    for name in SERVERS.into_iter().chain(SPECIAL_SERVERS) {
         assert_failed(name, &[&address], &address);
     }
 }
@@ -526,15 +961,18 @@ fn file_that_cannot_be_sent_is_named() {
 }
 
 #[test]
-fn number_of_connections_that_is_none_is_named() {
+fn number_of_connections_or_threads_that_is_none_is_named() {
     for count in ["0", "many", "65536", "1.5", ""] {
         assert_failed("multi_connection_client", &["127.0.0.1:1", count], &format!("{count:?}"));
+        assert_failed("worker_pool", &["127.0.0.1:0", count], &format!("{count:?}"));
+        #[cfg(unix)]
+        assert_failed("multi_core_echo_server", &["127.0.0.1:0", count], &format!("{count:?}"));
     }
 }
 
 #[test]
 fn help_is_printed_with_the_usage_and_status_zero() {
-    for name in SERVERS.into_iter().chain(CLIENTS) {
+    for name in SERVERS.into_iter().chain(SPECIAL_SERVERS).chain(CLIENTS) {
         for arguments in [&["--help"][..], &["-h"], &["127.0.0.1:0", "--help"]] {
             let ended = Program::run(name, arguments);
             assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");

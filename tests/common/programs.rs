@@ -1,9 +1,11 @@
 //! The examples as child processes: started, read line by line, and killed by their handle.
 
+#![allow(dead_code, reason = "each test file uses a part of what they share")]
+
 use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -32,7 +34,17 @@ impl Program {
 
     /// One that prints each step of its loop on standard error.
     pub fn start_traced(name: &str, arguments: &[&str]) -> Self {
-        Self::start_by(command(name).args(arguments).env("RUST_LOG", "readiness=trace"))
+        Self::start_logged(name, arguments, "readiness=trace")
+    }
+
+    /// One that logs on standard error what the filter lets through.
+    pub fn start_logged(name: &str, arguments: &[&str], filter: &str) -> Self {
+        Self::start_by(command(name).args(arguments).env("RUST_LOG", filter))
+    }
+
+    /// A program that stands elsewhere than the examples.
+    pub fn start_at(path: &Path, arguments: &[&str]) -> Self {
+        Self::start_by(Command::new(path).args(arguments))
     }
 
     /// An example that listens, and the address that it has printed.
@@ -58,6 +70,12 @@ impl Program {
 
     pub fn process_id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal by its name, such as `INT`.
+    pub fn signal(&self, name: &str) {
+        let (signal, id) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
     }
 
     fn start_by(command: &mut Command) -> Self {

@@ -1,0 +1,41 @@
+//! One loop inside another: a library that has a loop of its own, in a program that has one too.
+//!
+//! It shows that a loop is a source like any other. Its descriptor becomes readable when it has
+//! something to do: its host watches that, sleeps no longer than `next_timeout()`, and then takes
+//! the loop through one turn. All that makes a host is in `examples/unix/nested_host.rs`, the rest in
+//! `examples/unix/nested_loops.rs`, since there are descriptors on Unix only.
+//!
+//! ```text
+//! cargo run --example nested_loops
+//! ```
+//!
+//! It prints two addresses. At the first, which is the outer loop's, what comes in goes out in
+//! capitals; at the second, which is the inner one's, as it is.
+
+use std::process::ExitCode;
+
+mod common;
+#[cfg(unix)]
+#[path = "common/signals.rs"]
+mod signals;
+#[cfg(unix)]
+#[path = "unix/nested_loops.rs"]
+mod unix;
+
+const USAGE: &str = "\
+Two servers, each with a loop of its own, one loop inside the other.
+
+Usage: nested_loops [ADDRESS]
+
+  ADDRESS     where the outer server listens [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one. The inner server's port is always chosen by the system
+  -h, --help  print this
+
+RUST_LOG=readiness=trace in the environment prints each step of the loops.";
+
+fn main() -> ExitCode {
+    #[cfg(unix)]
+    return common::run(USAGE, unix::serve);
+    #[cfg(not(unix))]
+    common::run(USAGE, |_| Err("there are no descriptors here to watch a loop by".into()))
+}

@@ -1,0 +1,118 @@
+//! The echo server with one loop for each core.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use readiness::{Event, EventLoop, Waker};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::common::{self, Arguments, Outcome};
+use super::signals::{self, CtrlC};
+
+pub(crate) fn serve(arguments: Arguments) -> Outcome {
+    let [address, threads] = arguments.values()?;
+    let address = common::address(address)?;
+    let threads = match threads {
+        None => thread::available_parallelism()?.get(),
+        Some(text) => match text.parse() {
+            Ok(count @ 1..=1024) => count,
+            _ => return Err(format!("{text:?} is not a number of threads from 1 to 1024").into()),
+        },
+    };
+    common::start_log();
+
+    // All listen before the first serves, so that nobody comes to a part of them only.
+    let cannot_listen = |error| format!("cannot listen at {address}: {error}");
+    let first = listen(address).map_err(cannot_listen)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..threads {
+        listeners.push(listen(address).map_err(cannot_listen)?);
+    }
+
+    // The main thread has a loop too, which hears Ctrl-C and the threads that end.
+    let mut main: EventLoop = EventLoop::new()?;
+    let mut ctrl_c = CtrlC::new(&mut main)?;
+    let (ended, ends) = mpsc::channel();
+    let mut servers = Vec::new();
+    for listener in listeners {
+        servers.push(Server::start(listener, ended.clone(), main.waker())?);
+    }
+    println!("Listening on {address}");
+
+    let mut running = servers.len();
+    while running > 0 {
+        let event = main.next_event()?;
+        if let Some(deadline) = ctrl_c.deadline(event) {
+            signals::say(deadline, "the connections of all threads")?;
+            for server in &servers {
+                server.shut_down(deadline)?;
+            }
+        }
+        for end in ends.try_iter() {
+            running -= 1;
+            println!("A thread served {} connections", end?);
+        }
+    }
+    Ok(())
+}
+
+/// A socket that shares its port with others that ask for it too. The kernel gives each new
+/// connection to one of them.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+/// What the main thread has of a thread that serves.
+struct Server {
+    orders: Sender<Duration>,
+    waker: Waker,
+}
+
+impl Server {
+    /// Starts a thread with a loop of its own. At its end it says how many it has served.
+    fn start(
+        listener: TcpListener,
+        ended: Sender<io::Result<u64>>,
+        main: Waker,
+    ) -> io::Result<Self> {
+        let mut server: EventLoop = EventLoop::new()?;
+        server.adopt_listener(listener, || ())?;
+        let waker = server.waker();
+        let (orders, ordered) = mpsc::channel();
+        thread::Builder::new().spawn(move || {
+            // Whoever waits for it has gone only if the process ends.
+            let _ = ended.send(run(&mut server, &ordered));
+            let _ = main.wake();
+        })?;
+        Ok(Self { orders, waker })
+    }
+
+    fn shut_down(&self, deadline: Duration) -> io::Result<()> {
+        // One that has ended has shut down.
+        let _ = self.orders.send(deadline);
+        self.waker.wake()
+    }
+}
+
+/// What a thread does: nothing in it knows of the others.
+fn run(server: &mut EventLoop, ordered: &Receiver<Duration>) -> io::Result<u64> {
+    let mut served = 0;
+    loop {
+        match server.next_event()? {
+            Event::Accepted(..) => served += 1,
+            Event::Received(id) => server[id].send_received(),
+            Event::Woken => ordered.try_iter().for_each(|deadline| server.shutdown(deadline)),
+            Event::ShutDown => return Ok(served),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Two servers, one in the outer loop and one in the inner.
+
+#[path = "nested_host.rs"]
+mod host;
+
+use readiness::{Event, EventLoop};
+
+use super::common::{self, Arguments, Outcome};
+use super::signals::{self, CtrlC};
+use host::{iterate, unwatch, watch};
+
+pub(crate) fn serve(arguments: Arguments) -> Outcome {
+    let [address] = arguments.values()?;
+    let address = common::address(address)?;
+    common::start_log();
+
+    let mut outer: EventLoop = EventLoop::new()?;
+    let listener =
+        outer.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let mut inner: EventLoop = EventLoop::new()?;
+    let inner_listener = inner.listen((address.ip(), 0))?;
+    let source = watch(&mut outer, &inner)?;
+    let mut ctrl_c = CtrlC::new(&mut outer)?;
+    println!("Listening on {}", outer.listener_addr(listener)?);
+    println!("Inner loop at {}", inner.listener_addr(inner_listener)?);
+
+    let mut left = 2;
+    while left > 0 {
+        if let Some(event) = iterate(&mut outer, &mut inner, source, |inner, event| {
+            left -= u32::from(event == Event::ShutDown);
+            handle_inner(inner, event);
+            Ok(())
+        })? {
+            left -= u32::from(event == Event::ShutDown);
+            if let Some(deadline) = ctrl_c.deadline(event) {
+                signals::say(deadline, "the connections of both loops")?;
+                outer.shutdown(deadline);
+                inner.shutdown(deadline);
+            }
+            handle_outer(&mut outer, event);
+        }
+    }
+    unwatch(&mut outer, &inner, source)?;
+    Ok(())
+}
+
+fn handle_outer(outer: &mut EventLoop, event: Event) {
+    if let Event::Received(id) = event {
+        let shouted = outer[id].received().to_ascii_uppercase();
+        outer[id].consume(shouted.len());
+        outer[id].send(&shouted);
+    }
+}
+
+fn handle_inner(inner: &mut EventLoop, event: Event) {
+    if let Event::Received(id) = event {
+        inner[id].send_received();
+    }
+}
