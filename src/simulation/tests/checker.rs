@@ -137,6 +137,10 @@ impl Checker {
         self.digest = self.digest.rotate_left(7).wrapping_mul(0x9E37_79B9) ^ digest(&step);
         match step {
             Step::Waited(..) => self.turns += 1,
+            Step::Filled(id, 0)
+            | Step::Discarded(id, 0)
+            | Step::Flushed(id, 0, _)
+            | Step::Queued(id, 0) => panic!("4: {id} counts as moved on by nothing: {step:?}"),
             Step::Flushed(id, count, _) => {
                 let flow = self.flow(id);
                 flow.flushed += count;
