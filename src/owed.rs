@@ -80,11 +80,12 @@ mod tests {
         for event in [Owed::Closed, Owed::Drained, Owed::Accepted, Owed::Received] {
             owed.add(event);
         }
-        let mut told = Vec::new();
-        while let Some(event) = owed.first(|event| event == Owed::Received) {
-            told.push(event);
+        let next = || {
+            let event = owed.first(|event| event == Owed::Received)?;
             owed.remove(event);
-        }
+            Some(event)
+        };
+        let told: Vec<Owed> = std::iter::from_fn(next).take(9).collect();
         assert_eq!(told, [Owed::Accepted, Owed::Drained, Owed::Closed]);
         assert_eq!(owed.first(|_| false), Some(Owed::Received));
     }
