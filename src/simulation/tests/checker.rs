@@ -158,6 +158,9 @@ impl Checker {
                 assert_eq!(flow.finished, None, "9: {id} finished twice");
                 flow.finished = Some(before);
             }
+            Step::InterestChanged(id, from, to) => {
+                assert_ne!(from, to, "2: {id} tells the kernel what it knows");
+            }
             Step::ReadBlocked(id) | Step::WriteBlocked(id) => self.flow(id).served_until = None,
             _ => {}
         }
