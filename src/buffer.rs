@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(size_of::<Buffer>(), size_of::<usize>());
         let mut buffer = Buffer::default();
         buffer.append(b"");
-        assert_eq!(buffer.capacity(), 0);
+        assert!(buffer.take_block().is_none());
     }
 
     #[test]
@@ -222,13 +222,45 @@ mod tests {
     #[test]
     fn sending_and_consuming_for_ever_does_not_grow_the_block() {
         let mut buffer = Buffer::default();
+        buffer.append(&[6; 30]);
         for _ in 0..10_000 {
             buffer.append(&[7; 100]);
-            buffer.append(&[8; 30]);
             buffer.consume(100);
-            buffer.consume(buffer.len().min(30));
         }
+        assert_eq!(buffer.len(), 30);
         assert!(buffer.capacity() <= 1024, "grew to {}", buffer.capacity());
+    }
+
+    #[test]
+    fn no_room_is_left_and_half_was_consumed_moves_the_rest_to_the_front() {
+        for consumed in [50, 60] {
+            let mut buffer = Buffer::default();
+            buffer.append(&[7; 100]);
+            let front = buffer.bytes().as_ptr();
+            buffer.consume(consumed);
+            buffer.append(&[8; 10]);
+            assert_eq!((buffer.capacity(), buffer.bytes().as_ptr()), (100, front));
+        }
+    }
+
+    #[test]
+    fn no_room_is_left_and_little_was_consumed_takes_a_larger_block() {
+        let mut buffer = Buffer::default();
+        buffer.append(&[7; 100]);
+        buffer.consume(10);
+        buffer.append(&[8; 10]);
+        assert!(buffer.capacity() > 100, "many bytes were moved for a few");
+    }
+
+    #[test]
+    fn room_is_left_moves_nothing() {
+        let mut buffer = Buffer::default();
+        buffer.append(&[7; 100]);
+        buffer.move_into(Block::zeroed(110));
+        buffer.consume(60);
+        let at = buffer.bytes().as_ptr();
+        buffer.append(&[8; 10]);
+        assert_eq!((buffer.len(), buffer.bytes().as_ptr()), (50, at));
     }
 
     #[test]
@@ -262,7 +294,11 @@ mod tests {
         buffer.extend(4);
         assert_eq!(buffer.bytes(), b"half line");
         buffer.consume(5);
-        assert_eq!(buffer.room(100).len(), 12, "the room in front is given back");
+        let at = buffer.bytes().as_ptr();
+        assert_eq!(buffer.room(7).len(), 7);
+        assert_eq!(buffer.bytes().as_ptr(), at, "there was room enough behind");
+        assert_eq!(buffer.room(8).len(), 8, "the room in front is given back");
+        assert_eq!(buffer.room(100).len(), 12);
         assert_eq!(buffer.bytes(), b"line");
     }
 

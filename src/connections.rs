@@ -160,7 +160,11 @@ impl<T> Connections<T> {
     }
 
     pub(crate) fn take_touched(&mut self) -> Option<Touched> {
-        self.touched.pop()
+        let touched = self.touched.pop()?;
+        if let Some(connection) = self.at(touched.slot) {
+            connection.stream.touched = false;
+        }
+        Some(touched)
     }
 
     /// From now on the connection is handled as closed, until [`Connections::take_closed`].
@@ -253,5 +257,135 @@ fn note_touched<T>(touched: &mut Vec<Touched>, connection: &mut Connection<T>) {
     if !stream.touched {
         stream.touched = true;
         touched.push(Touched { slot: stream.id().slot, unsent: stream.unsent() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::connection::Stream;
+    use crate::exchange::Exchange;
+    use crate::origin::Origin;
+
+    /// So many connections, without sockets, in the slots from 0 on.
+    fn with(count: usize) -> (Connections<usize>, Vec<ConnectionId>) {
+        let mut connections = Connections::new();
+        let ids = (0..count).map(|data| insert(&mut connections, data)).collect();
+        (connections, ids)
+    }
+
+    fn insert(connections: &mut Connections<usize>, data: usize) -> ConnectionId {
+        let peer = Origin::connected(([127, 0, 0, 1], 80).into());
+        let exchange = Exchange::accepted(Arc::default());
+        connections.insert(|id| Connection::new(data, Stream::new(id, peer, None, exchange)))
+    }
+
+    fn touched(connections: &mut Connections<usize>) -> Vec<u32> {
+        let mut slots: Vec<u32> =
+            std::iter::from_fn(|| connections.take_touched()).map(|touched| touched.slot).collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    fn coupling(connections: &Connections<usize>, id: ConnectionId) -> Coupling {
+        connections.get(id).unwrap().exchange.coupling()
+    }
+
+    #[test]
+    fn slot_with_a_new_owner_is_not_found_by_the_id_of_the_old() {
+        let (mut connections, ids) = with(2);
+        assert_eq!(connections.remove(0).unwrap().data, 0);
+        let new = insert(&mut connections, 7);
+        assert_eq!((new.slot, new == ids[0]), (0, false));
+        assert!(connections.get(ids[0]).is_none() && connections.get_mut(ids[0]).is_none());
+        assert!(connections.get_two_mut(ids[0], ids[1]).is_none());
+        assert!(connections.get_two_mut(ids[1], ids[0]).is_none());
+        assert_eq!(connections.get(new).unwrap().data, 7);
+        assert_eq!(touched(&mut connections), [0; 0]);
+    }
+
+    #[test]
+    fn what_is_lent_is_settled_once_and_what_is_only_looked_at_is_not() {
+        let (mut connections, ids) = with(4);
+        assert!(connections.get(ids[0]).is_some());
+        assert_eq!(connections.iter().count(), 4);
+        assert_eq!(touched(&mut connections), [0; 0]);
+        for _ in 0..2 {
+            let (one, other) = connections.get_two_mut(ids[3], ids[1]).unwrap();
+            assert_eq!((one.data, other.data), (3, 1));
+        }
+        assert_eq!(touched(&mut connections), [1, 3]);
+        assert_eq!(connections.iter_mut().take(3).count(), 3);
+        assert_eq!(touched(&mut connections), [0, 1, 2]);
+    }
+
+    #[test]
+    fn connection_whose_closed_is_handled_is_found_but_not_counted() {
+        let (mut connections, ids) = with(3);
+        connections.set_closed(1);
+        assert_eq!(connections.len(), 2);
+        assert!(connections.iter().map(|connection| connection.data).eq([0, 2]));
+        assert!(connections.iter_mut().map(|connection| connection.data).eq([0, 2]));
+        assert!(connections.get_mut(ids[1]).is_some());
+        assert_eq!(connections.take_closed(), Some(1));
+        assert_eq!((connections.len(), connections.take_closed()), (3, None));
+    }
+
+    #[test]
+    fn reader_is_coupled_it_knows_at_once_whether_the_writer_has_unsent_bytes() {
+        let (mut connections, ids) = with(3);
+        connections.get_mut(ids[2]).unwrap().send(b"unsent");
+        for (writer, has_unsent) in [(ids[1], false), (ids[2], true)] {
+            connections.couple(ids[0], writer);
+            assert_eq!(coupling(&connections, ids[0]), Coupling::Writer { has_unsent });
+        }
+        connections.couple(ids[0], ids[0]);
+        assert_eq!(coupling(&connections, ids[0]), Coupling::Itself);
+    }
+
+    #[test]
+    fn reader_is_coupled_to_another_the_writer_before_has_no_reader_left() {
+        let (mut connections, ids) = with(4);
+        let has_readers = |connections: &Connections<usize>| {
+            ids.iter().map(|id| connections.get(*id).unwrap().has_readers).collect::<Vec<_>>()
+        };
+        connections.couple(ids[0], ids[1]);
+        connections.couple(ids[2], ids[1]);
+        assert_eq!(has_readers(&connections), [false, true, false, false]);
+        connections.couple(ids[0], ids[3]);
+        assert_eq!(has_readers(&connections), [false, true, false, true]);
+        connections.uncouple(ids[2]);
+        assert_eq!(has_readers(&connections), [false, false, false, true]);
+        assert_eq!(coupling(&connections, ids[2]), Coupling::None);
+        assert_eq!(connections.writer_of(ids[0]), Some(ids[3]));
+    }
+
+    #[test]
+    fn writer_tells_its_own_readers_alone_and_only_what_has_changed() {
+        let (mut connections, ids) = with(5);
+        for (reader, writer) in [(0, 1), (2, 1), (3, 4)] {
+            connections.couple(ids[reader], ids[writer]);
+        }
+        touched(&mut connections);
+        connections.tell_readers(ids[1], true);
+        assert_eq!(touched(&mut connections), [0, 2]);
+        for (reader, has_unsent) in [(0, true), (2, true), (3, false)] {
+            assert_eq!(coupling(&connections, ids[reader]), Coupling::Writer { has_unsent });
+        }
+        connections.tell_readers(ids[1], true);
+        assert_eq!(touched(&mut connections), [0; 0]);
+    }
+
+    #[test]
+    fn writer_has_gone_its_readers_are_coupled_to_nobody() {
+        let (mut connections, ids) = with(3);
+        connections.couple(ids[0], ids[1]);
+        connections.couple(ids[1], ids[2]);
+        connections.remove(1);
+        assert_eq!(coupling(&connections, ids[0]), Coupling::None);
+        assert!(!connections.get(ids[2]).unwrap().has_readers);
+        assert!(connections.writer_of.is_empty() && connections.readers_of.is_empty());
     }
 }

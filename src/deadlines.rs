@@ -229,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn idle_timeout_that_is_set_or_taken_back_counts_from_the_last_activity() {
+        let start = Instant::now();
+        let mut deadlines = started(start, None);
+        deadlines.moved(start + 3 * SECOND);
+        deadlines.set_idle_timeout(Some(9 * SECOND));
+        assert_eq!(next_after(&deadlines, start), Some((12, Passed::Limit(Deadline::Idle))));
+        deadlines.set_idle_timeout(None);
+        assert_eq!(next_after(&deadlines, start), None);
+    }
+
+    #[test]
     fn idle_does_not_cut_off_a_close_that_still_sends() {
         let start = Instant::now();
         let mut deadlines = started(start, Some(9 * SECOND));

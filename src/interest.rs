@@ -156,4 +156,39 @@ mod tests {
         readiness.clear(Readiness::READABLE | Readiness::HINTED);
         assert_eq!(readiness, Readiness::WRITABLE);
     }
+
+    #[test]
+    fn what_is_said_twice_is_remembered_once() {
+        let both = Readiness::READABLE | Readiness::WRITABLE;
+        assert_eq!(both | Readiness::READABLE, both);
+        let mut readiness = both;
+        readiness.fold(Readiness::WRITABLE | Readiness::HINTED);
+        assert_eq!(readiness, both | Readiness::HINTED);
+        assert!(readiness.is_readable() && readiness.is_writable() && readiness.is_hinted());
+        assert!(!both.is_hinted());
+    }
+
+    #[test]
+    fn interest_and_readiness_show_in_words() {
+        for (wants_read, wants_write, words) in [
+            (true, false, "readable"),
+            (true, true, "readable+writable"),
+            (false, true, "writable"),
+        ] {
+            assert_eq!(Interest::of(wants_read, wants_write).to_string(), words);
+            let mut readiness = Readiness::default();
+            for (is_ready, bit) in
+                [(wants_read, Readiness::READABLE), (wants_write, Readiness::WRITABLE)]
+            {
+                if is_ready {
+                    readiness.fold(bit);
+                }
+            }
+            assert_eq!(readiness.to_string(), words);
+            readiness.fold(Readiness::HINTED);
+            assert_eq!(readiness.to_string(), format!("{words}, with a hint"));
+        }
+        assert_eq!(Interest::None.to_string(), "none");
+        assert_eq!(Readiness::default().to_string(), "nothing");
+    }
 }

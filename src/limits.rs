@@ -180,37 +180,89 @@ fn refuse(contradicts: bool, message: &'static str) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
-    fn the_defaults_agree_with_each_other() {
-        Limits::default().check().unwrap();
+    fn the_defaults_agree_with_each_other_and_with_their_docs() {
+        let limits = Limits::default();
+        limits.check().unwrap();
+        let connection = limits.connection;
+        let bytes = [connection.read_buffer_max, connection.high_water, connection.low_water];
+        assert_eq!(bytes, [65_536, 65_536, 16_384]);
+        assert_eq!(connection.unsent_max, 16_777_216);
+        assert_eq!((connection.read_budget, connection.write_budget), (65_536, 65_536));
     }
 
     #[test]
-    fn contradictions_are_refused_by_the_name_of_the_field() {
-        type Change = fn(&mut Limits);
-        let cases: [(Change, &str); 9] = [
-            (|limits| limits.connection.low_water = 1 << 20, "low_water is above high_water"),
-            (|limits| limits.connection.high_water = 1 << 30, "high_water is above unsent_max"),
-            (|limits| limits.connection.read_buffer_max = 0, "read_buffer_max is zero"),
-            (|limits| limits.connection.write_budget = 0, "write_budget is zero"),
-            (
-                |limits| limits.connection.idle_timeout = Some(Duration::ZERO),
-                "idle_timeout is zero",
-            ),
-            (|limits| limits.accept_budget = 0, "accept_budget is zero"),
-            (|limits| limits.connections_max = Some(0), "connections_max is zero"),
-            (|limits| limits.listen_backlog = u32::MAX, "listen_backlog is above 2^31 - 1"),
-            (
-                |limits| limits.accept_pause_min = Duration::from_secs(9),
-                "accept_pause_min is above accept_pause_max",
-            ),
-        ];
+    fn bounds_that_meet_are_allowed() {
+        let mut limits = Limits::default();
+        (limits.accept_pause_min, limits.accept_pause_max) = (SECOND, SECOND);
+        (limits.connections_max, limits.accept_budget) = (Some(1), 1);
+        (limits.listen_backlog, limits.event_capacity) = (i32::MAX.unsigned_abs(), 1);
+        let connection = &mut limits.connection;
+        (connection.low_water, connection.high_water, connection.unsent_max) = (1, 1, 1);
+        (connection.read_buffer_max, connection.read_budget, connection.write_budget) = (1, 1, 1);
+        (connection.close_quiet_deadline, connection.close_deadline) = (SECOND, SECOND);
+        (connection.idle_timeout, connection.keepalive) = (Some(SECOND), Some(SECOND));
+        limits.check().unwrap();
+    }
+
+    type Change = fn(&mut Limits);
+
+    fn assert_refused(cases: &[(Change, &str)]) {
         for (change, message) in cases {
             let mut limits = Limits::default();
             change(&mut limits);
             let error = limits.check().unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert_eq!(error.to_string(), message);
+            assert_eq!(error.to_string(), *message);
         }
+    }
+
+    #[test]
+    fn contradictions_between_the_limits_of_a_loop_are_refused_by_the_name_of_the_field() {
+        assert_refused(&[
+            (|limits| limits.accept_budget = 0, "accept_budget is zero"),
+            (|limits| limits.connections_max = Some(0), "connections_max is zero"),
+            (|limits| limits.listen_backlog = 0, "listen_backlog is zero"),
+            (|limits| limits.listen_backlog = 1 << 31, "listen_backlog is above 2^31 - 1"),
+            (|limits| limits.event_capacity = 0, "event_capacity is zero"),
+            (|limits| limits.accept_pause_min = Duration::ZERO, "accept_pause_min is zero"),
+            (
+                |limits| limits.accept_pause_min = 9 * SECOND,
+                "accept_pause_min is above accept_pause_max",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn contradictions_between_the_limits_of_a_connection_are_refused_by_the_name_of_the_field() {
+        assert_refused(&[
+            (|limits| limits.connection.low_water = 1 << 20, "low_water is above high_water"),
+            (|limits| limits.connection.high_water = 1 << 30, "high_water is above unsent_max"),
+            (
+                |limits| {
+                    let connection = &mut limits.connection;
+                    (connection.low_water, connection.high_water, connection.unsent_max) =
+                        (0, 0, 0);
+                },
+                "unsent_max is zero",
+            ),
+            (|limits| limits.connection.read_buffer_max = 0, "read_buffer_max is zero"),
+            (|limits| limits.connection.read_budget = 0, "read_budget is zero"),
+            (|limits| limits.connection.write_budget = 0, "write_budget is zero"),
+            (
+                |limits| limits.connection.close_quiet_deadline = 31 * SECOND,
+                "close_quiet_deadline is above close_deadline",
+            ),
+            (
+                |limits| limits.connection.idle_timeout = Some(Duration::ZERO),
+                "idle_timeout is zero",
+            ),
+            (
+                |limits| limits.connection.keepalive = Some(Duration::from_millis(999)),
+                "keepalive is below one second",
+            ),
+        ]);
     }
 }

@@ -136,12 +136,67 @@ mod tests {
     }
 
     #[test]
+    fn block_that_has_room_for_all_that_is_wanted_stays() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        let first = pool.room(&mut buffer, 100).as_ptr();
+        buffer.extend(100);
+        let room = pool.room(&mut buffer, BLOCK_SIZE - 100);
+        assert_eq!((room.len(), room.as_ptr()), (BLOCK_SIZE - 100, first.wrapping_add(100)));
+        assert_eq!(pool.free.len(), 0);
+    }
+
+    #[test]
+    fn full_block_doubles_and_not_beyond_the_limit() {
+        for (left, room) in [
+            (7, 7),
+            (BLOCK_SIZE, BLOCK_SIZE),
+            (BLOCK_SIZE + 1, BLOCK_SIZE),
+            (usize::MAX / 2, BLOCK_SIZE),
+        ] {
+            let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+            let count = pool.room(&mut buffer, BLOCK_SIZE).len();
+            buffer.extend(count);
+            assert_eq!(pool.room(&mut buffer, left).len(), room, "{left}");
+            assert_eq!(buffer.size(), BLOCK_SIZE + room);
+            assert_eq!(pool.free.len(), 1, "the full block came back");
+        }
+    }
+
+    /// What a program that sends piece by piece makes of a small block.
+    fn grown(first: usize, size: usize) -> Option<Box<Block>> {
+        let mut buffer = Buffer::default();
+        buffer.append(&vec![7; first]);
+        buffer.append(&vec![7; size - first]);
+        buffer.take_block()
+    }
+
+    #[test]
     fn the_pool_keeps_a_bounded_number_of_blocks_and_none_of_another_size() {
         let mut pool = Pool::default();
+        pool.give(Some(Block::zeroed(BLOCK_SIZE * 2)));
+        let too_small = grown(BLOCK_SIZE / 2, BLOCK_SIZE - 1);
+        let too_large = grown(BLOCK_SIZE - 1, BLOCK_SIZE);
+        let sizes = |block: &Option<Box<Block>>| {
+            block.as_ref().map(|block| (block.size() < BLOCK_SIZE, block.capacity() > BLOCK_SIZE))
+        };
+        assert_eq!(
+            (sizes(&too_small), sizes(&too_large)),
+            (Some((true, false)), Some((false, true)))
+        );
+        pool.give(too_small);
+        pool.give(too_large);
+        assert_eq!(pool.free.len(), 0);
         for _ in 0..FREE_MAX + 5 {
             pool.give(Some(Block::zeroed(BLOCK_SIZE)));
-            pool.give(Some(Block::zeroed(BLOCK_SIZE * 2)));
         }
         assert_eq!(pool.free.len(), FREE_MAX);
+    }
+
+    #[test]
+    fn blocks_come_back_holding_nothing() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        pool.give(grown(BLOCK_SIZE, BLOCK_SIZE));
+        assert_eq!(pool.room(&mut buffer, BLOCK_SIZE).len(), BLOCK_SIZE);
+        assert!(buffer.is_empty() && pool.free.is_empty());
     }
 }

@@ -92,3 +92,99 @@ impl Ready {
         self.fresh.is_empty() && self.left_over.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::connection::Stream;
+    use crate::exchange::Exchange;
+    use crate::origin::Origin;
+    use crate::owed::Owed;
+
+    /// A connection without a socket that owes nothing and is ready for nothing.
+    fn at_rest(slot: u32) -> Connection<()> {
+        let id = ConnectionId { slot, generation: NonZero::<u32>::MIN };
+        let mut exchange = Exchange::accepted(Arc::default());
+        exchange.delivered(Owed::Accepted);
+        exchange.readiness = Readiness::default();
+        let peer = Origin::connected(([127, 0, 0, 1], 80).into());
+        Connection::new((), Stream::new(id, peer, None, exchange))
+    }
+
+    /// What stands in the two queues.
+    fn queues(ready: &Ready) -> (Vec<u32>, Vec<u32>) {
+        let slots = |queue: &VecDeque<ConnectionId>| queue.iter().map(|id| id.slot).collect();
+        (slots(&ready.fresh), slots(&ready.left_over))
+    }
+
+    #[test]
+    fn news_queues_a_connection_once_and_is_remembered_each_time() {
+        let (mut ready, mut one, mut other) = (Ready::default(), at_rest(1), at_rest(2));
+        ready.fold(&mut one, Readiness::READABLE);
+        ready.fold(&mut other, Readiness::READABLE);
+        ready.fold(&mut one, Readiness::WRITABLE);
+        assert_eq!(queues(&ready), (vec![1, 2], vec![]));
+        assert_eq!(one.exchange.readiness, Readiness::READABLE | Readiness::WRITABLE);
+        assert_eq!((ready.fresh_count(), ready.is_empty()), (2, false));
+        assert_eq!(ready.take_fresh(), Some(one.id()));
+        assert_eq!(ready.take_fresh(), Some(other.id()));
+        assert_eq!((ready.take_fresh(), ready.fresh_count(), ready.is_empty()), (None, 0, true));
+    }
+
+    #[test]
+    fn connection_that_can_go_on_is_queued_by_what_stopped_it() {
+        let can_fill = |connection: &mut Connection<()>| {
+            connection.exchange.readiness = Readiness::READABLE;
+        };
+        let can_flush = |connection: &mut Connection<()>| {
+            connection.exchange.readiness = Readiness::WRITABLE;
+            connection.send(b"unsent");
+        };
+        type Prepare<'p> = &'p dyn Fn(&mut Connection<()>);
+        let ways: [Prepare; 2] = [&can_fill, &can_flush];
+        for prepare in ways {
+            for (stopped_early, expected) in [(false, (vec![1], vec![])), (true, (vec![], vec![1]))]
+            {
+                let (mut ready, mut connection) = (Ready::default(), at_rest(1));
+                ready.requeue(&mut connection);
+                assert!(ready.is_empty(), "it waits for the kernel");
+                prepare(&mut connection);
+                connection.stream.stopped_early = stopped_early;
+                ready.requeue(&mut connection);
+                ready.requeue(&mut connection);
+                assert_eq!(queues(&ready), expected);
+                assert!(!ready.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn left_over_that_owes_an_event_moves_forward_alone() {
+        let mut ready = Ready::default();
+        let mut connections = [at_rest(1), at_rest(2), at_rest(3)];
+        for connection in &mut connections {
+            connection.exchange.readiness = Readiness::READABLE;
+            connection.stream.stopped_early = true;
+            ready.requeue(connection);
+        }
+        let [one, two, _] = &mut connections;
+        assert_eq!(ready.next_left_over(), Some(one.id()));
+        two.exchange.tell_deadline();
+        ready.requeue(two);
+        ready.requeue(two);
+        assert_eq!(queues(&ready), (vec![2], vec![1, 3]));
+        assert_eq!(ready.take_left_over(Some(two.id())), None);
+        assert_eq!(ready.take_left_over(Some(one.id())), Some(one.id()));
+        assert_eq!(queues(&ready), (vec![2], vec![3]));
+    }
+
+    #[test]
+    fn nobody_was_left_over_takes_nobody() {
+        let mut ready = Ready::default();
+        assert_eq!(ready.next_left_over(), None);
+        assert_eq!(ready.take_left_over(None), None);
+    }
+}

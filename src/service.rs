@@ -199,7 +199,7 @@ impl Stream {
             });
         }
         match filled.stop {
-            Stop::Ours => self.stopped_early |= filled.count > 0,
+            Stop::Ours => self.stopped_early = true,
             Stop::NotReady => tools.observers.see(Step::ReadBlocked(self.id())),
             Stop::Ended => tools.observers.see(Step::PeerEnded(self.id())),
             Stop::Failed => {}

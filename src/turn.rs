@@ -397,7 +397,6 @@ impl<T> Turns<T> {
     fn settle_touched(&mut self) {
         while let Some(Touched { slot, unsent }) = self.connections.take_touched() {
             let Some(connection) = self.connections.at(slot) else { continue };
-            connection.stream.touched = false;
             let queued = connection.unsent().saturating_sub(unsent);
             if queued > 0 {
                 self.tools.observers.see(Step::Queued(connection.id(), queued));

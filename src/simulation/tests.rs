@@ -13,10 +13,12 @@
 //! | `two_programs.rs` | two runs with a loop each, against each other |
 //! | `seeds.rs` | many runs, and seeds that are kept for the story they tell |
 //! | `sweeps.rs` | each call and pair of calls fails in each way; each cutting of a short exchange |
+//! | `budgets.rs` | what one turn does, and in which order |
 //! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
 
 mod acts;
+mod budgets;
 mod checker;
 mod draws;
 mod exhaustive;

@@ -207,3 +207,41 @@ fn transfer_to_one_that_takes_no_more_moves_nothing() {
     assert_eq!((from.received(), to.unsent(), to.lost()), (&b"abc"[..], 14, 0));
     assert_eq!((from.state, to.close_reason()), (State::Open, Some(CloseReason::Overflow)));
 }
+
+#[test]
+fn end_that_is_owed_waits_for_the_last_unsent_byte() {
+    type Way = (&'static [Input], State, State);
+    let ways: [Way; 4] = [
+        (&[Finish], State::Finishing, State::Finished),
+        (&[Close], State::Closing, State::Lingering),
+        (&[PeersEnd, Finish], State::BothFinishing, State::Closed),
+        (&[PeersEnd, Close], State::BothClosing, State::Closed),
+    ];
+    for (inputs, waits, goes_on) in ways {
+        let mut exchange = open();
+        exchange.send(b"ab");
+        for input in inputs {
+            input.apply(&mut exchange);
+        }
+        all_owed(&mut exchange);
+        for _ in 0..2 {
+            assert!(!exchange.advance());
+            assert_eq!(exchange.state(), waits);
+            exchange.flushed(1);
+        }
+        assert_eq!(exchange.advance(), goes_on != State::Closed);
+        assert_eq!(exchange.state(), goes_on);
+    }
+}
+
+#[test]
+fn limits_that_are_set_count_from_then_on() {
+    let mut exchange = open();
+    exchange.set_limits(Arc::new(ConnectionLimits {
+        high_water: 2,
+        low_water: 1,
+        ..(*small()).clone()
+    }));
+    exchange.send(b"abc");
+    assert!(exchange.is_clogged());
+}

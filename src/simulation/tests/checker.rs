@@ -100,6 +100,10 @@ impl Checker {
         self.digest = self.digest.rotate_left(7).wrapping_mul(0x9E37_79B9) ^ digest(&step);
         match step {
             Step::Waited(..) => self.turns += 1,
+            Step::Filled(id, 0)
+            | Step::Discarded(id, 0)
+            | Step::Flushed(id, 0, _)
+            | Step::Queued(id, 0) => panic!("4: {id} counts as moved on by nothing: {step:?}"),
             Step::Flushed(id, count, _) => {
                 let flow = self.flow(id);
                 flow.flushed += count;
@@ -116,6 +120,9 @@ impl Checker {
                 assert_eq!(flow.flushed, flow.sent.len(), "9: {id} finished with bytes unsent");
                 assert_eq!(flow.finished, None, "9: {id} finished twice");
                 flow.finished = Some(before);
+            }
+            Step::InterestChanged(id, from, to) => {
+                assert_ne!(from, to, "2: {id} tells the kernel what it knows");
             }
             Step::ReadBlocked(id) | Step::WriteBlocked(id) => self.flow(id).served_until = None,
             _ => {}
