@@ -1,11 +1,13 @@
 //! Builds the servers that are asked for, and tells which cannot be and why.
 
 use std::error::Error;
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use indicatif::ProgressBar;
+use serde::Serialize;
 
 use crate::servers::{Interpreter, Library, Server, Source};
 
@@ -19,10 +21,17 @@ pub(crate) struct Built {
     after: Vec<String>,
 }
 
-/// One that is not measured, and why.
+/// What is not measured, and why.
+#[derive(Serialize)]
 pub(crate) struct Skipped {
     pub(crate) name: String,
     pub(crate) reason: String,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.name, self.reason)
+    }
 }
 
 impl Built {

@@ -71,7 +71,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// `more`: whether more is better.
-    fn of(mut figures: Vec<f64>, more: bool) -> Option<Self> {
+    pub(crate) fn of(mut figures: Vec<f64>, more: bool) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
         let (least, most) = (*figures.first()?, *figures.last()?);
         let middle = figures.len() / 2;

@@ -1,13 +1,24 @@
 //! Measures the loop beside what one would use instead, on one's own machine.
 //!
 //! `options` says what can be asked for; `scenarios` and `servers` what there is; `builder` builds
-//! the servers; `speed`, `calls`, `instructions` and `memory` measure; `table` and `chart` show.
+//! the servers, `running` starts one and sets a load upon it; `speed`, `calls`, `instructions`,
+//! `memory` and `cold_build` measure; `table`, `chart` and `report` show. `load` is the other side,
+//! a process of its own.
 
 mod builder;
+mod calls;
+mod chart;
+mod cold_build;
+mod comparison;
+mod counting;
 mod figures;
+mod instructions;
 mod load;
+mod machine;
+mod memory;
 mod options;
 mod process;
+mod report;
 mod running;
 mod scenarios;
 mod servers;
@@ -17,8 +28,7 @@ mod table;
 use std::error::Error;
 use std::process::ExitCode;
 
-use options::{Command, Options, Part};
-use running::Cores;
+use options::{Command, Part};
 
 fn main() -> ExitCode {
     match run() {
@@ -35,37 +45,21 @@ fn run() -> Result<(), Box<dyn Error>> {
         Command::Help => println!("{}", options::USAGE),
         Command::List => list(),
         Command::Load(order) => load::run(&order)?,
-        Command::Build(_out) => {}
-        Command::Compare(options) => {
-            process::end_all_when_interrupted()?;
-            compare(options)?;
+        Command::Build { rounds, out } => {
+            report::publish_builds(&cold_build::measure(rounds)?, &out)?;
         }
+        Command::Compare(options) => comparison::run(options)?,
     }
     Ok(())
 }
 
 fn list() {
-    let names = |title: &str, names: Vec<(&str, &str)>| {
+    let print = |title: &str, names: Vec<(&str, &str)>| {
         println!("{title}:");
         names.iter().for_each(|(name, about)| println!("  {name:20} {about}"));
     };
-    let about = |default| if default { "" } else { "with --all, or by name" };
-    names("servers", servers::all().iter().map(|one| (one.name, about(one.in_default))).collect());
-    names("scenarios", scenarios::all().iter().map(|one| (one.name, one.about)).collect());
-    names("parts", Part::ALL.iter().map(|(name, _)| (*name, "")).collect());
-}
-
-fn compare(options: Options) -> Result<(), Box<dyn Error>> {
-    process::raise_open_files();
-    let (built, mut skipped) = builder::build(&options.servers)?;
-    let cores = process::cores()?;
-    let cores = Cores { server: cores.first().copied(), load: cores.get(1).copied() };
-    let rows = speed::measure(&options.scenarios, &built, options.pace, cores, &mut skipped)?;
-    for row in &rows {
-        println!("{}", table::speed(row));
-    }
-    for skipped in &skipped {
-        println!("skipped: {}: {}", skipped.name, skipped.reason);
-    }
-    Ok(())
+    let servers = servers::all();
+    print("servers", servers.iter().map(|one| (one.name, one.default.about())).collect());
+    print("scenarios", scenarios::all().iter().map(|one| (one.name, one.about)).collect());
+    print("parts", Part::ALL.iter().map(|(name, part)| (*name, part.about())).collect());
 }

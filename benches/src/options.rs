@@ -6,21 +6,22 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::scenarios::{self, Scenario};
-use crate::servers::{self, Server};
+use crate::servers::{self, Measured, Server};
 use crate::speed::Pace;
 
 pub(crate) const USAGE: &str = "\
 Measures the loop beside what one would use instead, on this machine.
 
 Usage: readiness-benches [OPTIONS]          measure and compare
-       readiness-benches build [--out DIR]  how long a first build takes, and of how many crates
+       readiness-benches build [OPTIONS]    how long a first build takes, and of how many crates
        readiness-benches list               the names of servers, scenarios and parts
 
   --all            all servers, not only the default ones
   --server NAME    only this server; may be given again
   --scenario NAME  only this scenario; may be given again
   --part NAME      only this part: speed, calls, instructions, memory; may be given again
-  --rounds COUNT   how often each server runs in each scenario [default: 5]
+  --rounds COUNT   how often each server runs in each scenario [default: 5];
+                   of build, how often each is built [default: 3]
   --window MS      how long is measured in each run [default: 500]
   --quick          one short round, and fewer connections: shows that all works, measures nothing
   --out DIR        where results are written [default: target/comparison in this crate]
@@ -31,7 +32,10 @@ pub(crate) enum Command {
     List,
     /// A load's order.
     Load(String),
-    Build(PathBuf),
+    Build {
+        rounds: usize,
+        out: PathBuf,
+    },
     Compare(Options),
 }
 
@@ -41,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) parts: Vec<Part>,
     pub(crate) pace: Pace,
     pub(crate) quick: bool,
+    /// They were asked for: all, or by name.
+    every_server_is_timed: bool,
     pub(crate) out: PathBuf,
 }
 
@@ -59,6 +65,26 @@ impl Part {
         ("instructions", Part::Instructions),
         ("memory", Part::Memory),
     ];
+
+    pub(crate) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, part)| *part == self).map_or("", |(name, _)| name)
+    }
+
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Part::Speed => "throughput, processor time and latency, in rounds",
+            Part::Calls => "system calls a message; needs strace",
+            Part::Instructions => "instructions a message; needs valgrind",
+            Part::Memory => "bytes a connection",
+        }
+    }
+}
+
+impl Options {
+    /// Some are in the default set for their counts only.
+    pub(crate) fn is_timed(&self, server: &Server) -> bool {
+        self.every_server_is_timed || server.default != Measured::Counts
+    }
 }
 
 /// What was given, before it means anything.
@@ -99,7 +125,7 @@ pub(crate) fn parse() -> Result<Command, Box<dyn Error>> {
     let out = given.out.clone().unwrap_or_else(|| crate::builder::target().join("comparison"));
     match command.as_deref() {
         None => Ok(Command::Compare(given.options(out)?)),
-        Some("build") => Ok(Command::Build(out)),
+        Some("build") => Ok(Command::Build { rounds: given.rounds.unwrap_or(3), out }),
         Some("list") => Ok(Command::List),
         Some(other) => Err(format!("there is no command {other:?}").into()),
     }
@@ -125,12 +151,13 @@ impl Given {
                 &servers::all(),
                 &self.servers,
                 |server| server.name,
-                |server| self.all || server.in_default,
+                |server| self.all || server.default != Measured::Nothing,
             )?,
             scenarios: chosen(&scenarios::all(), &self.scenarios, |one| one.name, |_| true)?,
             parts: parts.into_iter().map(|part| part.1).collect(),
             pace,
             quick: self.quick,
+            every_server_is_timed: self.all || !self.servers.is_empty(),
             out,
         })
     }

@@ -6,9 +6,14 @@ use std::fs;
 use std::io;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// What a process has to end in; tools have something to write then.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Those that run, for the handler of an interrupt.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
@@ -40,14 +45,17 @@ impl Guarded {
         Ok(Self { child })
     }
 
-    /// Asks it to end, which lets tools write down what they have counted, and waits for that.
-    pub(crate) fn terminate(self) -> io::Result<()> {
-        signal(self.child.id(), Signal::TERM);
-        self.wait()
-    }
-
+    /// Waits for its end, which it was asked for.
     pub(crate) fn wait(mut self) -> io::Result<()> {
-        self.child.wait().map(drop)
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                let message = "it does not end when it is asked to";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 

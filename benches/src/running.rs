@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{ChildStdout, Command, Stdio};
 
+use rustix::process::Signal;
+
 use crate::builder::Built;
 use crate::load::{Extent, Order, Report, Task};
 use crate::process::{self, Guarded};
@@ -76,13 +78,7 @@ impl Running {
 
     /// Has the server end, and a tool write down what it has counted.
     pub(crate) fn finish(self) -> Result<(), Box<dyn Error>> {
-        match self.tooled {
-            Some(server) => {
-                process::signal(server, rustix::process::Signal::TERM);
-                self.process.wait()
-            }
-            None => self.process.terminate(),
-        }
-        .map_err(Into::into)
+        process::signal(self.id(), Signal::TERM);
+        Ok(self.process.wait()?)
     }
 }

@@ -155,12 +155,16 @@ fn exchanging(connections: usize, in_flight: usize, size: usize) -> Group {
 }
 
 impl Scenario {
-    /// How many connections are open at once.
-    pub(crate) fn connections(&self) -> usize {
-        match &self.task {
-            Task::Talk { groups, .. } => groups.iter().map(|group| group.connections).sum(),
-            Task::Visit { at_once, .. } => *at_once,
+    /// Leaves out connections above a number in each group. False if there were none.
+    pub(crate) fn limit_connections(&mut self, most: usize) -> bool {
+        let mut limited = false;
+        if let Task::Talk { groups, .. } = &mut self.task {
+            for group in groups.iter_mut().filter(|group| group.connections > most) {
+                group.connections = most;
+                limited = true;
+            }
         }
+        limited
     }
 }
 

@@ -80,11 +80,10 @@ fn progress_bar(steps: usize) -> Result<ProgressBar, Box<dyn Error>> {
 
 fn row(scenario: &Scenario, servers: &[Built], skipped: &mut Vec<Skipped>) -> Row {
     let mut cells = Vec::new();
-    for built in servers {
-        match built.server.takes_part_in(scenario) {
-            Ok(true) => cells.push(Cell::new(built.server.name)),
-            Ok(false) => {}
-            Err(reason) => skipped.push(Skipped {
+    for built in servers.iter().filter(|one| one.server.protocol == scenario.protocol) {
+        match built.server.unfit_for(scenario.name) {
+            None => cells.push(Cell::new(built.server.name)),
+            Some(reason) => skipped.push(Skipped {
                 name: format!("{} in {}", built.server.name, scenario.name),
                 reason: reason.to_owned(),
             }),

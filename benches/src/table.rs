@@ -3,9 +3,12 @@
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
+use crate::calls::Calls;
 use crate::figures::{Cell, Spread};
+use crate::instructions::Instructions;
 use crate::load::Latency;
-use crate::scenarios::{Protocol, Unit};
+use crate::memory::Memory;
+use crate::scenarios::{Judge, Protocol, Unit};
 use crate::servers::LIMIT;
 use crate::speed::Row;
 
@@ -44,16 +47,16 @@ pub(crate) fn speed(row: &Row) -> String {
         "others MB/s",
     ];
     let mut table = table(&header);
-    let reference = reference(row);
     for cell in &row.cells {
-        table.add_row(cells(cell, reference, unit));
+        table.add_row(cells(cell, row));
     }
     // A column in which nobody has anything says nothing.
     let text = drop_empty_columns(table);
     format!("{}: {}\n{text}\n", row.scenario.name, row.scenario.about)
 }
 
-fn cells(cell: &Cell, reference: Option<&Cell>, unit: Unit) -> Vec<String> {
+fn cells(cell: &Cell, row: &Row) -> Vec<String> {
+    let (reference, unit) = (reference(row), row.scenario.unit);
     if let Some(failure) = &cell.failure {
         return vec![cell.server.clone(), format!("failed: {failure}")];
     }
@@ -61,9 +64,12 @@ fn cells(cell: &Cell, reference: Option<&Cell>, unit: Unit) -> Vec<String> {
     let mut cells = vec![cell.server.clone()];
     let rate = cell.rate();
     push_with_ratios(&mut cells, rate, reference.and_then(Cell::rate), per_unit, 0);
-    let time = cell.server_time();
-    push_with_ratios(&mut cells, time, reference.and_then(Cell::server_time), 1.0, 2);
-    cells.push(shown(cell.load_time().map(|time| time.best), 2));
+    // Where others keep the server busy, its time is not that of the measured messages.
+    let alone = row.scenario.judged_by == Judge::Throughput;
+    let server_time = |cell: &Cell| cell.server_time().filter(|_| alone);
+    let (time, load_time) = (server_time(cell), cell.load_time().filter(|_| alone));
+    push_with_ratios(&mut cells, time, reference.and_then(server_time), 1.0, 2);
+    cells.push(shown(load_time.map(|time| time.best), 2));
     let quantiles: [fn(Latency) -> u64; 3] = [|one| one.p50, |one| one.p99, |one| one.p999];
     for quantile in quantiles {
         cells.push(shown(cell.latency(quantile).map(|latency| latency.median), 0));
@@ -85,6 +91,46 @@ fn push_with_ratios(
     cells.push(shown(ratio.map(|ratio| ratio.best), 2));
     cells.push(shown(figure.map(|figure| figure.median * factor), digits));
     cells.push(shown(ratio.map(|ratio| ratio.median), 2));
+}
+
+pub(crate) fn calls(all: &[Calls]) -> String {
+    let mut table = table(&["scenario", "server", "calls/unit", "waits/unit", "calls by name"]);
+    for calls in all {
+        let by_name = calls.calls.iter().map(|(name, count)| format!("{name} {count:.3}"));
+        table.add_row([
+            calls.scenario.to_owned(),
+            calls.server.clone(),
+            shown(Some(calls.others()), 2),
+            shown(Some(calls.waits()), 3),
+            by_name.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    format!("System calls a message, or a visit; those that wait apart\n{table}\n")
+}
+
+pub(crate) fn instructions(all: &[Instructions]) -> String {
+    let mut table = table(&["scenario", "server", "instructions/message"]);
+    for count in all {
+        let number = shown(Some(count.a_message), 0);
+        table.add_row([count.scenario.to_owned(), count.server.clone(), number]);
+    }
+    format!("Instructions of the server's own a message\n{table}\n")
+}
+
+pub(crate) fn memory(all: &[Memory]) -> String {
+    let header = ["server", "connections", "fresh", "after use", "all closed", "1 stalled, KiB"];
+    let mut table = table(&header);
+    for memory in all {
+        table.add_row([
+            memory.server.clone(),
+            shown(Some(memory.connections as f64), 0),
+            shown(Some(memory.fresh), 0),
+            shown(Some(memory.after_use), 0),
+            shown(Some(memory.all_closed), 0),
+            shown(Some(memory.stalled / 1024.0), 0),
+        ]);
+    }
+    format!("Memory of the server's own, bytes a connection\n{table}\n")
 }
 
 /// A number with its thousands apart; nothing for none.
