@@ -28,11 +28,16 @@ pub(crate) struct Calls {
 impl Calls {
     /// Those that wait: how many there are depends on how many messages come at once.
     pub(crate) fn waits(&self) -> f64 {
-        self.calls.iter().filter(|(name, _)| is_wait(name)).map(|(_, count)| count).sum()
+        self.sum(is_wait)
     }
 
     pub(crate) fn others(&self) -> f64 {
-        self.calls.values().sum::<f64>() - self.waits()
+        self.sum(|name| !is_wait(name))
+    }
+
+    fn sum(&self, fits: impl Fn(&str) -> bool) -> f64 {
+        let fitting = self.calls.iter().filter(|(name, _)| fits(name));
+        fitting.fold(0.0, |sum, (_, count)| sum + count)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -123,11 +124,19 @@ pub(crate) fn raise_open_files() -> u64 {
 pub(crate) fn processor_time(id: u32) -> io::Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        let text = match fs::read_to_string(task?.path().join("schedstat")) {
+            Err(error) if has_ended(&error) => continue, // a thread, meanwhile
+            text => text?,
+        };
         let first = text.split_whitespace().next().and_then(|time| time.parse::<u64>().ok());
         sum += first.ok_or_else(|| io::Error::other("/proc does not tell times"))?;
     }
     Ok(sum)
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// How many files, sockets among them, a process has open.

@@ -95,6 +95,7 @@ fn push_with_ratios(
 
 pub(crate) fn calls(all: &[Calls]) -> String {
     let mut table = table(&["scenario", "server", "calls/unit", "waits/unit", "calls by name"]);
+    left_aligned(&mut table, &[1, 4]);
     for calls in all {
         let by_name = calls.calls.iter().map(|(name, count)| format!("{name} {count:.3}"));
         table.add_row([
@@ -110,6 +111,7 @@ pub(crate) fn calls(all: &[Calls]) -> String {
 
 pub(crate) fn instructions(all: &[Instructions]) -> String {
     let mut table = table(&["scenario", "server", "instructions/message"]);
+    left_aligned(&mut table, &[1]);
     for count in all {
         let number = shown(Some(count.a_message), 0);
         table.add_row([count.scenario.to_owned(), count.server.clone(), number]);
@@ -157,6 +159,14 @@ pub(crate) fn table(header: &[&str]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+fn left_aligned(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+    }
 }
 
 fn drop_empty_columns(mut table: Table) -> String {

@@ -1,5 +1,5 @@
-/* io_uring: completion, not readiness. Each connection has a buffer, and one operation under way:
- * it receives, or it sends what it received. All operations of a turn go in one system call. */
+/* io_uring: completion, not readiness. Each connection has a buffer; a send and the receive after
+ * it are linked, and only the receive reports. All operations of a turn go in one system call. */
 #include "listen.h"
 
 #include <liburing.h>
@@ -8,44 +8,52 @@ enum { ENTRIES = 4096, RECEIVED_MAX = 16 * 1024 };
 
 struct connection {
     int fd;
-    int start, end;            /* of what is to be sent, within `bytes` */
     char bytes[RECEIVED_MAX];
 };
 
 static struct io_uring ring;
+static char accepting, sending; /* what a completion is about, if not a connection's receive */
 
 static struct io_uring_sqe *entry(void)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-    if (!sqe) {
-        io_uring_submit(&ring);
-        sqe = io_uring_get_sqe(&ring);
-        check(sqe != NULL, "io_uring_get_sqe");
-    }
+    check(sqe != NULL, "io_uring_get_sqe");
     return sqe;
 }
 
-/* Preparing an operation resets the entry's data, so that is set last. */
+/* Operations that are linked must be submitted together. */
+static void make_room(unsigned entries)
+{
+    if (io_uring_sq_space_left(&ring) < entries)
+        io_uring_submit(&ring);
+}
+
+/* Preparing an operation resets the entry, so data and flags are set last. */
 static void accept_next(int listener)
 {
+    make_room(1);
     struct io_uring_sqe *sqe = entry();
     io_uring_prep_multishot_accept(sqe, listener, NULL, NULL, SOCK_CLOEXEC);
-    io_uring_sqe_set_data(sqe, NULL);
+    io_uring_sqe_set_data(sqe, &accepting);
 }
 
 static void receive(struct connection *connection)
 {
+    make_room(1);
     struct io_uring_sqe *sqe = entry();
     io_uring_prep_recv(sqe, connection->fd, connection->bytes, RECEIVED_MAX, 0);
     io_uring_sqe_set_data(sqe, connection);
 }
 
-static void send_rest(struct connection *connection)
+/* If the send fails, the receive is cancelled, and tells. */
+static void echo(struct connection *connection, size_t count)
 {
+    make_room(2);
     struct io_uring_sqe *sqe = entry();
-    size_t count = (size_t)(connection->end - connection->start);
-    io_uring_prep_send(sqe, connection->fd, connection->bytes + connection->start, count, 0);
-    io_uring_sqe_set_data(sqe, connection);
+    io_uring_prep_send(sqe, connection->fd, connection->bytes, count, MSG_WAITALL);
+    io_uring_sqe_set_data(sqe, &sending);
+    io_uring_sqe_set_flags(sqe, IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS);
+    receive(connection);
 }
 
 static void accepted(int listener, const struct io_uring_cqe *cqe)
@@ -54,30 +62,19 @@ static void accepted(int listener, const struct io_uring_cqe *cqe)
         struct connection *connection = malloc(sizeof *connection);
         check(connection != NULL, "malloc");
         connection->fd = cqe->res;
-        connection->start = connection->end = 0;
         receive(connection);
     }
     if (!(cqe->flags & IORING_CQE_F_MORE))
         accept_next(listener);
 }
 
-static void moved(struct connection *connection, int count)
+static void received(struct connection *connection, int count)
 {
-    bool sending = connection->end > 0;
-    if (count < 0 || (count == 0 && !sending)) {
+    if (count > 0) {
+        echo(connection, (size_t)count);
+    } else {
         close(connection->fd);
         free(connection);
-        return;
-    }
-    if (sending)
-        connection->start += count;
-    else
-        connection->end = count;
-    if (connection->start < connection->end) {
-        send_rest(connection);
-    } else {
-        connection->start = connection->end = 0;
-        receive(connection);
     }
 }
 
@@ -99,11 +96,11 @@ int main(int argc, char **argv)
         struct io_uring_cqe *cqe;
         unsigned head, count = 0;
         io_uring_for_each_cqe(&ring, head, cqe) {
-            struct connection *connection = io_uring_cqe_get_data(cqe);
-            if (connection)
-                moved(connection, cqe->res);
-            else
+            void *about = io_uring_cqe_get_data(cqe);
+            if (about == &accepting)
                 accepted(listener, cqe);
+            else if (about != &sending)
+                received(about, cqe->res);
             count++;
         }
         io_uring_cq_advance(&ring, count);
