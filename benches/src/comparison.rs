@@ -73,6 +73,9 @@ fn choose_cores(skipped: &mut Vec<Skipped>) -> Result<Cores, Box<dyn Error>> {
     Ok(Cores { server: cores.first().copied(), load: cores.get(1).or(cores.first()).copied() })
 }
 
+/// Something to be measured, and its name.
+type Job<J> = (String, J);
+
 /// What is measured besides speed, by tools and by looking at memory.
 struct Others<'a> {
     options: &'a Options,
@@ -167,6 +170,3 @@ impl Others<'_> {
         results
     }
 }
-
-/// Something to be measured, and its name.
-type Job<J> = (String, J);

@@ -166,3 +166,67 @@ impl Talk {
         io::Error::new(ErrorKind::TimedOut, message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use super::*;
+    use crate::load::{Extent, Task};
+
+    /// Talks with a server that echoes after it has done something to the bytes. It serves each
+    /// client in a thread, and gives each read's position in the client's stream.
+    fn talk_with(server: fn(u64, &mut [u8]), manner: Manner) -> io::Result<Report> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || echo(client, server));
+            }
+        });
+        let groups = vec![Group { connections: 3, size: 100, manner }];
+        let task = Task::Talk { groups: groups.clone(), lines: false };
+        let extent = Extent::Messages(1_000);
+        run(&Order { address, server: std::process::id(), task, extent }, &groups, false)
+    }
+
+    fn echo(mut client: BlockingStream, server: fn(u64, &mut [u8])) -> io::Result<()> {
+        let mut buffer = [0; 1000];
+        let mut position = 0;
+        loop {
+            let count = client.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            server(position, &mut buffer[..count]);
+            client.write_all(&buffer[..count])?;
+            position += count as u64;
+        }
+    }
+
+    #[test]
+    fn good_server_has_every_message_counted() -> io::Result<()> {
+        for manner in [Manner::InFlight(1), Manner::InFlight(7), Manner::Stream] {
+            let report = talk_with(|_, _| {}, manner)?;
+            assert!(report.messages >= 1_000);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn byte_changed_by_the_server_is_noticed() {
+        for manner in [Manner::InFlight(1), Manner::InFlight(7), Manner::Stream] {
+            let outcome = talk_with(
+                |position, bytes| {
+                    if position >= 5_000 {
+                        bytes[0] ^= 1;
+                    }
+                },
+                manner,
+            );
+            assert_eq!(outcome.map_err(|error| error.kind()).err(), Some(ErrorKind::InvalidData));
+        }
+    }
+}
