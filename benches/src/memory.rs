@@ -1,0 +1,128 @@
+//! Memory of a server's own a connection: of the kernel's there is more, but nobody can help that.
+
+use std::error::Error;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::builder::Built;
+use crate::load::connecting;
+use crate::load::pattern::Pattern;
+use crate::process::{memory, open_files};
+use crate::running::Running;
+
+/// What each connection says, to have been used.
+const MESSAGE: usize = 16 * 1024;
+/// What is sent at once to the server that is not read from.
+const CHUNK: usize = 64 * 1024;
+/// A server that took nothing for so long takes no more.
+const STALLED: Duration = Duration::from_millis(300);
+
+/// Bytes a connection, and of one that stalls.
+#[derive(Serialize)]
+pub(crate) struct Memory {
+    pub(crate) server: String,
+    pub(crate) connections: usize,
+    pub(crate) fresh: f64,
+    pub(crate) after_use: f64,
+    pub(crate) all_closed: f64,
+    pub(crate) stalled: f64,
+}
+
+pub(crate) fn measure(built: &Built, connections: usize) -> Result<Memory, Box<dyn Error>> {
+    let [fresh, after_use, all_closed] = crowd(built, connections)?;
+    let stalled = stalled(built)?;
+    let server = built.server.name.to_owned();
+    Ok(Memory { server, connections, fresh, after_use, all_closed, stalled })
+}
+
+/// A server, and a connection that has been used: what the first costs is not counted.
+struct Subject {
+    running: Running,
+    probe: TcpStream,
+    pattern: Pattern,
+    before: u64,
+}
+
+impl Subject {
+    fn start(built: &Built) -> Result<Self, Box<dyn Error>> {
+        let running = Running::start(built, &[], None)?;
+        let opened = connecting::open(running.address, running.id(), 1)?;
+        let probe = opened.into_iter().next().ok_or("no connection")?;
+        let mut subject = Self { running, probe, pattern: Pattern::new(), before: 0 };
+        subject.before = subject.memory()?;
+        Ok(subject)
+    }
+
+    /// When the probe is answered, the server has done what came before.
+    fn memory(&mut self) -> Result<u64, Box<dyn Error>> {
+        exchange(&mut self.probe, &self.pattern, 0)?;
+        Ok(memory(self.running.id())?)
+    }
+
+    fn growth(&mut self) -> Result<f64, Box<dyn Error>> {
+        Ok(self.memory()? as f64 - self.before as f64)
+    }
+}
+
+fn crowd(built: &Built, connections: usize) -> Result<[f64; 3], Box<dyn Error>> {
+    let mut subject = Subject::start(built)?;
+    let server = subject.running.id();
+    let files = open_files(server)?;
+    let mut sockets = connecting::open(subject.running.address, server, connections)?;
+    let fresh = subject.growth()?;
+    for (number, socket) in sockets.iter_mut().enumerate() {
+        exchange(socket, &subject.pattern, number)?;
+    }
+    let after_use = subject.growth()?;
+    connecting::end(sockets)?;
+    connecting::await_open_files(server, "closed", |open| open <= files)?;
+    let all_closed = subject.growth()?;
+    Ok([fresh, after_use, all_closed].map(|bytes| bytes / connections as f64))
+}
+
+fn exchange(
+    socket: &mut TcpStream,
+    pattern: &Pattern,
+    number: usize,
+) -> Result<(), Box<dyn Error>> {
+    let start = pattern.start(number);
+    socket.write_all(pattern.slice(start, MESSAGE))?;
+    let mut back = [0; MESSAGE];
+    socket.read_exact(&mut back)?;
+    Ok(pattern.verify(start, &back)?)
+}
+
+/// The growth for one client that sends until nothing more is taken, and has read nothing. In the
+/// end it reads, and everything must come.
+fn stalled(built: &Built) -> Result<f64, Box<dyn Error>> {
+    let mut subject = Subject::start(built)?;
+    let opened = connecting::open(subject.running.address, subject.running.id(), 1)?;
+    let mut socket = opened.into_iter().next().ok_or("no connection")?;
+    socket.set_write_timeout(Some(STALLED))?;
+    let mut sent = 0;
+    loop {
+        match socket.write(subject.pattern.slice(sent, CHUNK)) {
+            Ok(count) => sent += count as u64,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Not by the probe: a server that is stuck would not answer it.
+    let growth = memory(subject.running.id())? as f64 - subject.before as f64;
+    let mut back = vec![0; CHUNK];
+    let mut received = 0;
+    while received < sent {
+        let room = back.len().min((sent - received) as usize);
+        let count = socket.read(&mut back[..room])?;
+        if count == 0 {
+            return Err("the server has ended a connection early".into());
+        }
+        subject.pattern.verify(received, &back[..count])?;
+        received += count as u64;
+    }
+    connecting::end(vec![socket])?;
+    subject.growth().map(|_| growth)
+}

@@ -1,0 +1,182 @@
+//! What is measured: each scenario is a task for the load, and where both sides run.
+
+use crate::load::{Group, Manner, Task};
+
+#[derive(Clone)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) protocol: Protocol,
+    pub(crate) task: Task,
+    /// Server and load on the same core: nothing overlaps, and nobody waits for the other's core.
+    pub(crate) one_core: bool,
+    pub(crate) unit: Unit,
+    /// What the servers are to be judged by.
+    pub(crate) judged_by: Judge,
+}
+
+/// What a server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// What came in.
+    Echo,
+    /// Each line, by a write of its own.
+    Lines,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Message,
+    /// 64 KiB of a stream.
+    Block,
+    Visit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judge {
+    Throughput,
+    /// The latency that 99 % do not exceed.
+    Latency,
+}
+
+impl Unit {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Unit::Message => "message",
+            Unit::Block => "64 KiB",
+            Unit::Visit => "visit",
+        }
+    }
+}
+
+/// All scenarios, in the order of the report.
+pub(crate) fn all() -> Vec<Scenario> {
+    let mut all = exchanges();
+    all.extend(crowds());
+    all.extend([stream(), small_talker(), slow_reader()]);
+    all.extend(visits());
+    all.push(lines());
+    all
+}
+
+/// Messages that go there and back.
+fn exchanges() -> Vec<Scenario> {
+    let ping = |name, about, connections, in_flight, size| {
+        talk(name, about, vec![exchanging(connections, in_flight, size)])
+    };
+    let one_core = |scenario| Scenario { one_core: true, ..scenario };
+    vec![
+        ping("ping-1", "64 bytes there and back, 1 connection", 1, 1, 64),
+        ping("ping-50", "the same, 50 connections", 50, 1, 64),
+        ping("ping-100", "the same, 100 connections", 100, 1, 64),
+        ping("ping-1000", "the same, 1,000 connections", 1_000, 1, 64),
+        ping("ping-10000", "the same, 10,000 connections", 10_000, 1, 64),
+        ping(
+            "flight-16",
+            "16 messages of 64 bytes in flight on each of 50 connections",
+            50,
+            16,
+            64,
+        ),
+        one_core(ping("one-core-ping-1", "as ping-1, both sides on one core", 1, 1, 64)),
+        one_core(ping("one-core-ping-50", "as ping-50, both sides on one core", 50, 1, 64)),
+        one_core(ping("one-core-flight-16", "as flight-16, both sides on one core", 50, 16, 64)),
+        ping("large-16k", "16 KiB there and back, 50 connections", 50, 1, 16 * 1024),
+    ]
+}
+
+/// Many connections, most of which say nothing.
+fn crowds() -> Vec<Scenario> {
+    let idle = Group { connections: 10_000, size: 64, manner: Manner::Idle };
+    let about = "64 bytes there and back on 1 connection, beside 10,000 idle ones";
+    vec![talk("idle-10000", about, vec![exchanging(1, 1, 64), idle])]
+}
+
+fn stream() -> Scenario {
+    let about = "4 connections send as much as they can, and read it back";
+    let groups = vec![Group { connections: 4, size: 64 * 1024, manner: Manner::Stream }];
+    Scenario { unit: Unit::Block, ..talk("stream", about, groups) }
+}
+
+fn small_talker() -> Scenario {
+    let about = "64 bytes there and back on 1 connection, beside 4 streams";
+    let streams = Group { connections: 4, size: 64 * 1024, manner: Manner::Stream };
+    let groups = vec![exchanging(1, 1, 64), streams];
+    Scenario { judged_by: Judge::Latency, ..talk("small-talker", about, groups) }
+}
+
+fn slow_reader() -> Scenario {
+    let about = "as ping-50, beside a client that sends without end and does not read";
+    let stalled = Group { connections: 1, size: 64 * 1024, manner: Manner::Stalled };
+    talk("slow-reader", about, vec![exchanging(50, 1, 64), stalled])
+}
+
+fn visits() -> Vec<Scenario> {
+    let visit = |name, about, bytes, finish| Scenario {
+        name,
+        about,
+        protocol: Protocol::Echo,
+        task: Task::Visit { at_once: 32, bytes, finish },
+        one_core: false,
+        unit: Unit::Visit,
+        judged_by: Judge::Throughput,
+    };
+    vec![
+        visit("churn", "connect, 64 bytes there and back, close", 64, false),
+        visit("half-close", "connect, send 4 KiB, finish, read to the end", 4096, true),
+    ]
+}
+
+fn lines() -> Scenario {
+    let about = "16 lines of 64 bytes at once, each answered by a write of its own";
+    let mut scenario = talk("lines-16", about, vec![exchanging(50, 16, 64)]);
+    scenario.protocol = Protocol::Lines;
+    if let Task::Talk { lines, .. } = &mut scenario.task {
+        *lines = true;
+    }
+    scenario
+}
+
+fn talk(name: &'static str, about: &'static str, groups: Vec<Group>) -> Scenario {
+    Scenario {
+        name,
+        about,
+        protocol: Protocol::Echo,
+        task: Task::Talk { groups, lines: false },
+        one_core: false,
+        unit: Unit::Message,
+        judged_by: Judge::Throughput,
+    }
+}
+
+fn exchanging(connections: usize, in_flight: usize, size: usize) -> Group {
+    Group { connections, size, manner: Manner::InFlight(in_flight) }
+}
+
+impl Scenario {
+    /// Leaves out connections above a number in each group. False if there were none.
+    pub(crate) fn limit_connections(&mut self, most: usize) -> bool {
+        let mut limited = false;
+        if let Task::Talk { groups, .. } = &mut self.task {
+            for group in groups.iter_mut().filter(|group| group.connections > most) {
+                group.connections = most;
+                limited = true;
+            }
+        }
+        limited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<_> = all().iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), all().len());
+    }
+}

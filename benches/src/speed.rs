@@ -1,0 +1,114 @@
+//! The rounds: every server in every scenario, once a round, so that a disturbance of seconds
+//! meets all of them and not all rounds of one.
+
+use std::error::Error;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::builder::{Built, Skipped};
+use crate::figures::Cell;
+use crate::load::{Extent, Report};
+use crate::running::{Cores, Running};
+use crate::scenarios::Scenario;
+
+/// How long, and how often.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Pace {
+    pub(crate) rounds: usize,
+    /// Milliseconds.
+    pub(crate) warm_up: u64,
+    pub(crate) window: u64,
+}
+
+/// One scenario, with all its servers.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    #[serde(serialize_with = "name")]
+    pub(crate) scenario: Scenario,
+    pub(crate) cells: Vec<Cell>,
+}
+
+fn name<S: serde::Serializer>(scenario: &Scenario, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(scenario.name)
+}
+
+impl Row {
+    pub(crate) fn cell(&self, server: &str) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.server == server)
+    }
+}
+
+/// Runs all rounds. A server that fails in a scenario is given up there, and the reason kept.
+pub(crate) fn measure(
+    scenarios: &[Scenario],
+    servers: &[Built],
+    pace: Pace,
+    cores: Cores,
+    skipped: &mut Vec<Skipped>,
+) -> Result<Vec<Row>, Box<dyn Error>> {
+    let mut rows: Vec<Row> =
+        scenarios.iter().map(|scenario| row(scenario, servers, skipped)).collect();
+    let cells: usize = rows.iter().map(|row| row.cells.len()).sum();
+    let progress = progress_bar(cells * pace.rounds)?;
+    for round in 0..pace.rounds {
+        for row in &mut rows {
+            // Each is the first in some round.
+            let count = row.cells.len();
+            for nth in 0..count {
+                let cell = &mut row.cells[(nth + round) % count];
+                progress.set_message(format!(
+                    "round {} of {}: {}, {}",
+                    round + 1,
+                    pace.rounds,
+                    row.scenario.name,
+                    cell.server
+                ));
+                run_cell(cell, &row.scenario, servers, pace, cores);
+                progress.inc(1);
+            }
+        }
+    }
+    progress.finish_and_clear();
+    Ok(rows)
+}
+
+fn progress_bar(steps: usize) -> Result<ProgressBar, Box<dyn Error>> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}, {eta} left: {msg}")?;
+    Ok(ProgressBar::new(steps as u64).with_style(style))
+}
+
+fn row(scenario: &Scenario, servers: &[Built], skipped: &mut Vec<Skipped>) -> Row {
+    let mut cells = Vec::new();
+    for built in servers.iter().filter(|one| one.server.protocol == scenario.protocol) {
+        match built.server.unfit_for(scenario.name) {
+            None => cells.push(Cell::new(built.server.name)),
+            Some(reason) => skipped.push(Skipped {
+                name: format!("{} in {}", built.server.name, scenario.name),
+                reason: reason.to_owned(),
+            }),
+        }
+    }
+    Row { scenario: scenario.clone(), cells }
+}
+
+fn run_cell(cell: &mut Cell, scenario: &Scenario, servers: &[Built], pace: Pace, cores: Cores) {
+    let built = servers.iter().find(|built| built.server.name == cell.server);
+    let (Some(built), None) = (built, &cell.failure) else { return };
+    match run_once(built, scenario, pace, cores) {
+        Ok(report) => cell.rounds.push(report),
+        Err(error) => cell.failure = Some(error.to_string()),
+    }
+}
+
+fn run_once(
+    built: &Built,
+    scenario: &Scenario,
+    pace: Pace,
+    cores: Cores,
+) -> Result<Report, Box<dyn Error>> {
+    let load_core = if scenario.one_core { cores.server } else { cores.load };
+    let server = Running::start(built, &[], cores.server)?;
+    let extent = Extent::Time { warm_up: pace.warm_up, window: pace.window };
+    server.load(&scenario.task, extent, load_core)
+}
