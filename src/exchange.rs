@@ -610,6 +610,7 @@ impl Exchange {
 
     /// The event to deliver next; a pause holds back what comes from the peer, and nothing comes
     /// before `Connected` but a `Closed`.
+    #[inline]
     pub(crate) fn next_owed(&self) -> Option<Owed> {
         if self.owed.is_empty() { None } else { self.owed.first_but(self.held_back()) }
     }

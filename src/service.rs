@@ -25,7 +25,9 @@ impl Stream {
     /// Does what readiness and wants allow.
     pub(crate) fn serve(&mut self, tools: &mut Tools) {
         self.stopped_early = false;
-        self.look_at_connect(tools);
+        if self.exchange.is_connecting() {
+            self.look_at_connect(tools);
+        }
         (self.flushed, self.flushed_in) = (0, tools.turn);
         if self.exchange.can_flush() {
             let flushed = self.flush(self.exchange.limits().write_budget, tools);
@@ -165,9 +167,7 @@ impl Stream {
     }
 
     fn look_at_connect(&mut self, tools: &mut Tools) {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.exchange.is_connecting()) else {
-            return;
-        };
+        let Some(socket) = &self.socket else { return };
         if self.exchange.readiness == Readiness::default() {
             return;
         }

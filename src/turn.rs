@@ -407,22 +407,32 @@ impl<T> Turns<T> {
 
     fn settle(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let stream = &mut connection.stream;
-        stream.assert_lives_in(slot);
-        stream.settle(&mut self.tools);
-        let (id, has_readers, has_unsent) = (stream.id(), stream.has_readers, stream.unsent() > 0);
-        if has_readers {
-            self.connections.tell_readers(id, has_unsent);
-        }
-        self.shutdown.close_quiet(id, &mut self.connections, &mut self.tools);
-        let Some(connection) = self.connections.at(slot) else { return };
+        connection.stream.assert_lives_in(slot);
+        connection.stream.settle(&mut self.tools);
+        let connection = if connection.has_readers || self.shutdown.is_under_way() {
+            self.settle_others(slot);
+            let Some(connection) = self.connections.at(slot) else { return };
+            connection
+        } else {
+            connection
+        };
         let is_served = self.service.is_some_and(|service| service.slot == slot);
-        match connection.stream.exchange.is_at_rest() {
+        match connection.exchange.is_at_rest() {
             // Nothing is left to be told or to be done.
             true if is_served => self.service = None,
             false if !is_served => self.ready.requeue(connection),
             _ => {}
         }
+    }
+
+    /// What a connection that was settled means for others, or for a shutdown.
+    fn settle_others(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let (id, has_unsent) = (connection.id(), connection.unsent() > 0);
+        if connection.has_readers {
+            self.connections.tell_readers(id, has_unsent);
+        }
+        self.shutdown.close_quiet(id, &mut self.connections, &mut self.tools);
     }
 
     fn requeue(&mut self, slot: u32) {
