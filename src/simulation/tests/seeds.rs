@@ -111,5 +111,5 @@ fn seed_of_the_left_over_that_stood_in_line_twice() {
 /// counted as never served. The error was the checker's.
 #[test]
 fn seed_of_the_turns_that_nobody_saw() {
-    run_seed(23447);
+    run_two(23014);
 }

@@ -59,7 +59,7 @@ impl Network {
         }
         if has_waiting && self.happens(|faults| faults.aborted_rate) {
             if let Some(gone) = self.pop_waiting(index) {
-                self.close(gone, true);
+                self.close_uncounted(gone, true);
             }
             return Err(ErrorKind::ConnectionAborted.into());
         }
@@ -267,12 +267,17 @@ impl Network {
     /// bytes are left, which makes the kernel send one.
     pub(crate) fn close(&mut self, index: usize, by_reset: bool) {
         self.steps += 1;
+        self.close_uncounted(index, by_reset);
+    }
+
+    /// The same where it is no call: the kernel does it to those that wait at a listener.
+    pub(super) fn close_uncounted(&mut self, index: usize, by_reset: bool) {
         match &mut self.entries[index] {
             Entry::Free => {}
             Entry::Listener(listener) => {
                 let waiting = std::mem::take(&mut listener.waiting);
                 self.entries[index] = Entry::Free;
-                waiting.into_iter().for_each(|stream| self.close(stream, true));
+                waiting.into_iter().for_each(|stream| self.close_uncounted(stream, true));
             }
             Entry::Stream(stream) => {
                 let by_reset = by_reset || stream.resets_on_close;
