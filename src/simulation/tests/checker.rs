@@ -13,6 +13,7 @@ use super::trace::{SharedTrace, digest, is_fruitless, look};
 use crate::connection::{Connection, Queued, Stream};
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
+use crate::exchange::Coupling;
 use crate::observer::Step;
 use crate::simulation::Simulation;
 use crate::system::simulated::lock;
@@ -226,6 +227,7 @@ impl Checker {
             }
             if connection.exchange.close_reason().is_none() {
                 check_settled(&self.simulation, connection);
+                check_coupling(event_loop, connection);
             }
         }
         self.check_fairness(event_loop);
@@ -286,6 +288,23 @@ fn check_bytes(flow: &Flow, stream: &Stream) {
     let limits = stream.exchange.limits();
     assert!(stream.unsent() <= limits.unsent_max, "6: unsent");
     assert!(received.len() <= limits.read_buffer_max, "6: received");
+}
+
+/// Who is coupled to another knows whether that one has unsent bytes, or is to be told.
+fn check_coupling<T>(event_loop: &EventLoop<T>, reader: &Connection<T>) {
+    let Coupling::Writer { has_unsent } = reader.exchange.coupling() else { return };
+    let turns = event_loop.turns();
+    let writer = turns.connections.writer_of(reader.id());
+    let writer = turns.settled().find(|connection| Some(connection.id()) == writer);
+    if let Some(writer) = writer {
+        assert_eq!(
+            has_unsent,
+            writer.unsent() > 0,
+            "3: {} holds back {}",
+            writer.id(),
+            reader.id()
+        );
+    }
 }
 
 fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {

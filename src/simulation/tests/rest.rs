@@ -24,8 +24,15 @@ impl Run {
     /// The same for one that reads whatever else it owes. Of two programs against each other one must,
     /// or else each could wait for the other to read first.
     fn behave_uncoupled(&mut self, event: Event, id: ConnectionId) {
-        self.event_loop.uncouple(id);
+        self.uncouple_accepted(id);
         self.behave(event, id);
+    }
+
+    /// One that has connected is coupled to nobody, unless the program wants it.
+    fn uncouple_accepted(&mut self, id: ConnectionId) {
+        if self.event_loop[id].listener().is_some() || self.checker.flow(id).was_coupled {
+            self.event_loop.uncouple(id);
+        }
     }
 
     pub(super) fn come_to_rest(&mut self) {
@@ -47,7 +54,7 @@ impl Run {
         let open: Vec<ConnectionId> = self.checker.open().collect();
         for id in open {
             if reads_always {
-                self.event_loop.uncouple(id);
+                self.uncouple_accepted(id);
             }
             let connection = self.event_loop.get_mut(id).unwrap();
             connection.pause();
