@@ -425,4 +425,5 @@ impl Until {
 }
 
 #[cfg(test)]
+#[path = "turn/tests/fingerprint.rs"]
 mod fingerprint;

@@ -174,10 +174,12 @@ pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [R
     let bounds = runs.iter().map(|run| run.rest_bound(unit_max));
     let most = turns(runs) + bounds.sum::<u64>() * runs.len() as u64;
     let (mut quiet_rounds, mut waited) = (0, Duration::ZERO);
-    while !runs.iter().all(Run::is_at_rest) {
+    let mut has_moved = true;
+    // What is under way from one program is still to come to the other.
+    while has_moved || !runs.iter().all(Run::is_at_rest) {
         let is_over = turns(runs) >= most;
         assert!(!is_over, "11: not at rest after {most} turns:\n{}", describe(runs));
-        let mut has_moved = false;
+        has_moved = false;
         for place in 0..runs.len() {
             look_across(runs);
             has_moved |= runs[place].peers_let_all_leave() | runs[place].turn_to_its_end();
