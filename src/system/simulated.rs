@@ -12,6 +12,7 @@
 //! | `calls.rs` | the system calls of a loop on its sockets |
 //! | `waiting.rs` | registration and waiting: the edges |
 //! | `peers.rs` | what the peers of a test do |
+//! | `script.rs` | failures and cuts at calls that a test chooses |
 //! | `choices.rs`, `fingerprint.rs` | for a search through all states |
 //!
 //! What it deliberately does not do: it makes no system call, reads no clock and starts no thread.
@@ -25,6 +26,7 @@ mod fingerprint;
 mod network;
 mod peers;
 mod random;
+mod script;
 mod socket;
 mod waiting;
 
@@ -44,7 +46,7 @@ pub(crate) use random::Random;
 pub(crate) use {
     calls::NO_BUFFERS,
     choices::Choices,
-    network::{Failing, Script},
+    script::{Failing, Script},
 };
 
 /// What the loops and the peers of one simulation share.

@@ -11,28 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::faults::Faults;
 use super::random::Random;
+use super::script::{Failing, Script};
 use super::socket::{Connect, Entry, Stream};
 use crate::interest::Readiness;
-
-/// What a test has the kernel do at calls of its choice.
-#[derive(Debug, Default)]
-pub(crate) struct Script {
-    /// Each fails the call of its number, and all behind it if it is persistent.
-    pub(crate) failures: Vec<Failing>,
-    /// What the next wait reports besides.
-    pub(crate) spurious: Vec<(usize, Readiness)>,
-    /// The most bytes of each of the next reads and writes that move any.
-    pub(crate) reads: VecDeque<usize>,
-    pub(crate) writes: VecDeque<usize>,
-}
-
-/// A failure at the call of a number.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Failing {
-    pub(crate) at: u64,
-    pub(crate) is_persistent: bool,
-    pub(crate) error: fn() -> io::Error,
-}
 
 #[derive(Debug)]
 pub(crate) struct Network {
