@@ -293,7 +293,20 @@ impl Simulation {
         lock(&self.network).now()
     }
 
-    /// How many simulated system calls and actions of peers and network there were.
+    /// How many simulated system calls and actions of peers there were: a step is one of either. What
+    /// the network does by itself is not counted.
+    ///
+    /// ```
+    /// use readiness::simulation::Simulation;
+    ///
+    /// let simulation = Simulation::new(1);
+    /// let listener = simulation.listen("127.0.0.1:80".parse().unwrap());
+    /// let before = simulation.steps();
+    /// let mut peer = simulation.connect(listener.address());
+    /// peer.write(b"Hello");
+    /// while simulation.step() {}
+    /// assert_eq!(simulation.steps() - before, 2);
+    /// ```
     #[must_use]
     pub fn steps(&self) -> u64 {
         lock(&self.network).steps

@@ -13,6 +13,7 @@
 //! | `waiting.rs` | registration and waiting: the edges |
 //! | `unix.rs` | the names of Unix-domain sockets |
 //! | `peers.rs` | what the peers of a test do |
+//! | `script.rs` | failures and cuts at calls that a test chooses |
 //! | `choices.rs`, `fingerprint.rs` | for a search through all states |
 //!
 //! What it deliberately does not do: it makes no system call, reads no clock and starts no thread.
@@ -26,6 +27,7 @@ mod fingerprint;
 mod network;
 mod peers;
 mod random;
+mod script;
 mod socket;
 #[cfg(unix)]
 mod unix;
@@ -54,7 +56,7 @@ pub(crate) use random::Random;
 pub(crate) use {
     calls::NO_BUFFERS,
     choices::Choices,
-    network::{Failing, Script},
+    script::{Failing, Script},
 };
 
 /// What the loops and the peers of one simulation share.

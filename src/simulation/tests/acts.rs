@@ -80,6 +80,7 @@ impl Run {
 
     pub(super) fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
         self.event_loop.couple(reader, writer);
+        self.checker.flow(reader).was_coupled = true;
         self.note(Line::Program("is coupled", reader, 0));
     }
 

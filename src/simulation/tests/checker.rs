@@ -14,6 +14,7 @@ use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
+use crate::exchange::Coupling;
 use crate::observer::Step;
 use crate::simulation::Simulation;
 use crate::system::simulated::lock;
@@ -226,6 +227,7 @@ impl Checker {
             }
             if connection.exchange.close_reason().is_none() {
                 check_settled(&self.simulation, connection);
+                check_coupling(event_loop, connection);
             }
         }
         self.check_fairness(event_loop);
@@ -298,6 +300,23 @@ pub(super) fn ports(simulation: &Simulation, stream: &Stream) -> (u16, u16) {
 /// Whether it has no resets.
 fn is_unix(stream: &Stream) -> bool {
     stream.socket.as_ref().is_some_and(Socket::is_unix)
+}
+
+/// Who is coupled to another knows whether that one has unsent bytes, or is to be told.
+fn check_coupling<T>(event_loop: &EventLoop<T>, reader: &Connection<T>) {
+    let Coupling::Writer { has_unsent } = reader.exchange.coupling() else { return };
+    let turns = event_loop.turns();
+    let writer = turns.connections.writer_of(reader.id());
+    let writer = turns.settled().find(|connection| Some(connection.id()) == writer);
+    if let Some(writer) = writer {
+        assert_eq!(
+            has_unsent,
+            writer.unsent() > 0,
+            "3: {} holds back {}",
+            writer.id(),
+            reader.id()
+        );
+    }
 }
 
 fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {

@@ -45,6 +45,8 @@ pub(super) struct Flow {
     pub(super) is_clogged: bool,
     /// The program has closed or aborted: it is to hear `Closed` and nothing else.
     pub(super) is_closing: bool,
+    /// The program has coupled it to a connection.
+    pub(super) was_coupled: bool,
     /// The program was told that there is something, or is to be told.
     pub(super) was_paused: bool,
     /// The earliest time for the deadline that the program set.
@@ -76,6 +78,7 @@ impl Flow {
             offered: 0,
             is_clogged: false,
             is_closing: false,
+            was_coupled: false,
             was_paused: false,
             deadline: None,
             idle_timeout: None,

@@ -24,8 +24,15 @@ impl Run {
     /// The same for one that reads whatever else it owes. Of two programs against each other one must,
     /// or else each could wait for the other to read first.
     fn behave_uncoupled(&mut self, event: Event, id: ConnectionId) {
-        self.event_loop.uncouple(id);
+        self.uncouple_accepted(id);
         self.behave(event, id);
+    }
+
+    /// One that has connected is coupled to nobody, unless the program wants it.
+    fn uncouple_accepted(&mut self, id: ConnectionId) {
+        if self.event_loop[id].listener().is_some() || self.checker.flow(id).was_coupled {
+            self.event_loop.uncouple(id);
+        }
     }
 
     pub(super) fn come_to_rest(&mut self) {
@@ -47,7 +54,7 @@ impl Run {
         let open: Vec<ConnectionId> = self.checker.open().collect();
         for id in open {
             if reads_always {
-                self.event_loop.uncouple(id);
+                self.uncouple_accepted(id);
             }
             let connection = self.event_loop.get_mut(id).unwrap();
             connection.pause();
@@ -167,10 +174,12 @@ pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [R
     let bounds = runs.iter().map(|run| run.rest_bound(unit_max));
     let most = turns(runs) + bounds.sum::<u64>() * runs.len() as u64;
     let (mut quiet_rounds, mut waited) = (0, Duration::ZERO);
-    while !runs.iter().all(Run::is_at_rest) {
+    let mut has_moved = true;
+    // What is under way from one program is still to come to the other.
+    while has_moved || !runs.iter().all(Run::is_at_rest) {
         let is_over = turns(runs) >= most;
         assert!(!is_over, "11: not at rest after {most} turns:\n{}", describe(runs));
-        let mut has_moved = false;
+        has_moved = false;
         for place in 0..runs.len() {
             look_across(runs);
             has_moved |= runs[place].peers_let_all_leave() | runs[place].turn_to_its_end();

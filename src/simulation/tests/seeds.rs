@@ -99,3 +99,17 @@ fn the_same_seed_gives_the_same_trace() {
         assert_eq!(run_two(seed), run_two(seed), "seed {seed} of two programs");
     }
 }
+
+/// A connection was moved forward by an event that it owed and queued as a left-over once more, in
+/// the turn that had chosen it as its left-over.
+#[test]
+fn seed_of_the_left_over_that_stood_in_line_twice() {
+    run_seed(4404);
+}
+
+/// A call that waited took many turns, and who was served in one of them and stood in line again
+/// counted as never served. The error was the checker's.
+#[test]
+fn seed_of_the_turns_that_nobody_saw() {
+    run_two(23014);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
-use crate::limits::Limits;
+use crate::limits::{ConnectionLimits, Limits};
 use crate::simulation::{Faults, Peer, PeerState, Simulation};
 use crate::system::simulated::{Failing, lock};
 
@@ -34,6 +34,47 @@ impl Scene {
         let mut scene = Self { simulation, server, id, peer };
         assert_eq!(scene.events(), []);
         scene
+    }
+
+    /// Another connection of the same server.
+    fn accept_another(&mut self) -> (ConnectionId, Peer) {
+        let address = self.server[self.id].local_addr().unwrap();
+        let peer = self.simulation.connect(address);
+        let Event::Accepted(_, id) = self.server.next_event().unwrap() else {
+            panic!("accepted comes first");
+        };
+        assert_eq!(self.events(), []);
+        (id, peer)
+    }
+
+    /// The first connection has stopped at a budget of one byte, with more to read.
+    fn leave_over(&mut self) {
+        let id = self.id;
+        let budget = ConnectionLimits {
+            read_budget: 1,
+            ..self.server[id].exchange.limits().as_ref().clone()
+        };
+        self.server[id].set_limits(budget).unwrap();
+        self.peer.write(b"abcd");
+        self.deliver();
+        assert_eq!(self.server.next_event().unwrap(), Event::Received(id));
+    }
+
+    /// It has an event to tell, for which it moves forward.
+    fn owe_again(&mut self) {
+        self.server[self.id].pause();
+        self.server[self.id].resume();
+    }
+
+    /// All that is left comes, a byte at a time, and from nobody who stands in line twice.
+    fn read_the_rest(&mut self) {
+        let id = self.id;
+        for _ in 0..100 {
+            let event = self.server.poll_event(Some(Duration::ZERO)).unwrap();
+            assert!(event.is_none_or(|event| event == Event::Received(id)), "{event:?}");
+            assert!(self.server.turns().times_queued(id) <= 1, "it stands in line twice");
+        }
+        assert_eq!(self.server[id].received(), b"abcd");
     }
 
     /// All events until a turn has none, the network standing still.
@@ -179,6 +220,35 @@ fn stalled_write_to_a_peer_that_keeps_sending_times_out() {
     scene.simulation.pass_time(Duration::from_secs(19));
     let stalled = CloseReason::TimedOut(Deadline::StalledWrite);
     assert_eq!(scene.events(), [Event::Closed(id, stalled)]);
+}
+
+/// A left-over that an event of another's moved forward was served as both, and came back twice after
+/// each service.
+#[test]
+fn left_over_that_is_resumed_in_anothers_event_stands_in_line_once() {
+    let mut scene = Scene::new();
+    let (other, mut other_peer) = scene.accept_another();
+    scene.leave_over();
+    other_peer.write(b"?");
+    scene.deliver();
+    assert_eq!(scene.server.next_event().unwrap(), Event::Received(other));
+    scene.owe_again();
+    scene.read_the_rest();
+}
+
+/// A left-over that was moved forward before its turn came, and stopped early once more in the same
+/// turn, was served again as the left-over that had been chosen.
+#[test]
+fn left_over_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
+    let mut scene = Scene::new();
+    let (other, _other_peer) = scene.accept_another();
+    scene.server[other].set_deadline(Some(Duration::from_secs(1)));
+    assert_eq!(scene.events(), []);
+    scene.leave_over();
+    scene.simulation.pass_time(Duration::from_secs(2));
+    assert_eq!(scene.server.next_event().unwrap(), Event::Deadline(other));
+    scene.owe_again();
+    scene.read_the_rest();
 }
 
 /// Two programs against each other, with buffers that hold a fraction of what is on the way. If

@@ -100,8 +100,8 @@ fn fail_all_pairs(scenario: u64) {
                 }
             }
         }
+        println!("scenario {scenario}, up to call {at}: {runs} pairs");
     }
-    println!("scenario {scenario}: {runs} pairs");
 }
 
 /// The lengths of the pieces into which a number cuts eight bytes: a bit for each place to cut.

@@ -64,7 +64,7 @@ impl Network {
         }
         if may_abort && self.happens(|faults| faults.aborted_rate) {
             if let Some(gone) = self.pop_waiting(index) {
-                self.close(gone, true);
+                self.close_uncounted(gone, true);
             }
             return Err(ErrorKind::ConnectionAborted.into());
         }
@@ -316,12 +316,17 @@ impl Network {
     /// one that still waits to be accepted.
     pub(crate) fn close(&mut self, index: usize, by_reset: bool) {
         self.steps += 1;
+        self.close_uncounted(index, by_reset);
+    }
+
+    /// The same where it is no call: the kernel does it to those that wait at a listener.
+    pub(super) fn close_uncounted(&mut self, index: usize, by_reset: bool) {
         match &mut self.entries[index] {
             Entry::Free => {}
             Entry::Listener(listener) => {
                 let waiting = std::mem::take(&mut listener.waiting);
                 self.entries[index] = Entry::Free;
-                waiting.into_iter().for_each(|stream| self.close(stream, true));
+                waiting.into_iter().for_each(|stream| self.close_uncounted(stream, true));
             }
             Entry::Stream(stream) if stream.is_unix() => self.hang_up(index, by_reset),
             Entry::Stream(stream) => {

@@ -13,30 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::faults::Faults;
 use super::random::Random;
+use super::script::{Failing, Script};
 use super::socket::{Connect, Entry, Stream};
 #[cfg(unix)]
 use crate::address::UnixAddress;
 use crate::interest::Readiness;
-
-/// What a test has the kernel do at calls of its choice.
-#[derive(Debug, Default)]
-pub(crate) struct Script {
-    /// Each fails the call of its number, and all behind it if it is persistent.
-    pub(crate) failures: Vec<Failing>,
-    /// What the next wait reports besides.
-    pub(crate) spurious: Vec<(usize, Readiness)>,
-    /// The most bytes of each of the next reads and writes that move any.
-    pub(crate) reads: VecDeque<usize>,
-    pub(crate) writes: VecDeque<usize>,
-}
-
-/// A failure at the call of a number.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Failing {
-    pub(crate) at: u64,
-    pub(crate) is_persistent: bool,
-    pub(crate) error: fn() -> io::Error,
-}
 
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -138,17 +119,33 @@ impl Network {
         count
     }
 
+    /// Opens a socket under the lowest number that none has.
     pub(super) fn insert(&mut self, entry: Entry) -> usize {
-        let free = self.entries.iter().position(|entry| matches!(entry, Entry::Free));
-        match free {
-            Some(index) => {
-                self.entries[index] = entry;
-                index
-            }
-            None => {
-                self.entries.push(entry);
-                self.entries.len() - 1
-            }
+        let is_closed = |entry: &Entry| match entry {
+            Entry::Free => true,
+            Entry::Listener(_) => false,
+            Entry::Stream(stream) => stream.is_closed,
+        };
+        let index = self.entries.iter().position(is_closed).unwrap_or(self.entries.len());
+        match self.entries.get(index) {
+            None => self.entries.push(Entry::Free),
+            Some(Entry::Stream(_)) => self.move_up(index),
+            Some(Entry::Free | Entry::Listener(_)) => {}
+        }
+        self.entries[index] = entry;
+        index
+    }
+
+    /// Has a closed socket that still has something to deliver, and no number any more, make room.
+    fn move_up(&mut self, index: usize) {
+        let free = self.entries.iter().rposition(|entry| matches!(entry, Entry::Free));
+        let free = free.unwrap_or_else(|| {
+            self.entries.push(Entry::Free);
+            self.entries.len() - 1
+        });
+        self.entries.swap(index, free);
+        if let Some(other) = self.stream(free).other {
+            self.stream(other).other = Some(free);
         }
     }
 
@@ -387,5 +384,40 @@ impl Network {
             self.stream(other).other = None;
         }
         self.entries[index] = Entry::Free;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socket_is_opened_while_a_closed_one_delivers_has_the_number_of_that() {
+        let mut network = Network::new(1, Faults::none());
+        let poller = network.add_poller();
+        let address = "127.0.0.1:80".parse().unwrap();
+        let listener = network.listen(poller, address).unwrap();
+        let first = network.connect(poller, address).unwrap();
+        let second = network.connect(poller, address).unwrap();
+        while network.step() {}
+        let accepted = [(); 2].map(|()| network.accept(listener).unwrap().0);
+        assert_eq!([listener, first, second], [0, 1, 2]);
+        let other = network.stream(first).other.unwrap();
+        assert!(accepted.contains(&other));
+        network.write(first, b"last").unwrap();
+        network.close(second, false);
+        network.close(first, false);
+        assert_eq!(network.connect(poller, address).unwrap(), first);
+        assert_eq!(network.connect(poller, address).unwrap(), second);
+        while network.step() {}
+        let mut received: Vec<u8> = Vec::new();
+        loop {
+            let mut into = [0; 8];
+            match network.read(other, &mut into).unwrap() {
+                0 => break,
+                count => received.extend(&into[..count]),
+            }
+        }
+        assert_eq!(received, b"last", "what a closed socket has sent still arrives");
     }
 }

@@ -3,22 +3,24 @@
 #[cfg(test)]
 use super::choices::Choices;
 
+/// What a search has in place of chance.
+#[cfg(test)]
+type Instead = Option<Choices>;
+#[cfg(not(test))]
+type Instead = ();
+
 /// A small generator of pseudo-random numbers (splitmix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Random {
     state: u64,
     /// In place of chance, for a search that goes through all that can be.
-    #[cfg(test)]
-    pub(crate) choices: Option<Choices>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only a test searches"))]
+    pub(crate) choices: Instead,
 }
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            state: seed,
-            #[cfg(test)]
-            choices: None,
-        }
+        Self { state: seed, choices: Instead::default() }
     }
 
     pub(crate) fn next(&mut self) -> u64 {

@@ -1,0 +1,26 @@
+//! What a test has the kernel do at calls of its choice, beside what its faults make likely.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::interest::Readiness;
+
+/// What a test has the kernel do at calls of its choice.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    /// Each fails the call of its number, and all behind it if it is persistent.
+    pub(crate) failures: Vec<Failing>,
+    /// What the next wait reports besides.
+    pub(crate) spurious: Vec<(usize, Readiness)>,
+    /// The most bytes of each of the next reads and writes that move any.
+    pub(crate) reads: VecDeque<usize>,
+    pub(crate) writes: VecDeque<usize>,
+}
+
+/// A failure at the call of a number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failing {
+    pub(crate) at: u64,
+    pub(crate) is_persistent: bool,
+    pub(crate) error: fn() -> io::Error,
+}
