@@ -24,6 +24,7 @@ mod scenarios;
 mod servers;
 mod speed;
 mod table;
+mod timers;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         Command::Build { rounds, out } => {
             report::publish_builds(&cold_build::measure(rounds)?, &out)?;
         }
+        Command::Timers { rounds } => timers::measure(rounds)?,
         Command::Compare(options) => comparison::run(options)?,
     }
     Ok(())

@@ -97,6 +97,7 @@ pub(crate) fn all() -> Vec<Server> {
             default: Measured::Counts,
             ..echo("readiness-lto", Source::Example { optimised: true })
         },
+        echo("readiness-spin", rust("readiness-spin", "readiness")),
         default(echo(LIMIT, c("epoll.c", None))),
         default(echo("mio-tuned", rust("mio-tuned", "mio"))),
         echo("mio-textbook", rust("mio-textbook", "mio")),
