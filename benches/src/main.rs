@@ -10,6 +10,7 @@ mod calls;
 mod chart;
 mod cold_build;
 mod comparison;
+mod costs;
 mod counting;
 mod figures;
 mod instructions;
@@ -49,6 +50,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         Command::Build { rounds, out } => {
             report::publish_builds(&cold_build::measure(rounds)?, &out)?;
         }
+        Command::Costs { rounds } => costs::measure(rounds)?,
         Command::Timers { rounds } => timers::measure(rounds)?,
         Command::Compare(options) => comparison::run(options)?,
     }

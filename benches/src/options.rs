@@ -14,6 +14,7 @@ Measures the loop beside what one would use instead, on this machine.
 
 Usage: readiness-benches [OPTIONS]          measure and compare
        readiness-benches build [OPTIONS]    how long a first build takes, and of how many crates
+       readiness-benches costs [OPTIONS]    what each system call of a loop costs by itself
        readiness-benches timers [OPTIONS]   what setting and cancelling a timer costs
        readiness-benches list               the names of servers, scenarios and parts
 
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     Build {
         rounds: usize,
         out: PathBuf,
+    },
+    Costs {
+        rounds: usize,
     },
     Timers {
         rounds: usize,
@@ -130,6 +134,7 @@ pub(crate) fn parse() -> Result<Command, Box<dyn Error>> {
     match command.as_deref() {
         None => Ok(Command::Compare(given.options(out)?)),
         Some("build") => Ok(Command::Build { rounds: given.rounds.unwrap_or(3), out }),
+        Some("costs") => Ok(Command::Costs { rounds: given.rounds.unwrap_or(200) }),
         Some("timers") => Ok(Command::Timers { rounds: given.rounds.unwrap_or(5) }),
         Some("list") => Ok(Command::List),
         Some(other) => Err(format!("there is no command {other:?}").into()),
