@@ -227,7 +227,9 @@ impl Exchange {
 
     /// The same, of one that only waits for something to read.
     pub(crate) fn is_open_and_at_rest(&self) -> bool {
-        self.state == State::Open && self.is_at_rest() && self.wants_read()
+        let is_held_back = self.paused || self.coupling == Coupling::Writer { has_unsent: true };
+        let is_open = self.state == State::Open && !is_held_back;
+        is_open && self.is_at_rest() && self.read_buffer.is_empty()
     }
 
     /// Whether nothing is left to be done for either side: all that had come was read and handled,

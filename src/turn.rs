@@ -224,8 +224,11 @@ impl<T> Turns<T> {
 
     fn next_in_turn(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.go_on_serving().or_else(|| self.announced.take()) {
+            if let Some(event) = self.go_on_serving() {
                 return Some(event);
+            }
+            if self.announced.is_some() {
+                return self.announced.take();
             }
             self.stage = match self.stage {
                 Stage::Over => return None,
