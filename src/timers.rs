@@ -47,7 +47,7 @@ impl Timers {
     /// The alarm of a timer has rung: one that repeats is set again, any other has gone.
     ///
     /// The times of a repeating timer do not drift. Those that have passed while the program was
-    /// busy are left out, so that it does not come in a burst.
+    /// busy are left out, so that it does not come in a burst and stays in step.
     pub(crate) fn ring(&mut self, id: TimerId, tools: &mut Tools) {
         let Some(timer) = self.slots.get(id) else { return };
         let Some(period) = timer.period else {
@@ -55,9 +55,8 @@ impl Timers {
             return;
         };
         let now = tools.system.now();
-        let in_step = timer.alarm.and_then(|alarm| alarm.at().checked_add(period));
-        let next = in_step.filter(|at| *at > now).or_else(|| now.checked_add(period));
-        self.set_alarm(id, next, tools);
+        let rang = timer.alarm.map_or(now, Alarm::at);
+        self.set_alarm(id, next_in_step(rang, period, now), tools);
     }
 
     fn set_alarm(&mut self, id: TimerId, at: Option<Instant>, tools: &mut Tools) {
@@ -65,5 +64,38 @@ impl Timers {
         if let Some(timer) = self.slots.get_mut(id) {
             timer.alarm = alarm;
         }
+    }
+}
+
+/// The first of the times that lie whole periods behind `rang` and are still to come; with a period
+/// of zero it is `now`.
+fn next_in_step(rang: Instant, period: Duration, now: Instant) -> Option<Instant> {
+    let late = now.saturating_duration_since(rang);
+    let into_period = match late < period {
+        true => late,
+        // It was held up for a whole period: so seldom that this may cost more.
+        false => {
+            let nanos = late.as_nanos().checked_rem(period.as_nanos()).unwrap_or(0);
+            u64::try_from(nanos).map_or(Duration::ZERO, Duration::from_nanos)
+        }
+    };
+    now.checked_add(period - into_period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_time_of_a_repeat_is_in_step_however_late_it_rang() {
+        let rang = Instant::now();
+        let after = |millis| rang + Duration::from_millis(millis);
+        let next = |period, now| next_in_step(rang, Duration::from_millis(period), after(now));
+        for (period, now, expected) in
+            [(10, 0, 10), (10, 9, 10), (10, 10, 20), (10, 25, 30), (10, 1_000, 1_010), (0, 7, 7)]
+        {
+            assert_eq!(next(period, now), Some(after(expected)), "{period} {now}");
+        }
+        assert_eq!(next_in_step(rang, Duration::MAX, after(5)), None);
     }
 }
