@@ -129,14 +129,16 @@ impl<T> Listeners<T> {
     }
 
     /// Has every listener accept those that wait, and close then.
-    pub(crate) fn drain(&mut self, tools: &mut Tools) {
+    pub(crate) fn drain(&mut self, limits: &Limits, tools: &mut Tools) {
         for id in self.ids() {
             if let Some(listener) = self.slots.get_mut(id) {
                 listener.is_draining = true;
                 listener.ready = true;
             }
-            // One that cannot be watched any more is served all the same.
-            let _ = self.pause(id, false, tools);
+            // One that was paused and cannot be watched now tries again, or it would wait for ever.
+            if let Err(error) = self.pause(id, false, tools) {
+                self.back_off(id, &error, limits, tools);
+            }
             self.queue(id);
         }
     }
@@ -206,6 +208,13 @@ impl<T> Listeners<T> {
 
     pub(crate) fn ready_count(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Those that are to be served.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> impl Iterator<Item = ListenerId> {
+        let queued = self.slots.iter().filter(|(_, listener)| listener.queued);
+        queued.map(|(id, _)| id)
     }
 
     /// How many there are, and how many of them are registered.

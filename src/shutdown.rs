@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::alarms::Alarm;
 use crate::connections::Connections;
-use crate::event::Event;
 use crate::interest::Readiness;
+use crate::limits::Limits;
 use crate::listener::Listeners;
 use crate::observer::Step;
 use crate::tools::{Called, Tools};
@@ -36,6 +36,7 @@ impl Shutdown {
         after: Duration,
         connections: &mut Connections<T>,
         listeners: &mut Listeners<T>,
+        limits: &Limits,
         tools: &mut Tools,
     ) {
         if let Self::Until(alarm) = *self {
@@ -44,7 +45,7 @@ impl Shutdown {
         let at = tools.system.now().checked_add(after);
         *self = Self::Until(at.map(|at| tools.alarms.set(at, Called::Shutdown)));
         tools.observers.see(Step::ShuttingDown(connections.len(), after));
-        listeners.drain(tools);
+        listeners.drain(limits, tools);
         for connection in connections.iter_mut() {
             // So that each is read until there is no more.
             connection.stream.exchange.readiness.fold(Readiness::READABLE);
@@ -69,12 +70,10 @@ impl Shutdown {
         self.is_under_way() && connections.is_empty() && !listeners.is_any_draining()
     }
 
-    /// Ends the shutdown, of which the program is told by this event.
-    pub(crate) fn end(&mut self, tools: &mut Tools) -> Event {
+    /// Ends the shutdown.
+    pub(crate) fn end(&mut self, tools: &mut Tools) {
         if let Self::Until(alarm) = std::mem::replace(self, Self::No) {
             tools.cancel(alarm);
         }
-        tools.observers.see(Step::ShutDown);
-        Event::ShutDown
     }
 }

@@ -123,7 +123,9 @@ impl<T> Turns<T> {
             // A writer whose last bytes left without an event has touched its readers.
             self.settle_touched();
             if self.is_shut_down() {
-                return Ok(Some(self.shutdown.end(&mut self.tools)));
+                self.shutdown.end(&mut self.tools);
+                self.announce(Step::ShutDown, Event::ShutDown);
+                return Ok(self.announced.take());
             }
             if is_turn && until.has_passed(|| self.tools.system.now()) {
                 return Ok(None);
@@ -324,8 +326,9 @@ impl<T> Turns<T> {
 
     /// Has an event that is no connection's told next.
     fn announce(&mut self, step: Step, event: Event) {
-        self.tools.observers.see(step);
+        // First, so that an observer that panics does not lose it.
         self.announced = Some(event);
+        self.tools.observers.see(step);
     }
 
     fn ring(&mut self, called: Called) {
@@ -414,8 +417,8 @@ impl<T> Turns<T> {
     // Shutting down.
 
     pub(crate) fn shut_down(&mut self, after: Duration) {
-        let Self { shutdown, connections, listeners, tools, .. } = self;
-        shutdown.begin(after, connections, listeners, tools);
+        let Self { shutdown, connections, listeners, limits, tools, .. } = self;
+        shutdown.begin(after, connections, listeners, limits, tools);
     }
 
     fn is_shut_down(&self) -> bool {
