@@ -237,8 +237,10 @@ impl Stream {
         if self.deadlines.is_none() && phase == Phase::Unbounded {
             return None;
         }
-        self.deadlines_mut().enter(phase, now());
+        let now = now();
+        self.deadlines_mut().enter(phase, now);
         let next = self.deadlines.as_ref()?.next(self.exchange.limits());
-        next.map(|(at, _)| at)
+        // One that has passed already rings in the next turn, behind all that are due in this one.
+        next.map(|(at, _)| at.max(now))
     }
 }
