@@ -47,8 +47,9 @@ impl Shutdown {
         tools.observers.see(Step::ShuttingDown(connections.len(), after));
         listeners.drain(limits, tools);
         for connection in connections.iter_mut() {
-            // So that each is read until there is no more.
-            connection.stream.exchange.readiness.fold(Readiness::READABLE);
+            // So that each is read until there is no more; a short read does not prove that.
+            let exchange = &mut connection.stream.exchange;
+            exchange.readiness.fold(Readiness::READABLE | Readiness::HINTED);
         }
     }
 

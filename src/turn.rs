@@ -23,6 +23,7 @@ use crate::connections::{Connections, Touched};
 use crate::diagnosis::{diagnosed, diagnosis};
 use crate::event::{CloseReason, ConnectionId, Event, ListenerId};
 use crate::exchange::Exchange;
+use crate::interest::Readiness;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::listener::{Accept, Listeners};
 use crate::observer::Step;
@@ -442,10 +443,13 @@ impl<T> Turns<T> {
     // What the program adds.
 
     fn add_accepted(&mut self, data: T, origin: Origin, socket: Socket) -> ConnectionId {
-        let limits = self.connection_limits.clone();
-        self.connections.insert(|id| {
-            Connection::new(data, Stream::new(id, origin, Some(socket), Exchange::accepted(limits)))
-        })
+        let mut exchange = Exchange::accepted(self.connection_limits.clone());
+        if self.shutdown.is_under_way() {
+            // So that it is read until there is no more before it is closed.
+            exchange.readiness.fold(Readiness::HINTED);
+        }
+        self.connections
+            .insert(|id| Connection::new(data, Stream::new(id, origin, Some(socket), exchange)))
     }
 
     /// Begins a connect. One that fails at once is closed, like one that fails later.
