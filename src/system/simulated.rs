@@ -38,7 +38,7 @@ pub(crate) use random::Random;
 #[cfg(test)]
 pub(crate) use {
     calls::NO_BUFFERS,
-    network::{Failing, Script},
+    network::{Failing, Script, Wake},
 };
 
 /// What the loops and the peers of one simulation share.

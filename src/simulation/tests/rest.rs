@@ -44,8 +44,10 @@ impl Run {
             connection.pause();
             connection.resume();
             connection.finish();
-            self.checker.flow(id).was_paused = true;
+            let flow = self.checker.flow(id);
+            (flow.was_paused, flow.is_paused) = (true, false);
         }
+        self.rest_around();
         let most = self.checker.turns + self.rest_bound();
         let (mut quiet_rounds, mut waited) = (0, Duration::ZERO);
         while !self.is_at_rest() {
@@ -81,7 +83,10 @@ impl Run {
         assert!(has_waiting || all_connect, "11: it needs time to rest:\n{}", self.describe());
         assert!(waited < Duration::from_secs(20), "11: no rest in time:\n{}", self.describe());
         let before = self.simulation.now();
-        self.poll_for(time);
+        match self.embedding.is_hosted {
+            true => self.sleep_as_host(self.event_loop.simulated_timeout(), time),
+            false => _ = self.poll_for(time),
+        }
         self.simulation.now() - before
     }
 
@@ -124,7 +129,7 @@ impl Run {
     fn turn_to_its_end(&mut self) -> bool {
         let moves = self.checker.moves;
         let mut events = 0;
-        while self.poll_for(Duration::ZERO) {
+        while self.is_called() && self.poll_for(Duration::ZERO) {
             events += 1;
             assert!(events < 10_000, "10: a turn never ends");
         }
@@ -137,6 +142,7 @@ impl Run {
 
     fn is_at_rest(&self) -> bool {
         self.event_loop.connection_count() == 0
+            && self.embedding.is_at_rest()
             && self.checker.open().next().is_none()
             && !self.has_waiting()
             && self.checker.flows.iter().all(|flow| {
@@ -147,9 +153,11 @@ impl Run {
 
     /// At rest the loop waits for ever without a turn, and then nothing is left of anything.
     fn leave_nothing(&mut self) {
+        self.leave_no_timer();
         let turns = self.checker.turns;
         self.poll_for(Duration::from_secs(3600));
         assert!(self.checker.turns - turns <= 8, "4: a loop at rest takes turns");
+        self.wake_from_rest();
         assert!(self.checker.flows.iter().all(|flow| !flow.is_open()));
         self.checker.check_resets();
     }

@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::checker::{Checker, look};
+use super::embedding::Embedding;
 use super::flow::{PeerEnd, Told};
-use crate::event::{ConnectionId, Event, ListenerId};
+use crate::event::{ConnectionId, Event, ListenerId, TimerId};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::observer::Step;
@@ -22,6 +23,8 @@ pub(super) enum Line {
     Event(Event),
     Program(&'static str, ConnectionId, usize),
     Peer(&'static str, u16, usize),
+    Timer(&'static str, TimerId, Duration),
+    Around(&'static str),
     Rest,
 }
 
@@ -43,6 +46,7 @@ pub(super) struct Run {
     pub(super) random: Random,
     pub(super) event_loop: EventLoop,
     pub(super) checker: Checker,
+    pub(super) embedding: Embedding,
     pub(super) limits: Limits,
     pub(super) style: Style,
     /// The most bytes of one send or write, so that small buffers do not take all day.
@@ -68,7 +72,12 @@ impl Run {
         let checker = Checker::new(&simulation);
         let trace = checker.trace.clone();
         look(&trace).fruitless_max = 400;
-        event_loop.set_observer(move |step| look(&trace).see(step));
+        let embedding = Embedding::new(seed, &simulation, &event_loop);
+        let pulse = embedding.pulse();
+        event_loop.set_observer(move |step| {
+            pulse.see(step);
+            look(&trace).see(step);
+        });
         let styles = [
             Style::Echoes,
             Style::Fickle,
@@ -85,6 +94,7 @@ impl Run {
             random,
             event_loop,
             checker,
+            embedding,
             limits,
             piece_max: (unit * 24).clamp(24, 3000),
             listeners: Vec::new(),
@@ -102,8 +112,10 @@ impl Run {
                 3..6 if self.checker.flows.len() < self.flows_max => self.connect(),
                 6 => self.change_listeners(),
                 7..27 => self.move_peer(),
+                _ if self.embedding.is_hosted => self.turn_of_host(),
                 _ => self.poll(),
             }
+            self.embed();
         }
         self.calls = lock(&self.simulation.network).calls;
         if self.random.below(8) > 0 {
@@ -249,13 +261,16 @@ impl Run {
 
     /// Returns whether there was an event.
     pub(super) fn poll_for(&mut self, timeout: Duration) -> bool {
-        self.checker.before_call();
+        self.checker.before_call(timeout);
         let event = self.event_loop.poll_event(Some(timeout)).unwrap();
         let steps = self.checker.absorb();
         self.script.extend(steps.into_iter().map(Line::Loop));
         self.checker.check(&self.event_loop);
+        if let Some(event) = event {
+            self.script.push(Line::Event(event));
+        }
+        self.check_embedding(event);
         let Some(event) = event else { return false };
-        self.script.push(Line::Event(event));
         self.checker.event(event, &self.event_loop);
         if let Some(id) = event.connection() {
             match self.is_resting {
@@ -263,6 +278,7 @@ impl Run {
                 false => self.misbehave(event, id),
             }
         }
+        self.answer_around(event);
         true
     }
 
@@ -327,11 +343,12 @@ impl Run {
         let what = match choice {
             34 | 35 => {
                 connection.pause();
-                flow.was_paused = true;
+                (flow.was_paused, flow.is_paused) = (true, true);
                 "pauses"
             }
             36..39 => {
                 connection.resume();
+                flow.is_paused = false;
                 "resumes"
             }
             39 => {
@@ -345,7 +362,7 @@ impl Run {
             }
             41 if size.is_multiple_of(4) => {
                 connection.abort();
-                flow.is_closing = true;
+                (flow.is_closing, flow.was_aborted) = (true, true);
                 "aborts"
             }
             42 => {

@@ -5,6 +5,7 @@
 //! busy, so that every cut and every order occurs.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,13 +16,27 @@ use super::socket::{Connect, Entry, Stream};
 use crate::interest::Readiness;
 
 /// What a test has the kernel do at calls of its choice.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Script {
     /// Fails the call of this number, and all behind it if it is persistent.
     pub(crate) failure: Option<Failing>,
     /// The most bytes of each of the next reads and writes that move any.
     pub(crate) reads: VecDeque<usize>,
     pub(crate) writes: VecDeque<usize>,
+    /// Wakes that are to come from another thread at some time, in the middle of a wait too.
+    pub(crate) wakes: VecDeque<Wake>,
+}
+
+/// A wake of a loop: what it does first tells whether the loop is to be rung for.
+pub(crate) struct Wake {
+    pub(crate) poller: usize,
+    pub(crate) raise: Box<dyn FnOnce() -> bool + Send>,
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("failure", &self.failure).finish_non_exhaustive()
+    }
 }
 
 /// A failure at the call of a number.
@@ -201,11 +216,24 @@ impl Network {
     /// One thing that the network does by itself, if there is any: delivers a piece, an end or the
     /// outcome of a connect.
     pub(crate) fn step(&mut self) -> bool {
+        // Another thread is as fast as it likes.
+        if !self.script.wakes.is_empty() && self.random.below(4) == 0 {
+            return self.wake_one();
+        }
         let count = self.entries.len();
         let first = self.random.below(count);
         let has_moved = (first..count).chain(0..first).any(|index| self.step_entry(index));
         self.moved += u64::from(has_moved);
-        has_moved
+        has_moved || self.wake_one()
+    }
+
+    /// Has a wake come that a test's script holds.
+    fn wake_one(&mut self) -> bool {
+        let Some(wake) = self.script.wakes.pop_front() else { return false };
+        if (wake.raise)() {
+            self.ring(wake.poller);
+        }
+        true
     }
 
     fn step_entry(&mut self, index: usize) -> bool {
