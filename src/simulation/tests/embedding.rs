@@ -18,7 +18,7 @@ use crate::system::simulated::{Random, lock};
 const TIMERS_MAX: usize = 8;
 const REPEATS_MAX: usize = 2;
 
-/// An hour is long for a run, and yet nothing rings early.
+/// Never in a run, and yet not beyond the clock.
 const LONG: Duration = Duration::from_secs(u64::MAX / 4);
 
 pub(super) struct Embedding {
