@@ -37,8 +37,12 @@
 //! [`advance`](Simulation::advance) together. [`try_seeds`] runs a test on as many bad networks as
 //! wanted and tells the seed of the first that it fails on.
 //!
+//! Timers, wakers, [`next_timeout`](crate::EventLoop::next_timeout) and
+//! [`shutdown`](crate::EventLoop::shutdown) work as on a real system, timers by the virtual clock. A
+//! test that wakes a loop between two calls does what a thread would.
+//!
 //! What belongs to a real system cannot be simulated and panics in a simulated loop: adopting a
-//! socket, and asking for a descriptor.
+//! socket, registering a foreign source, and asking for a descriptor.
 
 mod peer;
 mod program;

@@ -40,13 +40,18 @@ impl Waker {
     ///
     /// What the operating system says, which has no reason to refuse.
     pub fn wake(&self) -> io::Result<()> {
-        if self.shared.is_raised.swap(true, Ordering::AcqRel) {
+        if !self.raise() {
             return Ok(());
         }
         self.shared.bell.ring().inspect_err(|_| {
             // The next one is to try again.
             self.shared.is_raised.store(false, Ordering::Release);
         })
+    }
+
+    /// Raises the flag, and returns whether the bell is to be rung.
+    pub(crate) fn raise(&self) -> bool {
+        !self.shared.is_raised.swap(true, Ordering::AcqRel)
     }
 
     /// Lowers the flag, and returns whether it was raised.

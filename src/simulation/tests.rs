@@ -11,18 +11,25 @@
 //! | `draws.rs` | what it draws from its seed besides the faults |
 //! | `rest.rs` | its second phase: all must come to rest |
 //! | `two_programs.rs` | two runs with a loop each, against each other |
+//! | `embedding.rs` | what a run does around its loop: timers, wakes, a shutdown, a host |
+//! | `timing.rs` | its timers and wakes, and when each must be told |
+//! | `leaving.rs` | its shutdown, and what that must see to |
 //! | `seeds.rs` | many runs, and seeds that are kept for the story they tell |
 //! | `sweeps.rs` | each call and pair of calls fails in each way; each cutting of a short exchange |
 //! | `budgets.rs` | what one turn does, and in which order |
 //! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
+//! | `embedding_stories.rs` | the same of timers, wakes, shutdowns and hosts |
 
 mod acts;
 mod budgets;
 mod checker;
 mod draws;
+mod embedding;
+mod embedding_stories;
 mod exhaustive;
 mod flow;
+mod leaving;
 mod peers;
 mod program;
 mod rest;
@@ -30,5 +37,6 @@ mod run;
 mod seeds;
 mod stories;
 mod sweeps;
+mod timing;
 mod trace;
 mod two_programs;

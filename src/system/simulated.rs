@@ -56,7 +56,7 @@ pub(crate) use random::Random;
 pub(crate) use {
     calls::NO_BUFFERS,
     choices::Choices,
-    script::{Failing, Script},
+    script::{Failing, Script, Wake},
 };
 
 /// What the loops and the peers of one simulation share.

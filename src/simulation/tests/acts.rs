@@ -110,11 +110,12 @@ impl Run {
         let what = match change {
             Change::Pause => {
                 connection.pause();
-                flow.was_paused = true;
+                (flow.was_paused, flow.is_paused) = (true, true);
                 "pauses"
             }
             Change::Resume => {
                 connection.resume();
+                flow.is_paused = false;
                 "resumes"
             }
             Change::Finish => {
@@ -128,7 +129,7 @@ impl Run {
             }
             Change::Abort => {
                 connection.abort();
-                flow.is_closing = true;
+                (flow.is_closing, flow.was_aborted) = (true, true);
                 "aborts"
             }
             Change::AllowHalfOpen(allowed) => {

@@ -12,7 +12,7 @@ use super::flow::{Flow, PeerEnd, Told};
 use super::trace::{SharedTrace, digest, is_fruitless, look};
 use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
-use crate::event::{CloseReason, ConnectionId, Deadline, Event};
+use crate::event::{CloseReason, ConnectionId, Deadline, Event, ListenerId};
 use crate::event_loop::EventLoop;
 use crate::exchange::Coupling;
 use crate::observer::Step;
@@ -35,6 +35,8 @@ pub(super) struct Checker {
     pub(super) resets: u64,
     /// The turns when the queues were looked at last.
     looked_at: u64,
+    /// By which turn a listener that has peers waiting must have accepted, or tried to.
+    accepts_until: BTreeMap<ListenerId, u64>,
     /// The virtual time before the last call.
     before: Instant,
     /// For comparing runs.
@@ -56,6 +58,7 @@ impl Checker {
             moves: 0,
             resets: 0,
             looked_at: 0,
+            accepts_until: BTreeMap::new(),
             before: simulation.now(),
             digest: 0,
         }
@@ -81,8 +84,12 @@ impl Checker {
         &mut self.flows[flow]
     }
 
-    pub(super) fn before_call(&mut self) {
+    pub(super) fn before_call(&mut self, timeout: Duration) {
         self.before = self.simulation.now();
+        if !timeout.is_zero() {
+            // A call that waits can end a turn and begin another: what came between is unseen.
+            self.accepts_until.clear();
+        }
         look(&self.trace).fruitless = 0;
     }
 
@@ -125,6 +132,10 @@ impl Checker {
             Step::InterestChanged(id, from, to) => {
                 assert_ne!(from, to, "2: {id} tells the kernel what it knows");
             }
+            Step::Accepted(id, ..)
+            | Step::AcceptSkipped(id)
+            | Step::AcceptPaused(id, ..)
+            | Step::ListenerClosed(id) => _ = self.accepts_until.remove(&id),
             Step::ReadBlocked(id) | Step::WriteBlocked(id) => self.flow(id).served_until = None,
             _ => {}
         }
@@ -234,7 +245,8 @@ impl Checker {
         self.check_sockets(event_loop);
     }
 
-    /// Every connection that waits to be served is served within a bounded number of turns.
+    /// Every connection that waits to be served is served within a bounded number of turns, and
+    /// every listener that peers wait at accepts.
     fn check_fairness<T>(&mut self, event_loop: &EventLoop<T>) {
         let turns = self.turns;
         // A call that waits can take many turns, in which who is in a queue now was served and
@@ -260,6 +272,12 @@ impl Checker {
             };
             let until = *until.get_or_insert(turns + most);
             assert!(turns <= until, "10: {} is not served", connection.id());
+        }
+        let queued: Vec<ListenerId> = event_loop.turns().listeners.queued().collect();
+        self.accepts_until.retain(|id, _| queued.contains(id));
+        for id in queued {
+            let until = *self.accepts_until.entry(id).or_insert(turns + 1);
+            assert!(turns <= until, "10: {id} does not accept");
         }
     }
 

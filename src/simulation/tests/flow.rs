@@ -47,6 +47,11 @@ pub(super) struct Flow {
     pub(super) is_closing: bool,
     /// The program has coupled it to a connection.
     pub(super) was_coupled: bool,
+    /// The program has aborted it; it has paused it and not resumed it since.
+    pub(super) was_aborted: bool,
+    pub(super) is_paused: bool,
+    /// So many bytes of the peer's had arrived when a shutdown began.
+    pub(super) arrived: usize,
     /// The program was told that there is something, or is to be told.
     pub(super) was_paused: bool,
     /// The earliest time for the deadline that the program set.
@@ -79,6 +84,9 @@ impl Flow {
             is_clogged: false,
             is_closing: false,
             was_coupled: false,
+            was_aborted: false,
+            is_paused: false,
+            arrived: 0,
             was_paused: false,
             deadline: None,
             idle_timeout: None,

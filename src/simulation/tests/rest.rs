@@ -60,8 +60,10 @@ impl Run {
             connection.pause();
             connection.resume();
             connection.finish();
-            self.checker.flow(id).was_paused = true;
+            let flow = self.checker.flow(id);
+            (flow.was_paused, flow.is_paused) = (true, false);
         }
+        self.rest_around();
     }
 
     fn needs_connects(&self, id: ConnectionId) -> bool {
@@ -118,7 +120,7 @@ impl Run {
     fn turn_to_its_end(&mut self) -> bool {
         let moves = self.checker.moves;
         let mut events = 0;
-        while self.poll_for(Duration::ZERO) {
+        while self.is_called() && self.poll_for(Duration::ZERO) {
             events += 1;
             assert!(events < 10_000, "10: a turn never ends");
         }
@@ -131,6 +133,7 @@ impl Run {
 
     fn is_at_rest(&self) -> bool {
         self.event_loop.connection_count() == 0
+            && self.embedding.is_at_rest()
             && self.checker.open().next().is_none()
             && !self.has_waiting()
             && self.checker.flows.iter().all(|flow| {
@@ -141,9 +144,11 @@ impl Run {
 
     /// At rest the loop waits for ever without a turn, and then nothing is left of anything.
     fn leave_nothing(&mut self) {
+        self.leave_no_timer();
         let turns = self.checker.turns;
         self.poll_for(Duration::from_secs(3600));
         assert!(self.checker.turns - turns <= 8, "4: a loop at rest takes turns");
+        self.wake_from_rest();
         assert!(self.checker.flows.iter().all(|flow| !flow.is_open()));
     }
 
@@ -217,7 +222,7 @@ fn wait_as_allowed(runs: &mut [Run], waited: Duration) -> Duration {
     assert!(waited < Duration::from_secs(20), "11: no rest in time:\n{}", describe(runs));
     let before = runs[0].simulation.now();
     for run in &mut *runs {
-        run.poll_for(time);
+        run.wait_at_most(time);
     }
     runs[0].simulation.now() - before
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::checker::Checker;
 use super::draws::draw_limits;
+use super::embedding::Embedding;
 use super::flow::Told;
 use super::program::Style;
 use super::trace::look;
-use crate::event::{ConnectionId, Event, ListenerId};
+use crate::event::{ConnectionId, Event, ListenerId, TimerId};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::observer::Step;
@@ -25,6 +26,8 @@ pub(super) enum Line {
     Event(Event),
     Program(&'static str, ConnectionId, usize),
     Peer(&'static str, u16, usize),
+    Timer(&'static str, TimerId, Duration),
+    Around(&'static str),
     Rest,
 }
 
@@ -36,6 +39,7 @@ pub(super) struct Run {
     pub(super) random: Random,
     pub(super) event_loop: EventLoop,
     pub(super) checker: Checker,
+    pub(super) embedding: Embedding,
     pub(super) limits: Limits,
     pub(super) style: Style,
     /// The most bytes of one send or write, so that small buffers do not take all day.
@@ -56,7 +60,9 @@ impl Run {
     pub(super) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed ^ 0xABCD_EF01);
         let limits = draw_limits(&mut random);
-        Self::on(&Simulation::with_faults(seed, faults), limits, random)
+        let mut run = Self::on(&Simulation::with_faults(seed, faults), limits, random);
+        run.embedding.draw();
+        run
     }
 
     /// A loop with its program and peers of its own on a network that others may be on too.
@@ -71,7 +77,12 @@ impl Run {
         let checker = Checker::new(simulation, &event_loop);
         let trace = checker.trace.clone();
         look(&trace).fruitless_max = 400;
-        event_loop.set_observer(move |step| look(&trace).see(step));
+        let embedding = Embedding::new(simulation, &event_loop, checker.poller);
+        let pulse = embedding.pulse();
+        event_loop.set_observer(move |step| {
+            pulse.see(step);
+            look(&trace).see(step);
+        });
         let peers_address = format!("127.0.0.9:{}", 81 + checker.poller);
         Self {
             peer_listener: simulation.listen(peers_address.parse().unwrap()),
@@ -83,6 +94,7 @@ impl Run {
             random,
             event_loop,
             checker,
+            embedding,
             limits,
             piece_max: (unit * 24).clamp(24, 3000),
             listeners: Vec::new(),
@@ -100,8 +112,10 @@ impl Run {
                 3..6 if self.checker.flows.len() < self.flows_max => self.connect(),
                 6 => self.change_listeners(),
                 7..27 => self.move_peer(),
+                _ if self.embedding.is_hosted => self.turn_of_host(),
                 _ => self.poll(),
             }
+            self.embed();
         }
         self.calls = lock(&self.simulation.network).calls;
         if self.random.below(8) > 0 {
@@ -136,18 +150,22 @@ impl Run {
 
     /// Returns whether there was an event.
     pub(super) fn poll_for(&mut self, timeout: Duration) -> bool {
-        self.checker.before_call();
+        self.checker.before_call(timeout);
         let event = self.event_loop.poll_event(Some(timeout)).unwrap();
         for step in self.checker.absorb() {
             self.note(Line::Loop(step));
         }
         self.checker.check(&self.event_loop);
+        if let Some(event) = event {
+            self.note(Line::Event(event));
+        }
+        self.check_embedding(event);
         let Some(event) = event else { return false };
-        self.note(Line::Event(event));
         self.checker.event(event, &self.event_loop);
         if let Some(id) = event.connection() {
             (self.handle)(self, event, id);
         }
+        self.answer_around(event);
         true
     }
 

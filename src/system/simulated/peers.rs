@@ -28,6 +28,8 @@ pub(crate) struct Probe {
     /// The next wait looks for news, or for room.
     pub(crate) read_edge: bool,
     pub(crate) write_edge: bool,
+    /// So many bytes have arrived and are not read.
+    pub(crate) arrived: usize,
 }
 
 impl Network {
@@ -138,7 +140,27 @@ impl Network {
             write_edge: stream.was_full
                 || has_edge(Readiness::is_writable)
                     && listed.is_some_and(|watch| watch.armed_to_write),
+            arrived: stream.receive.len(),
         }
+    }
+
+    /// The connections that wait to be accepted at the listeners of a loop: where, from which port,
+    /// and how many bytes of each have arrived.
+    #[cfg(test)]
+    pub(crate) fn waiting(&mut self, poller: usize) -> Vec<(SocketAddr, u16, usize)> {
+        let mut waiting = Vec::new();
+        for entry in &self.entries {
+            if let Entry::Listener(listener) = entry
+                && listener.poller == poller
+            {
+                waiting.extend(listener.waiting.iter().map(|index| (listener.address, *index)));
+            }
+        }
+        let described = waiting.into_iter().map(|(address, index)| {
+            let stream = self.stream(index);
+            (address, stream.remote.port(), stream.receive.len())
+        });
+        described.collect()
     }
 
     /// How many peers wait for a loop to accept them.
