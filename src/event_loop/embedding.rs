@@ -211,9 +211,9 @@ impl<T> EventLoop<T> {
     /// [`Closed`](crate::Event::Closed). One that is paused, or whose received bytes are not
     /// consumed, is not quiet: so a program whose answer is still to come from elsewhere pauses its
     /// connection meanwhile. One that others are [coupled](Self::couple) to is not quiet before
-    /// those have nothing more to read, since that is to leave by it. Called again it only sets another deadline: a second call with zero
-    /// aborts at once. Timers, wakers and sources are not concerned, and the loop can be used
-    /// afterwards.
+    /// those have nothing more to read, since that is to leave by it. Called again it sets another
+    /// deadline, and takes in what was opened since: a second call with zero aborts at once.
+    /// Timers, wakers and sources are not concerned, and the loop can be used afterwards.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};

@@ -59,7 +59,9 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed ^ 0xABCD_EF01);
-        let limits = draw_limits(&mut random);
+        let mut limits = draw_limits(&mut random);
+        // Some spin before they wait, which is to change nothing else.
+        limits.spin = (seed % 7 == 3).then_some(Duration::from_micros(50));
         let mut run = Self::on(&Simulation::with_faults(seed, faults), limits, random);
         run.embedding.draw();
         run
