@@ -2,8 +2,8 @@
 //!
 //! It shows that a loop is a source like any other. Its descriptor becomes readable when it has
 //! something to do: its host watches that, sleeps no longer than `next_timeout()`, and then takes
-//! the loop through one turn. All that makes a host is in `examples/unix/nested_host.rs`, the rest in
-//! `examples/unix/nested_loops.rs`, since there are descriptors on Unix only.
+//! the loop through one turn. All that makes a host is in `examples/unix/nested_host.rs`, the rest
+//! in `examples/unix/nested_loops.rs`, since there are descriptors on Unix only.
 //!
 //! ```text
 //! cargo run --example nested_loops

@@ -275,9 +275,9 @@ impl Stream {
     /// not read yet. The program hears only [`Closed`](crate::Event::Closed).
     ///
     /// The Unix domain knows no reset. There the peer reads what the kernel has taken and then an
-    /// end, as after a [`finish`](Self::finish); only if it had sent something that was not read, an
-    /// error (`ECONNRESET`). A protocol that must tell the two apart says in its own words where a
-    /// message ends.
+    /// end, as after a [`finish`](Self::finish); only if it had sent something that was not read,
+    /// an error (`ECONNRESET`). A protocol that must tell the two apart says in its own words where
+    /// a message ends.
     pub fn abort(&mut self) {
         self.exchange.abort();
     }
@@ -325,8 +325,8 @@ impl Stream {
     }
 
     /// Has [`Deadline`](crate::Event::Deadline) come once after this time, in place of one set
-    /// before; `None` takes it back. Counted from the next call into the loop, never early, and never
-    /// before [`Connected`](crate::Event::Connected).
+    /// before; `None` takes it back. Counted from the next call into the loop, never early, and
+    /// never before [`Connected`](crate::Event::Connected).
     pub fn set_deadline(&mut self, after: Option<Duration>) {
         self.exchange.forget_deadline();
         self.deadlines_mut().set_program(after);

@@ -1,7 +1,8 @@
 //! What the program hears: the events, the reasons for an end, and the ids they carry.
 //!
 //! An id is a slot and a generation. The slot is where the connection lives; a generation comes up
-//! again only after 2^32 others, so that an id which outlives its connection fits nothing that comes after it.
+//! again only after 2^32 others, so that an id which outlives its connection fits nothing that
+//! comes after it.
 
 use std::fmt;
 use std::io;

@@ -2,8 +2,8 @@
 //! programs and to learn non-blocking I/O from.
 //!
 //! One thread serves many connections. The program asks the loop for the next [`Event`] and acts on
-//! connections by their ids; the loop moves the bytes, never blocks on one peer, and asks the kernel
-//! only for what each connection waits for.
+//! connections by their ids; the loop moves the bytes, never blocks on one peer, and asks the
+//! kernel only for what each connection waits for.
 //!
 //! # An echo server
 //!

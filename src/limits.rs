@@ -111,8 +111,8 @@ pub struct ConnectionLimits {
     /// The most bytes written to a connection in a turn, beside those that were unsent when it was
     /// served, of which it is the same. Default: 64 KiB, as for reading.
     pub write_budget: usize,
-    /// How long a connect may take. In the Unix domain it also bounds for how long a connect is tried
-    /// again that finds the listener's backlog full. Default: 10 s.
+    /// How long a connect may take. In the Unix domain it also bounds for how long a connect is
+    /// tried again that finds the listener's backlog full. Default: 10 s.
     pub connect_deadline: Duration,
     /// How long unsent bytes may wait while the kernel takes none of them. Default: 60 s.
     pub stalled_write_deadline: Duration,
@@ -124,11 +124,11 @@ pub struct ConnectionLimits {
     /// Closes a connection on which nothing moved for so long; `None` for never. One that is
     /// connecting or closing has deadlines of its own. Default: `None`.
     pub idle_timeout: Option<Duration>,
-    /// Has the kernel probe a connection that is silent for so long, in whole seconds, at least one;
-    /// `None` for never. Without a meaning in the Unix domain. Default: `None`.
+    /// Has the kernel probe a connection that is silent for so long, in whole seconds, at least
+    /// one; `None` for never. Without a meaning in the Unix domain. Default: `None`.
     pub keepalive: Option<Duration>,
-    /// Sends small writes at once instead of gathering them (`TCP_NODELAY`). The loop gathers
-    /// them itself, so the kernel's delay would only add latency. Without a meaning in the Unix domain.
+    /// Sends small writes at once instead of gathering them (`TCP_NODELAY`). The loop gathers them
+    /// itself, so the kernel's delay would only add latency. Without a meaning in the Unix domain.
     /// Default: `true`.
     pub nodelay: bool,
 }

@@ -309,7 +309,8 @@ impl<T> Listeners<T> {
         Ok(())
     }
 
-    /// Has the listener accept again that ran out of room, or wait on if the kernel does not let it.
+    /// Has the listener accept again that ran out of room, or wait on if the kernel does not let
+    /// it.
     pub(crate) fn try_again(&mut self, id: ListenerId, limits: &Limits, tools: &mut Tools) {
         if let Err(error) = self.set_accepting(id, Accepting::Open, tools) {
             self.back_off(id, &error, limits, tools);

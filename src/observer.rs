@@ -170,8 +170,8 @@ impl fmt::Display for Step {
 /// # }
 /// ```
 pub trait Observer: Send {
-    /// Called for each step, in order, within the loop's call. It must not block, and not panic: the
-    /// loop is in the middle of its work.
+    /// Called for each step, in order, within the loop's call. It must not block, and not panic:
+    /// the loop is in the middle of its work.
     fn observe(&mut self, step: Step);
 }
 

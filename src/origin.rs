@@ -1,7 +1,7 @@
 //! Where a connection came from, and with it what is known of its peer's address.
 //!
-//! An address of TCP is kept, since the kernel forgets it when the peer has gone; an IPv4 address in
-//! place, any other in a box. One of the Unix domain is asked of the system, which does not.
+//! An address of TCP is kept, since the kernel forgets it when the peer has gone; an IPv4 address
+//! in place, any other in a box. One of the Unix domain is asked of the system, which does not.
 //!
 //! What it deliberately does not do: it knows no socket.
 

@@ -44,8 +44,8 @@ impl Pool {
         buffer.room(max)
     }
 
-    /// Takes back what `buffer` does not need: its block if it is empty, and a block for a right-sized
-    /// one if a quarter of it or less is used.
+    /// Takes back what `buffer` does not need: its block if it is empty, and a block for a
+    /// right-sized one if a quarter of it or less is used.
     #[inline]
     pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
         self.reclaim_empty(buffer);

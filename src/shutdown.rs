@@ -3,8 +3,8 @@
 //! A shutdown first has the listeners accept all that waits, and closes them. A connection is quiet
 //! when its socket was read until there was no more, and nothing is left of it to be handled or to
 //! leave; so what the peers had sent before is received and answered. One that others are coupled
-//! to waits for those too, since what they have read is to leave by it. Whatever is still there when
-//! the time is over is aborted. When nothing is left, the program is told.
+//! to waits for those too, since what they have read is to leave by it. Whatever is still there
+//! when the time is over is aborted. When nothing is left, the program is told.
 //!
 //! What it deliberately does not do: it does not stop the loop. Timers, wakes and foreign sources
 //! go on, and so does a program that listens anew.

@@ -38,8 +38,8 @@
 //! wanted and tells the seed of the first that it fails on.
 //!
 //! Timers, wakers, [`next_timeout`](crate::EventLoop::next_timeout) and
-//! [`shutdown`](crate::EventLoop::shutdown) work as on a real system, timers by the virtual clock. A
-//! test that wakes a loop between two calls does what a thread would.
+//! [`shutdown`](crate::EventLoop::shutdown) work as on a real system, timers by the virtual clock.
+//! A test that wakes a loop between two calls does what a thread would.
 //!
 //! What belongs to a real system cannot be simulated and panics in a simulated loop: adopting a
 //! socket, registering a foreign source, and asking for a descriptor.
@@ -297,8 +297,8 @@ impl Simulation {
         lock(&self.network).now()
     }
 
-    /// How many simulated system calls and actions of peers there were: a step is one of either. What
-    /// the network does by itself is not counted.
+    /// How many simulated system calls and actions of peers there were: a step is one of either.
+    /// What the network does by itself is not counted.
     ///
     /// ```
     /// use readiness::simulation::Simulation;

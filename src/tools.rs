@@ -18,7 +18,8 @@ pub(crate) enum Called {
 }
 
 pub(crate) struct Tools {
-    /// The number of the turn. It comes round again, which is harmless: what goes by it is a budget.
+    /// The number of the turn. It comes round again, which is harmless: what goes by it is a
+    /// budget.
     pub(crate) turn: u16,
     pub(crate) system: System,
     pub(crate) pool: Pool,

@@ -82,8 +82,8 @@ pub(crate) struct Turns<T> {
     connection_limits: Arc<ConnectionLimits>,
     ready: Ready,
     stage: Stage,
-    /// The one left-over that this turn serves: chosen when it began, because a budget is for a turn,
-    /// and who stops at it in this turn waits for the next.
+    /// The one left-over that this turn serves: chosen when it began, because a budget is for a
+    /// turn, and who stops at it in this turn waits for the next.
     left_over: Option<ConnectionId>,
     service: Option<Service>,
     spin: Spin,

@@ -91,7 +91,8 @@ fn refused_local_port_is_told_within_a_second() {
 #[test]
 fn connect_that_fails_at_once_is_closed_at_the_next_call() {
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
-    // The address of all hosts of the loopback network: no TCP goes there, and the call itself fails.
+    // The address of all hosts of the loopback network: no TCP goes there, and the call itself
+    // fails.
     let id = event_loop.connect("127.255.255.255:9".parse().unwrap(), ());
     assert_eq!(event_loop.connection_count(), 1);
     let Event::Closed(closed, CloseReason::Failed(failure)) = next(&mut event_loop) else {

@@ -16,8 +16,8 @@ use common::server::{Protocol, REPLY, Server};
 use common::talker::Talker;
 use common::{PATIENCE, peer};
 
-/// What an idle connection may cost: its entry in the slab. A debug build of mio adds a word to each
-/// socket, and so does the feature `simulation`, for the other kind of socket.
+/// What an idle connection may cost: its entry in the slab. A debug build of mio adds a word to
+/// each socket, and so does the feature `simulation`, for the other kind of socket.
 const IDLE_COST: i64 = match (cfg!(debug_assertions), cfg!(feature = "simulation")) {
     (false, false) => 112,
     (true, false) | (false, true) => 120,

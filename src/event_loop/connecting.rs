@@ -13,8 +13,8 @@ use crate::turn::Turns;
 impl<T> EventLoop<T> {
     /// Begins a connect, and returns at once. Never fails here: every failure, also one known at
     /// once, is that connection's [`Closed`](crate::Event::Closed). What is sent before
-    /// [`Connected`](crate::Event::Connected) leaves in order afterwards. Names are not resolved, since
-    /// that blocks.
+    /// [`Connected`](crate::Event::Connected) leaves in order afterwards. Names are not resolved,
+    /// since that blocks.
     ///
     /// One that is connected reads on while it has unsent bytes, other than one that was accepted:
     /// see [`couple`](Self::couple).
@@ -39,11 +39,11 @@ impl<T> EventLoop<T> {
         id
     }
 
-    /// Takes over a stream that was made elsewhere: by `std`, or with options of its own by socket2,
-    /// whose sockets become one of `std`'s. It may be connected, or connecting without blocking: it
-    /// counts as connecting until that is proven, so that its first event is
-    /// [`Connected`](crate::Event::Connected), or [`Closed`](crate::Event::Closed) if that fails. It is coupled to
-    /// nobody, also if it was accepted elsewhere: see [`couple`](Self::couple).
+    /// Takes over a stream that was made elsewhere: by `std`, or with options of its own by
+    /// socket2, whose sockets become one of `std`'s. It may be connected, or connecting without
+    /// blocking: it counts as connecting until that is proven, so that its first event is
+    /// [`Connected`](crate::Event::Connected), or [`Closed`](crate::Event::Closed) if that fails.
+    /// It is coupled to nobody, also if it was accepted elsewhere: see [`couple`](Self::couple).
     ///
     /// It is made non-blocking, and has the options of the limits set. What was read from it before
     /// is not ours; what the kernel still holds is.

@@ -89,8 +89,8 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// `NotFound` if the listener was closed, `Unsupported` if it listens in the Unix domain, or what
-    /// the operating system says.
+    /// `NotFound` if the listener was closed, `Unsupported` if it listens in the Unix domain, or
+    /// what the operating system says.
     pub fn listener_addr(&self, id: ListenerId) -> io::Result<SocketAddr> {
         self.turns.listeners.get(id)?.socket.local_addr()
     }

@@ -6,10 +6,10 @@ use crate::event::ConnectionId;
 impl<T> EventLoop<T> {
     /// Moves all that `from` has received to the unsent bytes of `to`, and returns how many bytes
     /// that was. Where `to` has nothing unsent no byte is copied. Also above the high-water mark,
-    /// and also while [`Closed`](crate::Event::Closed) of `from` is handled. If either has gone or `to`
-    /// takes no more, nothing is moved and 0 is returned: the bytes stay with `from`. The same if
-    /// `to` would have more than [`unsent_max`](crate::ConnectionLimits::unsent_max) bytes unsent,
-    /// and that ends it as a send would.
+    /// and also while [`Closed`](crate::Event::Closed) of `from` is handled. If either has gone or
+    /// `to` takes no more, nothing is moved and 0 is returned: the bytes stay with `from`. The same
+    /// if `to` would have more than [`unsent_max`](crate::ConnectionLimits::unsent_max) bytes
+    /// unsent, and that ends it as a send would.
     ///
     /// A proxy is made of this:
     ///

@@ -1,7 +1,7 @@
 //! The public face, what concerns Unix-domain sockets.
 //!
-//! Connections over them are the same [`Connection`](crate::Connection)s. What differs stands at the
-//! methods that it concerns: there is no address of IP, no reset, and no option of TCP.
+//! Connections over them are the same [`Connection`](crate::Connection)s. What differs stands at
+//! the methods that it concerns: there is no address of IP, no reset, and no option of TCP.
 
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -15,13 +15,13 @@ use crate::transfer::Attempt;
 use crate::turn::Turns;
 
 impl<T> EventLoop<T> {
-    /// Listens at a path of the file system or at an [abstract name](UnixAddress); each connection's
-    /// `data` begins as its default.
+    /// Listens at a path of the file system or at an [abstract name](UnixAddress); each
+    /// connection's `data` begins as its default.
     ///
-    /// The path becomes a file, which is removed when the listener is closed or the loop dropped, if
-    /// it is still that file then. One that a crash has left behind is in the way of the next
-    /// start, unless replacing it is [asked for](UnixAddress::replacing). Who may connect is said by
-    /// the file's permissions, and those of the directory that it stands in.
+    /// The path becomes a file, which is removed when the listener is closed or the loop dropped,
+    /// if it is still that file then. One that a crash has left behind is in the way of the next
+    /// start, unless replacing it is [asked for](UnixAddress::replacing). Who may connect is said
+    /// by the file's permissions, and those of the directory that it stands in.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -56,8 +56,8 @@ impl<T> EventLoop<T> {
     /// # Errors
     ///
     /// `AddrInUse` if something stands at the path or somebody listens at the name, `AlreadyExists`
-    /// if it was to be replaced and is not a socket, `InvalidInput` if it is too long, empty or has a
-    /// zero byte, or what the operating system says. Each message names the address.
+    /// if it was to be replaced and is not a socket, `InvalidInput` if it is too long, empty or has
+    /// a zero byte, or what the operating system says. Each message names the address.
     pub fn listen_unix(&mut self, address: impl Into<UnixAddress>) -> io::Result<ListenerId>
     where
         T: Default + 'static,
@@ -108,9 +108,9 @@ impl<T> EventLoop<T> {
     }
 
     /// Begins a connect in the Unix domain, and returns at once. Never fails here: every failure is
-    /// that connection's [`Closed`](crate::Event::Closed). Nothing stands at the path: `Failed` with
-    /// `NotFound`; nobody listens there: `Refused`; an address that cannot be one: `Failed` with
-    /// `InvalidInput`.
+    /// that connection's [`Closed`](crate::Event::Closed). Nothing stands at the path: `Failed`
+    /// with `NotFound`; nobody listens there: `Refused`; an address that cannot be one: `Failed`
+    /// with `InvalidInput`.
     ///
     /// If too many already wait to be accepted, the kernel begins nothing and tells nothing later.
     /// The connect is then tried again, after 5 ms at first and after a pause that doubles, to 1 s

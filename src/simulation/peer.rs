@@ -7,8 +7,8 @@ use super::Simulation;
 use super::script::Happened;
 use crate::system::simulated::lock;
 
-/// A listener that the test accepts from by hand. Dropping it closes it; in the Unix domain the file
-/// of its path stays, as with `std`.
+/// A listener that the test accepts from by hand. Dropping it closes it; in the Unix domain the
+/// file of its path stays, as with `std`.
 ///
 /// ```
 /// use readiness::simulation::{Program, Simulation};
@@ -206,7 +206,8 @@ impl Peer {
         lock(&self.simulation.network).finish(self.index);
     }
 
-    /// Resets the connection and is no more. In the Unix domain, which knows no reset, it closes it.
+    /// Resets the connection and is no more. In the Unix domain, which knows no reset, it closes
+    /// it.
     pub fn reset(mut self) {
         self.by_reset = true;
     }

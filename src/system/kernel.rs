@@ -1,8 +1,8 @@
 //! The operating system's kernel, by mio: waiting and registering.
 //!
 //! Its sockets, of TCP and of the Unix domain, stand in the folder. What mio lacks is set through
-//! socket2: the backlog, a reset on close, keepalive. All reading and writing goes through mio's own
-//! sockets, which on Windows re-arm their registration there.
+//! socket2: the backlog, a reset on close, keepalive. All reading and writing goes through mio's
+//! own sockets, which on Windows re-arm their registration there.
 //!
 //! | file | |
 //! |---|---|

@@ -310,8 +310,8 @@ impl System {
         }
     }
 
-    /// Has the close that follows send a reset, where there is such a thing. What it is for has failed already, so that a failure
-    /// here changes nothing.
+    /// Has the close that follows send a reset, where there is such a thing. What it is for has
+    /// failed already, so that a failure here changes nothing.
     pub(crate) fn reset_on_close(&self, socket: &Socket) {
         match (self, socket) {
             (Self::Kernel(_), Socket::Kernel(socket)) => socket.reset_on_close(),

@@ -116,8 +116,8 @@ impl System {
         }
     }
 
-    /// Connects it. It is not ready if those that wait to be accepted are too many, and then nothing
-    /// is under way: the kernel will not tell when there is room.
+    /// Connects it. It is not ready if those that wait to be accepted are too many, and then
+    /// nothing is under way: the kernel will not tell when there is room.
     pub(crate) fn connect_unix(&self, socket: &Socket, address: &UnixAddress) -> Attempt<()> {
         match (self, socket) {
             (Self::Kernel(_), Socket::Kernel(socket)) => socket.connect_unix(address),

@@ -5,10 +5,10 @@
 //! peer writes, reads, finishes, resets; the network connects or refuses; the kernel reports an
 //! edge, late or without a reason; a transfer is cut short anywhere, or blocks; registering fails;
 //! a deadline passes; the program does any of what it can do, at any time. Each step runs the
-//! shipped code: the exchange, `transfer::fill` and `transfer::flush`. What `service.rs`, `ready.rs`
-//! and `turn.rs` do around it is written again in `world.rs`, for one connection, so that a state can be
-//! kept in a few bytes; those files themselves are searched in `src/simulation/tests/exhaustive.rs`, with
-//! two connections and far fewer states.
+//! shipped code: the exchange, `transfer::fill` and `transfer::flush`. What `service.rs`,
+//! `ready.rs` and `turn.rs` do around it is written again in `world.rs`, for one connection, so
+//! that a state can be kept in a few bytes; those files themselves are searched in
+//! `src/simulation/tests/exhaustive.rs`, with two connections and far fewer states.
 //!
 //! A state keeps how many bytes there are, not which: each step numbers them anew and checks that
 //! they come out in order. It keeps neither the time nor how much was lost.
@@ -175,8 +175,8 @@ impl Search {
         true
     }
 
-    /// The way on, with a peer, a network and a program that do their part, until the end or a state
-    /// from which the end is known. Panics if there is no end.
+    /// The way on, with a peer, a network and a program that do their part, until the end or a
+    /// state from which the end is known. Panics if there is no end.
     fn end_of(&self, mut world: World, pool: &mut Pool) -> Vec<World> {
         let mut way = Vec::new();
         while !world.freed && !self.ending.contains(&world) {

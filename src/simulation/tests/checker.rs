@@ -30,8 +30,8 @@ pub(super) struct Checker {
     pub(super) turns: u64,
     /// Steps by which something moved on.
     pub(super) moves: u64,
-    /// How many ended with a socket by a reset of ours: where we gave up on the peer, and where it did
-    /// not get all that the program had given.
+    /// How many ended with a socket by a reset of ours: where we gave up on the peer, and where it
+    /// did not get all that the program had given.
     pub(super) resets: u64,
     /// The turns when the queues were looked at last.
     looked_at: u64,

@@ -1,7 +1,8 @@
 //! What a run does around its loop: timers, wakes from other threads, a shutdown, a host.
 //!
 //! All of it has a source of chance of its own, so that it does not move the other choices of a
-//! run, and half of the runs do without. What must come of it stands in `timing.rs` and `leaving.rs`.
+//! run, and half of the runs do without. What must come of it stands in `timing.rs` and
+//! `leaving.rs`.
 
 use std::time::Duration;
 

@@ -1,24 +1,24 @@
 //! Every state of a whole loop in a tiny world, found breadth first, and what must hold in each.
 //!
-//! The loop is the shipped one, with its queues, its slab, its listener and its deadlines; the world
-//! is the simulated network with room for two bytes in each buffer, and two connections that share
-//! the slab and a batch, also one after the other in the same slot. In each state everything happens
-//! that can: any event is taken, the network moves on at any socket, a peer writes, reads, finishes,
-//! resets, closes or connects, a wait reports what is not so, a transfer is cut anywhere or blocks, a
-//! registration or a connect fails, time passes to the next deadline, and the program does any of what
-//! it can do to either of the two, or relays between them. See `world.rs` for the list, and
-//! `settings.rs` for the worlds.
+//! The loop is the shipped one, with its queues, its slab, its listener and its deadlines; the
+//! world is the simulated network with room for two bytes in each buffer, and two connections that
+//! share the slab and a batch, also one after the other in the same slot. In each state everything
+//! happens that can: any event is taken, the network moves on at any socket, a peer writes, reads,
+//! finishes, resets, closes or connects, a wait reports what is not so, a transfer is cut anywhere
+//! or blocks, a registration or a connect fails, time passes to the next deadline, and the program
+//! does any of what it can do to either of the two, or relays between them. See `world.rs` for the
+//! list, and `settings.rs` for the worlds.
 //!
-//! After every step the checker of the runs looks at every promise that it knows. From every state all
-//! must come to rest by itself once the peers read and finish: no wake-up may be lost. Then the
+//! After every step the checker of the runs looks at every promise that it knows. From every state
+//! all must come to rest by itself once the peers read and finish: no wake-up may be lost. Then the
 //! loop is dropped, and nothing may be left.
 //!
-//! A loop cannot be copied, so that a state is had again by doing again what led to it. Two states are
-//! one if the same can come of them, which their fingerprints tell: bytes are counted there, not
-//! compared, and times count by how far off they are.
+//! A loop cannot be copied, so that a state is had again by doing again what led to it. Two states
+//! are one if the same can come of them, which their fingerprints tell: bytes are counted there,
+//! not compared, and times count by how far off they are.
 //!
-//! There are far more states than a test can go through. It takes the nearest to the beginning of each
-//! world, 30,000 in all; for more:
+//! There are far more states than a test can go through. It takes the nearest to the beginning of
+//! each world, 30,000 in all; for more:
 //!
 //! ```text
 //! READINESS_STATES=1000000 cargo test --release --lib two_connections_keep -- --nocapture

@@ -21,8 +21,8 @@ impl Run {
         self.consume(id, usize::MAX);
     }
 
-    /// The same for one that reads whatever else it owes. Of two programs against each other one must,
-    /// or else each could wait for the other to read first.
+    /// The same for one that reads whatever else it owes. Of two programs against each other one
+    /// must, or else each could wait for the other to read first.
     fn behave_uncoupled(&mut self, event: Event, id: ConnectionId) {
         self.uncouple_accepted(id);
         self.behave(event, id);
@@ -88,8 +88,8 @@ impl Run {
         self.checker.flows.iter().map(|flow| self.unit(flow)).min().unwrap_or(usize::MAX)
     }
 
-    /// In each turn at least one unit of what is left moves, for each of a few reasons to be served.
-    /// What is between two programs moves in the unit of the slower.
+    /// In each turn at least one unit of what is left moves, for each of a few reasons to be
+    /// served. What is between two programs moves in the unit of the slower.
     fn rest_bound(&self, unit_max: usize) -> u64 {
         let bound = |flow: &Flow| {
             let unit = self.unit(flow).min(unit_max);

@@ -222,8 +222,8 @@ fn stalled_write_to_a_peer_that_keeps_sending_times_out() {
     assert_eq!(scene.events(), [Event::Closed(id, stalled)]);
 }
 
-/// A left-over that an event of another's moved forward was served as both, and came back twice after
-/// each service.
+/// A left-over that an event of another's moved forward was served as both, and came back twice
+/// after each service.
 #[test]
 fn left_over_that_is_resumed_in_anothers_event_stands_in_line_once() {
     let mut scene = Scene::new();

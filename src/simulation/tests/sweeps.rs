@@ -61,8 +61,8 @@ fn each_call_fails_in_each_way_once_and_for_ever() {
     println!("{runs} runs");
 }
 
-/// A call fails, and in what comes of that another one does. A usual test takes some of the pairs of
-/// many scenarios; `READINESS_PAIRS` has all pairs of so many scenarios taken.
+/// A call fails, and in what comes of that another one does. A usual test takes some of the pairs
+/// of many scenarios; `READINESS_PAIRS` has all pairs of so many scenarios taken.
 #[test]
 fn each_two_calls_fail_in_each_way() {
     match variable("READINESS_PAIRS") {

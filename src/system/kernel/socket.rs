@@ -85,8 +85,8 @@ impl KernelSocket {
         Ok(Self::Unix(UnixStream::from_std(stream)))
     }
 
-    /// Connects. It is not ready if those that wait to be accepted are too many, and then nothing is
-    /// under way: the kernel will not tell when there is room.
+    /// Connects. It is not ready if those that wait to be accepted are too many, and then nothing
+    /// is under way: the kernel will not tell when there is room.
     #[cfg(unix)]
     pub(crate) fn connect_unix(&self, address: &UnixAddress) -> Attempt<()> {
         let address = match system_address(address) {

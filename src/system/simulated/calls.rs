@@ -82,7 +82,8 @@ impl Network {
         Ok((accepted, stream.remote))
     }
 
-    /// One of the ways in which accepting fails for a lack of something. Those who wait go on to wait.
+    /// One of the ways in which accepting fails for a lack of something. Those who wait go on to
+    /// wait.
     fn lack(&mut self) -> io::Error {
         match self.random.below(4) {
             0 => ErrorKind::OutOfMemory.into(),
@@ -312,8 +313,8 @@ impl Network {
     }
 
     /// Closes a socket: what was sent is still delivered, unless a reset is asked for or received
-    /// bytes are left, which makes the kernel send one. In the Unix domain there is no reset but for
-    /// one that still waits to be accepted.
+    /// bytes are left, which makes the kernel send one. In the Unix domain there is no reset but
+    /// for one that still waits to be accepted.
     pub(crate) fn close(&mut self, index: usize, by_reset: bool) {
         self.steps += 1;
         self.close_uncounted(index, by_reset);

@@ -56,8 +56,8 @@ pub struct Faults {
     pub send_buffer: usize,
     /// The bytes that a kernel's receive buffer holds.
     pub receive_buffer: usize,
-    /// Behind so many peers that wait to be accepted, and one more, a connect in the Unix domain finds
-    /// the backlog full.
+    /// Behind so many peers that wait to be accepted, and one more, a connect in the Unix domain
+    /// finds the backlog full.
     pub backlog_max: usize,
     /// The most events in one wait.
     pub event_capacity: usize,

@@ -1,5 +1,5 @@
-//! A state of the network as a number, for a search through all states: what can come of it is in it,
-//! what has been is not. Which bytes there are is not, nor the time.
+//! A state of the network as a number, for a search through all states: what can come of it is in
+//! it, what has been is not. Which bytes there are is not, nor the time.
 
 use std::hash::{Hash, Hasher};
 

@@ -1,5 +1,5 @@
-//! A state of a loop as a number, for a search through all states. Ids count by their slots, and times
-//! by how far off they are.
+//! A state of a loop as a number, for a search through all states. Ids count by their slots, and
+//! times by how far off they are.
 
 use std::hash::{Hash, Hasher};
 

@@ -1,4 +1,5 @@
-//! One state of the search, alive: a run in which nothing is left to chance, and what can happen next.
+//! One state of the search, alive: a run in which nothing is left to chance, and what can happen
+//! next.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
