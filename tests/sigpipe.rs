@@ -287,3 +287,33 @@ fn wake_after_the_loop_has_gone_and_a_dropped_loop_with_unsent_bytes_survive() {
         waker.wake().unwrap();
     });
 }
+
+#[test]
+fn writes_to_a_peer_that_has_gone_in_the_unix_domain_fail_and_nothing_else() {
+    survive("writes_to_a_peer_that_has_gone_in_the_unix_domain_fail_and_nothing_else", || {
+        type Act = fn(&mut EventLoop, ConnectionId);
+        let acts: [Act; 3] = [
+            |event_loop, id| event_loop[id].send(b"answer"),
+            |event_loop, id| {
+                event_loop[id].send(b"answer");
+                event_loop[id].close();
+            },
+            |event_loop, id| {
+                event_loop[id].send(b"answer");
+                event_loop.shutdown(Duration::ZERO);
+            },
+        ];
+        for act in acts {
+            let (ours, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+            let mut event_loop: EventLoop = EventLoop::new().unwrap();
+            let id = event_loop.adopt_unix_stream(ours, ()).unwrap();
+            assert_eq!(event_loop.next_event().unwrap(), Event::Connected(id));
+            // Paused, so that it does not learn by a read that nobody is there.
+            event_loop[id].pause();
+            assert_eq!(turns(&mut event_loop, 1), []);
+            drop(peer);
+            act(&mut event_loop, id);
+            until_gone(&mut event_loop, id);
+        }
+    });
+}
