@@ -313,7 +313,11 @@ fn writes_to_a_peer_that_has_gone_in_the_unix_domain_fail_and_nothing_else() {
             assert_eq!(turns(&mut event_loop, 1), []);
             drop(peer);
             act(&mut event_loop, id);
-            until_gone(&mut event_loop, id);
+            // It writes. Where nothing was closed, what came before the error is to be read first.
+            if event_loop.poll_event(Some(Duration::ZERO)).unwrap().is_none() {
+                event_loop[id].resume();
+                until_gone(&mut event_loop, id);
+            }
         }
     });
 }
