@@ -340,11 +340,11 @@ impl<T> Listeners<T> {
         let is_first = listener.next_pause.is_none();
         let pause = listener.next_pause.unwrap_or(limits.accept_pause_min);
         listener.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
-        tools.observers.see(Step::AcceptPaused(id, Failure::of(error), pause));
         let at = tools.system.now().checked_add(pause);
         let alarm = at.map(|at| tools.alarms.set(at, Called::Listener(id)));
         // A listener that cannot be taken from the kernel's list only wakes the loop in vain.
         let _ = self.set_accepting(id, Accepting::OutOfRoom(alarm), tools);
+        tools.observers.see(Step::AcceptPaused(id, Failure::of(error), pause));
         is_first.then_some(Event::AcceptFailed(id, error.kind()))
     }
 }

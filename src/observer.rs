@@ -204,6 +204,11 @@ impl Observers {
         self.level = if everything { LevelFilter::Trace } else { log::max_level() };
     }
 
+    /// Whether anybody looks at every step.
+    pub(crate) fn see_everything(&self) -> bool {
+        self.level == LevelFilter::Trace
+    }
+
     #[inline]
     pub(crate) fn see(&mut self, step: Step) {
         if step.level() <= self.level {

@@ -150,26 +150,39 @@ impl<T> Turns<T> {
         #[cfg(any(test, feature = "simulation"))]
         let count = count.map_err(|error| diagnosed(&error, &self.diagnosis()));
         let count = count?;
-        self.tools.observers.see(Step::Waited(timeout, count));
-        let Self { tools, connections, listeners, sources, waker, is_woken, ready, .. } = self;
-        let Tools { system, observers, .. } = tools;
-        system.take_events(|watched, readiness| match watched {
-            Watched::Bell => *is_woken |= waker.lower(),
-            Watched::Source(slot) => sources.fold(slot, readiness),
-            Watched::Listener(slot) => listeners.ready(slot),
-            Watched::Connection(slot) => {
-                if let Some(connection) = connections.at(slot) {
-                    observers.see(Step::Ready(connection.id(), readiness));
-                    ready.fold(connection, readiness);
-                }
-            }
-        });
+        let news = self.fold();
         self.left_over = self.ready.next_left_over();
         self.stage = match self.tools.alarms.earliest() {
             Some(_) => Stage::Alarms(self.tools.alarms.due(self.tools.system.now())),
             None => Stage::Wake,
         };
+        // Last, so that an observer that panics loses nothing of what the kernel says only once.
+        self.tools.observers.see(Step::Waited(timeout, count));
+        for (id, readiness) in news {
+            self.tools.observers.see(Step::Ready(id, readiness));
+        }
         Ok(())
+    }
+
+    /// Remembers what the kernel has said. Returns what was said of connections, if anybody looks.
+    fn fold(&mut self) -> Vec<(ConnectionId, Readiness)> {
+        let Self { tools, connections, listeners, sources, waker, is_woken, ready, .. } = self;
+        let is_looked_at = tools.observers.see_everything();
+        let mut news = Vec::new();
+        tools.system.take_events(|watched, readiness| match watched {
+            Watched::Bell => *is_woken |= waker.lower(),
+            Watched::Source(slot) => sources.fold(slot, readiness),
+            Watched::Listener(slot) => listeners.ready(slot),
+            Watched::Connection(slot) => {
+                if let Some(connection) = connections.at(slot) {
+                    ready.fold(connection, readiness);
+                    if is_looked_at {
+                        news.push((connection.id(), readiness));
+                    }
+                }
+            }
+        });
+        news
     }
 
     /// Waits, but first spins if that is worth a try, since a wait that blocks wakes late.
@@ -190,7 +203,8 @@ impl<T> Turns<T> {
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         let is_in_turn = self.stage != Stage::Over;
         let is_unsettled = self.connections.has_touched() || self.connections.is_any_closed();
-        if is_in_turn || is_unsettled || self.is_shut_down() || self.tools.system.was_filled() {
+        let is_owed = self.announced.is_some() || self.service.is_some() || self.is_shut_down();
+        if is_in_turn || is_unsettled || is_owed || self.tools.system.was_filled() {
             return Some(Duration::ZERO);
         }
         self.wait_timeout(Until::Never)
@@ -368,8 +382,8 @@ impl<T> Turns<T> {
             }
             Called::Connection(id) => {
                 if let Some(connection) = self.connections.at(id.slot) {
-                    connection.stream.ring(&mut self.tools);
                     self.service = Some(Service { slot: id.slot, delivered: None });
+                    connection.stream.ring(&mut self.tools);
                 }
             }
         }
@@ -392,8 +406,8 @@ impl<T> Turns<T> {
             Accept::Skipped => Some((id, left)),
             Accept::Peer { socket, peer, data } => {
                 let accepted = self.add_accepted(data, Origin::accepted(id, peer), socket);
-                self.tools.observers.see(Step::Accepted(id, accepted, peer));
                 self.service = Some(Service { slot: accepted.slot, delivered: None });
+                self.tools.observers.see(Step::Accepted(id, accepted, peer));
                 Some((id, left))
             }
         }

@@ -1,0 +1,76 @@
+//! An observer is not to panic; where one does all the same, the loop loses nothing by it.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
+
+mod common;
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use common::{PATIENCE, listening, next, pair, peer, turns};
+use readiness::{CloseReason, Deadline, Event, EventLoop, Step};
+
+/// Has an observer panic at the first step of this kind.
+fn panic_at(event_loop: &mut EventLoop, fits: impl Fn(&Step) -> bool + Send + 'static) {
+    let mut has_panicked = false;
+    event_loop.set_observer(move |step: Step| {
+        if !has_panicked && fits(&step) {
+            has_panicked = true;
+            panic!("at {step}, as the test has it");
+        }
+    });
+}
+
+/// Calls into the loop until the panic comes: without an event, since it comes first.
+fn until_panic(event_loop: &mut EventLoop) {
+    let waits = AssertUnwindSafe(|| event_loop.poll_event(Some(PATIENCE)));
+    assert!(catch_unwind(waits).is_err(), "no step has made the observer panic");
+}
+
+#[test]
+fn observer_panics_at_what_the_kernel_said_everybody_is_served_all_the_same() {
+    let kinds: [fn(&Step) -> bool; 2] =
+        [|step| matches!(step, Step::Waited(_, 1..)), |step| matches!(step, Step::Ready(..))];
+    for kind in kinds {
+        let (mut event_loop, id, mut client) = pair::<()>();
+        turns(&mut event_loop, 3);
+        panic_at(&mut event_loop, kind);
+        client.write_all(b"hello").unwrap();
+        until_panic(&mut event_loop);
+        assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+        assert_eq!(next(&mut event_loop), Event::Received(id));
+    }
+}
+
+#[test]
+fn observer_panics_at_an_accept_the_program_is_told_of_the_connection() {
+    let (mut event_loop, listener, address) = listening::<()>();
+    panic_at(&mut event_loop, |step| matches!(step, Step::Accepted(..)));
+    let mut client = peer(address);
+    until_panic(&mut event_loop);
+    let id = event_loop.connections().next().unwrap().id();
+    assert_eq!(next(&mut event_loop), Event::Accepted(listener, id));
+    client.write_all(b"hello").unwrap();
+    assert_eq!(next(&mut event_loop), Event::Received(id));
+}
+
+#[test]
+fn observer_panics_at_a_deadline_the_connection_ends_by_it() {
+    let (mut event_loop, id, _client) = pair::<()>();
+    event_loop[id].set_idle_timeout(Some(Duration::from_millis(1)));
+    panic_at(&mut event_loop, |step| matches!(step, Step::DeadlinePassed(..)));
+    until_panic(&mut event_loop);
+    let reason = CloseReason::TimedOut(Deadline::Idle);
+    assert_eq!(next(&mut event_loop), Event::Closed(id, reason));
+}
+
+#[test]
+fn observer_panics_at_the_end_of_a_shutdown_a_host_comes_back_at_once_and_hears_of_it() {
+    let mut event_loop = EventLoop::new().unwrap();
+    panic_at(&mut event_loop, |step| *step == Step::ShutDown);
+    event_loop.shutdown(PATIENCE);
+    until_panic(&mut event_loop);
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    assert_eq!(next(&mut event_loop), Event::ShutDown);
+}
