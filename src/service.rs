@@ -13,7 +13,6 @@ use crate::event::CloseReason;
 use crate::exchange::Phase;
 use crate::interest::{Interest, Readiness};
 use crate::observer::Step;
-#[cfg(unix)]
 use crate::origin::Origin;
 use crate::system::ConnectOutcome;
 use crate::tools::{Called, Tools};
@@ -172,7 +171,11 @@ impl Stream {
             return;
         }
         self.exchange.readiness = Readiness::default();
-        match tools.system.connect_outcome(socket) {
+        let outcome = match self.origin {
+            Origin::Adopted => tools.system.adopted_outcome(socket),
+            _ => tools.system.connect_outcome(socket),
+        };
+        match outcome {
             ConnectOutcome::UnderWay => {}
             ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::of(&error)),
             ConnectOutcome::Connected => {

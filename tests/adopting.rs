@@ -202,6 +202,51 @@ fn stream_that_nobody_connects_costs_no_turns_and_ends_by_the_deadline() {
 }
 
 #[test]
+fn stream_whose_peer_has_gone_gives_what_the_kernel_still_holds() {
+    let reset_over_tcp = || {
+        let (ours, mut theirs) = tcp("127.0.0.1:0");
+        theirs.write_all(b"last words").unwrap();
+        common::reset(theirs);
+        adopted_tcp(ours)
+    };
+    let finished_over_tcp = || {
+        let (ours, mut theirs) = tcp("127.0.0.1:0");
+        ours.shutdown(Shutdown::Write).unwrap();
+        theirs.write_all(b"last words").unwrap();
+        theirs.read_to_end(&mut Vec::new()).unwrap();
+        drop(theirs);
+        adopted_tcp(ours)
+    };
+    let reset_in_the_unix_domain = || {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.write_all(b"unread").unwrap();
+        theirs.write_all(b"last words").unwrap();
+        drop(theirs);
+        let mut event_loop: EventLoop = EventLoop::new().unwrap();
+        let id = event_loop.adopt_unix_stream(ours, ()).unwrap();
+        (event_loop, id)
+    };
+    let ways: [(&dyn Fn() -> (EventLoop, ConnectionId), CloseReason); 3] = [
+        (&reset_over_tcp, CloseReason::Reset),
+        (&finished_over_tcp, CloseReason::Finished),
+        (&reset_in_the_unix_domain, CloseReason::Reset),
+    ];
+    for (way, expected) in ways {
+        let (mut event_loop, id) = way();
+        assert_eq!(next(&mut event_loop), Event::Connected(id));
+        assert_eq!(next(&mut event_loop), Event::Received(id));
+        assert_eq!(event_loop[id].received(), b"last words");
+        assert_eq!(until_closed(&mut event_loop, id).1, expected);
+    }
+}
+
+fn adopted_tcp(stream: TcpStream) -> (EventLoop, ConnectionId) {
+    let mut event_loop: EventLoop = EventLoop::new().unwrap();
+    let id = event_loop.adopt_stream(stream, ()).unwrap();
+    (event_loop, id)
+}
+
+#[test]
 fn adopted_streams_have_the_options_of_the_limits_and_are_seen_by_observers() {
     let mut limits = Limits::default();
     limits.connection.keepalive = Some(Duration::from_secs(75));

@@ -5,6 +5,7 @@
 //! proves nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 #[cfg(unix)]
 use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixStream as StdUnixStream};
@@ -26,7 +27,6 @@ use crate::limits::ConnectionLimits;
 use crate::system::ConnectOutcome;
 #[cfg(unix)]
 use crate::system::{no_ip_address, no_unix_address};
-#[cfg(unix)]
 use crate::transfer::{Attempt, attempt};
 
 /// A connected socket, or one that is connecting. Dropping it closes it, which also ends its
@@ -124,6 +124,27 @@ impl KernelSocket {
                 ConnectOutcome::UnderWay
             }
             Err(error) => ConnectOutcome::Failed(error),
+        }
+    }
+
+    /// The same for a socket that was adopted. One that was connected before may have lost its peer
+    /// by now, with an error or without, and still hold what came before that.
+    pub(crate) fn adopted_outcome(&self) -> ConnectOutcome {
+        match attempt(|| self.options().peek(&mut [MaybeUninit::uninit()])) {
+            Attempt::Done(1..) => ConnectOutcome::Connected,
+            // It is at its end, so that a connect is no longer under way.
+            Attempt::Done(0) => match self.connect_outcome() {
+                ConnectOutcome::UnderWay => ConnectOutcome::Failed(ErrorKind::NotConnected.into()),
+                outcome => outcome,
+            },
+            Attempt::NotReady => self.connect_outcome(),
+            // So say sockets that are not connected yet.
+            Attempt::Failed(error)
+                if matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::InvalidInput) =>
+            {
+                self.connect_outcome()
+            }
+            Attempt::Failed(error) => ConnectOutcome::Failed(error),
         }
     }
 
