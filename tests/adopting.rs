@@ -226,7 +226,8 @@ fn stream_whose_peer_has_gone_gives_what_the_kernel_still_holds() {
         let id = event_loop.adopt_unix_stream(ours, ()).unwrap();
         (event_loop, id)
     };
-    let ways: [(&dyn Fn() -> (EventLoop, ConnectionId), CloseReason); 3] = [
+    type Way<'w> = &'w dyn Fn() -> (EventLoop, ConnectionId);
+    let ways: [(Way<'_>, CloseReason); 3] = [
         (&reset_over_tcp, CloseReason::Reset),
         (&finished_over_tcp, CloseReason::Finished),
         (&reset_in_the_unix_domain, CloseReason::Reset),
