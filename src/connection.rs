@@ -475,3 +475,11 @@ impl std::os::fd::AsFd for Stream {
         socket.expect("the connect failed before there was a socket").descriptor()
     }
 }
+
+/// As that of its [`Stream`].
+#[cfg(unix)]
+impl<T> std::os::fd::AsFd for Connection<T> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -534,7 +534,7 @@ fn limits_of_one_connections_own_hold_for_it_alone() {
 #[test]
 fn as_fd_reaches_the_sockets_options() {
     let (event_loop, id, _peer) = pair::<()>();
-    let socket = socket2::SockRef::from(&*event_loop[id]);
+    let socket = socket2::SockRef::from(&event_loop[id]);
     assert!(socket.tcp_nodelay().unwrap());
     socket.set_tcp_nodelay(false).unwrap();
     assert!(!socket.tcp_nodelay().unwrap());
