@@ -13,6 +13,7 @@ use crate::event::CloseReason;
 use crate::exchange::Phase;
 use crate::interest::{Interest, Readiness};
 use crate::observer::Step;
+#[cfg(unix)]
 use crate::origin::Origin;
 use crate::system::ConnectOutcome;
 use crate::tools::{Called, Tools};
@@ -170,12 +171,9 @@ impl Stream {
         if self.exchange.readiness == Readiness::default() {
             return;
         }
+        let is_hinted = self.exchange.readiness.is_hinted();
         self.exchange.readiness = Readiness::default();
-        let outcome = match self.origin {
-            Origin::Adopted => tools.system.adopted_outcome(socket),
-            _ => tools.system.connect_outcome(socket),
-        };
-        match outcome {
+        match tools.system.connect_outcome(socket, is_hinted) {
             ConnectOutcome::UnderWay => {}
             ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::of(&error)),
             ConnectOutcome::Connected => {

@@ -326,3 +326,17 @@ fn connect_that_has_succeeded_when_its_deadline_is_looked_at_is_connected() {
     let id = event_loop.connect(listener.local_addr().unwrap(), ());
     assert_eq!(next(&mut event_loop), Event::Connected(id));
 }
+
+#[test]
+fn peer_sends_and_resets_before_the_first_look_its_bytes_are_received() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut event_loop: EventLoop = EventLoop::new().unwrap();
+    let id = event_loop.connect(listener.local_addr().unwrap(), ());
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all(b"busy").unwrap();
+    common::reset(peer);
+    assert_eq!(next(&mut event_loop), Event::Connected(id));
+    assert_eq!(next(&mut event_loop), Event::Received(id));
+    assert_eq!(event_loop[id].received(), b"busy");
+    assert_eq!(next(&mut event_loop), Event::Closed(id, CloseReason::Reset));
+}

@@ -260,9 +260,11 @@ impl System {
         }
     }
 
-    /// Looks at what became of a connect, once the kernel has reported something.
-    pub(crate) fn connect_outcome(&self, socket: &Socket) -> ConnectOutcome {
+    /// Looks at what became of a connect, once the kernel has reported something: a hint too, or
+    /// not.
+    pub(crate) fn connect_outcome(&self, socket: &Socket, is_hinted: bool) -> ConnectOutcome {
         match (self, socket) {
+            (Self::Kernel(_), Socket::Kernel(socket)) if is_hinted => socket.hinted_outcome(),
             (Self::Kernel(_), Socket::Kernel(socket)) => socket.connect_outcome(),
             #[cfg(any(test, feature = "simulation"))]
             (Self::Simulated(simulated), Socket::Simulated(socket)) => {

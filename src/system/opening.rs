@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 #[cfg(all(unix, any(test, feature = "simulation")))]
 use super::foreign;
 use super::kernel::{KernelListener, KernelSocket};
-use super::{ConnectOutcome, ListeningSocket, Socket, System};
+use super::{ListeningSocket, Socket, System};
 #[cfg(unix)]
 use crate::address::UnixAddress;
 use crate::limits::{ConnectionLimits, Limits};
@@ -71,16 +71,6 @@ impl System {
             Self::Kernel(_) => KernelSocket::adopt(stream, limits).map(Socket::Kernel),
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(_) => not_simulated(),
-        }
-    }
-
-    /// Looks at what became of the connect of a socket that was taken over, once the kernel has
-    /// reported something.
-    pub(crate) fn adopted_outcome(&self, socket: &Socket) -> ConnectOutcome {
-        match socket {
-            Socket::Kernel(socket) => socket.adopted_outcome(),
-            #[cfg(any(test, feature = "simulation"))]
-            Socket::Simulated(_) => not_simulated(),
         }
     }
 }

@@ -127,9 +127,10 @@ impl KernelSocket {
         }
     }
 
-    /// The same for a socket that was adopted. One that was connected before may have lost its peer
-    /// by now, with an error or without, and still hold what came before that.
-    pub(crate) fn adopted_outcome(&self) -> ConnectOutcome {
+    /// The same if there was a hint of an end or an error. That may be of the connect, or of what
+    /// came after it: a socket that was connected may have no peer any more, and an error pending,
+    /// and still hold what the peer had sent before. So it is looked into first.
+    pub(crate) fn hinted_outcome(&self) -> ConnectOutcome {
         match attempt(|| self.options().peek(&mut [MaybeUninit::uninit()])) {
             Attempt::Done(1..) => ConnectOutcome::Connected,
             // It is at its end, so that a connect is no longer under way.
