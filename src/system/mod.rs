@@ -268,7 +268,7 @@ impl System {
             (Self::Kernel(_), Socket::Kernel(socket)) => socket.connect_outcome(),
             #[cfg(any(test, feature = "simulation"))]
             (Self::Simulated(simulated), Socket::Simulated(socket)) => {
-                simulated.connect_outcome(socket)
+                simulated.connect_outcome(socket, is_hinted)
             }
             #[cfg(any(test, feature = "simulation"))]
             _ => foreign(),

@@ -258,8 +258,12 @@ impl Simulated {
         attempt(|| lock(&self.network).connect_unix(socket.index(), address))
     }
 
-    pub(crate) fn connect_outcome(&self, socket: &SimulatedSocket) -> ConnectOutcome {
-        lock(&self.network).connect_outcome(socket.index())
+    pub(crate) fn connect_outcome(
+        &self,
+        socket: &SimulatedSocket,
+        is_hinted: bool,
+    ) -> ConnectOutcome {
+        lock(&self.network).connect_outcome(socket.index(), is_hinted)
     }
 
     pub(crate) fn short_proves_blocked(&self, socket: &SimulatedSocket) -> bool {

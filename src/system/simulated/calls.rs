@@ -179,11 +179,14 @@ impl Network {
     }
 
     /// What the error that a socket holds, and then its peer's address, tell of its connect.
-    pub(crate) fn connect_outcome(&mut self, index: usize) -> ConnectOutcome {
+    pub(crate) fn connect_outcome(&mut self, index: usize, is_hinted: bool) -> ConnectOutcome {
         if let Err(error) = self.begin_call_to_the_end() {
             return ConnectOutcome::Failed(error);
         }
         let stream = self.stream(index);
+        if is_hinted && !stream.receive.is_empty() {
+            return ConnectOutcome::Connected;
+        }
         match (stream.error.take(), stream.connect) {
             (Some(error), _) => ConnectOutcome::Failed(error.into()),
             (None, Connect::Done) if !stream.is_reset => ConnectOutcome::Connected,
