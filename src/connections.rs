@@ -27,6 +27,10 @@ pub(crate) struct Touched {
     pub(crate) unsent: usize,
 }
 
+/// The connection that was made last at some time, by its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newest(u32);
+
 pub(crate) struct Connections<T> {
     slots: Slab<Connection<T>>,
     generations: Generations,
@@ -52,6 +56,18 @@ impl<T> Connections<T> {
     /// Whether there is no connection, not even one whose `Closed` is being handled.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// Which connection was made last.
+    pub(crate) fn newest(&self) -> Newest {
+        Newest(self.generations.last())
+    }
+
+    /// Whether any is left of those that were made up to then.
+    pub(crate) fn is_any_up_to(&self, newest: Newest) -> bool {
+        // Generations come round again, but not while one of the last is there.
+        let is_old = |id: ConnectionId| newest.0.wrapping_sub(id.generation.get()) < 1 << 31;
+        self.slots.iter().any(|(_, connection)| is_old(connection.id()))
     }
 
     /// Whether the `Closed` of one is being handled, which is freed afterwards.

@@ -111,7 +111,8 @@ pub enum Event {
     /// A foreign source is ready: see [`EventLoop::register`](crate::EventLoop::register).
     Ready(SourceId, Readiness),
     /// The shutdown is over: no connection is left, nor a listener of those that there were when
-    /// it began. See [`EventLoop::shutdown`](crate::EventLoop::shutdown).
+    /// it began. After its deadline, what the program has made since then does not count. See
+    /// [`EventLoop::shutdown`](crate::EventLoop::shutdown).
     ShutDown,
 }
 

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use crate::alarms::Alarm;
-use crate::connections::Connections;
+use crate::connections::{Connections, Newest};
 use crate::event::ConnectionId;
 use crate::interest::Readiness;
 use crate::limits::Limits;
@@ -25,6 +25,9 @@ pub(crate) enum Shutdown {
     No,
     /// Under way, and this rings when the time is over: never, if that lies beyond the clock.
     Until(Option<Alarm>),
+    /// The time is over. What there was then is aborted, and only that is waited for: this was the
+    /// newest. A program that connects anew whenever a connection closes would have no end.
+    Aborted(Newest),
 }
 
 impl Shutdown {
@@ -63,7 +66,7 @@ impl Shutdown {
         connections: &mut Connections<T>,
         tools: &mut Tools,
     ) {
-        if !self.is_under_way() {
+        if !matches!(self, Self::Until(_)) {
             return;
         }
         if connections.is_quiet(id)
@@ -82,11 +85,12 @@ impl Shutdown {
 
     /// The time is over.
     pub(crate) fn abort_rest<T>(
-        self,
+        &mut self,
         connections: &mut Connections<T>,
         listeners: &mut Listeners<T>,
         tools: &mut Tools,
     ) {
+        *self = Self::Aborted(connections.newest());
         listeners.close_draining(tools);
         for connection in connections.iter_mut() {
             connection.abort();
@@ -95,7 +99,11 @@ impl Shutdown {
 
     /// Whether nothing is left, so that the program is to be told.
     pub(crate) fn is_over<T>(self, connections: &Connections<T>, listeners: &Listeners<T>) -> bool {
-        self.is_under_way() && connections.is_empty() && !listeners.is_any_draining()
+        match self {
+            Self::No => false,
+            Self::Until(_) => connections.is_empty() && !listeners.is_any_draining(),
+            Self::Aborted(newest) => !connections.is_any_up_to(newest),
+        }
     }
 
     /// Ends the shutdown.

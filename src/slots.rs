@@ -17,6 +17,11 @@ pub(crate) struct Generations {
 }
 
 impl Generations {
+    /// The one given out last; zero if none was.
+    pub(crate) fn last(&self) -> u32 {
+        self.last
+    }
+
     pub(crate) fn next(&mut self) -> NonZero<u32> {
         self.last = self.last.wrapping_add(1).max(1);
         NonZero::new(self.last).unwrap_or(NonZero::<u32>::MIN)

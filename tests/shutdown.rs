@@ -600,6 +600,27 @@ fn second_call_with_zero_aborts_at_once() {
 }
 
 #[test]
+fn program_that_connects_anew_at_each_closed_is_told_soon_after_the_deadline() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = target.local_addr().unwrap();
+    let mut event_loop: EventLoop = EventLoop::new().unwrap();
+    let id = event_loop.connect(address, ());
+    event_loop[id].pause();
+    event_loop.shutdown(Duration::from_millis(20));
+    let mut closed = 0;
+    while let event = event_loop.next_event().unwrap()
+        && event != Event::ShutDown
+    {
+        if let Event::Closed(..) = event {
+            closed += 1;
+            let id = event_loop.connect(address, ());
+            event_loop[id].pause();
+        }
+    }
+    assert_eq!((closed, event_loop.connection_count()), (1, 1));
+}
+
+#[test]
 fn second_call_sets_another_deadline_also_a_later_one() {
     let (mut event_loop, id, peer) = pair::<()>();
     event_loop[id].pause();
