@@ -102,7 +102,7 @@ pub enum Event {
     Closed(ConnectionId, CloseReason),
     /// The listener could not accept, for a reason that is not one peer's own: most often the
     /// process has no descriptor left. It tries again by itself, after a pause or as soon as a
-    /// connection closes; this is said once until it succeeds.
+    /// connection closes; this is said once until nobody waits any more.
     AcceptFailed(ListenerId, io::ErrorKind),
     /// The time of a timer has come: see [`EventLoop::set_timer`](crate::EventLoop::set_timer).
     Timer(TimerId),

@@ -38,7 +38,7 @@ pub(crate) struct Listener<T> {
     pub(crate) socket: ListeningSocket,
     make_data: MakeData<T>,
     accepting: Accepting,
-    /// How long the next failure pauses it; `None` since an accept has succeeded.
+    /// How long the next failure pauses it; `None` since nobody has waited any more.
     next_pause: Option<Duration>,
     /// The kernel said that peers wait, and no accept has disproved it.
     ready: bool,
@@ -257,7 +257,6 @@ impl<T> Listeners<T> {
         }
         match tools.system.accept(&listener.socket, &limits.connection) {
             Attempt::Done((socket, peer)) => {
-                listener.next_pause = None;
                 self.accepted += 1;
                 listener.accepted_last = self.accepted;
                 let data = (listener.make_data)();
@@ -265,6 +264,7 @@ impl<T> Listeners<T> {
             }
             Attempt::NotReady => {
                 listener.ready = false;
+                listener.next_pause = None;
                 if listener.is_draining {
                     let _ = self.close(id, tools);
                 }

@@ -274,3 +274,28 @@ fn client_sends_more_than_all_buffers_hold_gets_everything_back() {
     }
     assert_eq!(client[id].received(), sent);
 }
+
+/// Each connection that closes makes room for just one of those that wait. That the next finds none
+/// again is no news.
+#[test]
+fn out_of_descriptors_with_many_that_wait_is_told_once_until_nobody_waits() {
+    let few = Faults { descriptors_max: 3, ..Faults::none() };
+    let simulation = Simulation::with_faults(1, few);
+    let mut server: EventLoop = simulation.event_loop();
+    let listener = server.listen("127.0.0.1:0").unwrap();
+    let address = server.listener_addr(listener).unwrap();
+    for round in [1, 2] {
+        let peers: Vec<Peer> = (0..6).map(|_| simulation.connect(address)).collect();
+        let (mut closed, mut failed) = (0, 0);
+        while closed < peers.len() {
+            match server.poll_event(Some(Duration::ZERO)).unwrap() {
+                Some(Event::AcceptFailed(..)) => failed += 1,
+                Some(Event::Closed(..)) => closed += 1,
+                Some(_) => {}
+                None => server.connections_mut().take(1).for_each(|connection| connection.abort()),
+            }
+        }
+        assert_eq!(failed, 1, "in round {round}");
+        assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None);
+    }
+}
