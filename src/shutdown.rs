@@ -58,8 +58,8 @@ impl Shutdown {
         }
     }
 
-    /// Closes a connection that was settled, if it is quiet now, and also the one that it reads
-    /// for, which may have waited for that alone.
+    /// Closes a connection that was settled, if it is quiet now, and has the one that it reads for
+    /// looked at, which may have waited for that alone.
     pub(crate) fn close_quiet<T>(
         self,
         id: ConnectionId,
@@ -77,9 +77,9 @@ impl Shutdown {
         }
         if let Some(writer) = connections.writer_of(id)
             && connections.is_quiet(writer)
-            && let Some(connection) = connections.get_mut(writer)
         {
-            connection.close();
+            // The program may just have done something to it, and settling may find more to read.
+            connections.touch(writer.slot);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::event::{CloseReason, Deadline, Event};
 use crate::event_loop::EventLoop;
+use crate::limits::Limits;
 use crate::observer::Step;
 use crate::simulation::{Faults, Simulation};
 use crate::system::simulated::{Failing, lock};
@@ -154,4 +155,42 @@ fn shutdown_before_a_peer_with_urgent_data_is_accepted_closes_after_the_last_byt
         }
     }
     assert_eq!(received, b"12");
+}
+
+/// It was closed before it was read: another was settled first that read for it.
+#[test]
+fn connection_accepted_in_a_shutdown_whose_reader_closes_is_read_before_it_closes() {
+    let simulation = Simulation::new(1);
+    let limits = Limits { accept_budget: 1, ..Limits::default() };
+    let mut server: EventLoop = simulation.event_loop_with_limits(limits).unwrap();
+    let listener = server.listen("127.0.0.1:0").unwrap();
+    let address = server.listener_addr(listener).unwrap();
+    let mut peer = simulation.connect(address);
+    peer.write(b"held");
+    while simulation.step() {}
+    let Event::Accepted(_, reader) = server.next_event().unwrap() else { panic!("it comes") };
+    assert_eq!(server.next_event().unwrap(), Event::Received(reader));
+    let _first = simulation.connect(address);
+    let mut peer = simulation.connect(address);
+    peer.write(b"sent before");
+    while simulation.step() {}
+    server.shutdown(Duration::MAX);
+    // The turn of this reads the reader until there is no more.
+    assert!(matches!(server.next_event().unwrap(), Event::Accepted(..)));
+    let Event::Accepted(_, writer) = server.next_event().unwrap() else { panic!("it comes") };
+    server.couple(reader, writer);
+    server[reader].consume(4);
+    let mut received = Vec::new();
+    loop {
+        match server.next_event().unwrap() {
+            Event::Received(id) => {
+                received.extend_from_slice(server[id].received());
+                let count = server[id].received().len();
+                server[id].consume(count);
+            }
+            Event::Closed(id, _) if id == writer => break,
+            _ => {}
+        }
+    }
+    assert_eq!(received, b"sent before");
 }
