@@ -254,8 +254,7 @@ impl<T> Connections<T> {
     fn set_has_readers(&mut self, writer: ConnectionId) {
         let has_readers = !self.readers(writer).is_empty();
         // One that had waited for its reader only may close now.
-        self.touch(writer.slot);
-        if let Some(connection) = self.at(writer.slot) {
+        if let Some(connection) = self.touch(writer.slot) {
             connection.stream.has_readers = has_readers;
         }
     }

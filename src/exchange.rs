@@ -341,22 +341,23 @@ impl Exchange {
     /// Moves what was received here to the unsent bytes of `to` and returns how much it was:
     /// nothing if `to` takes no more.
     pub(crate) fn transfer_to(&mut self, to: &mut Exchange) -> usize {
-        let count = self.received().len();
-        if !to.has_room_for(count) {
-            return 0;
-        }
-        self.read_buffer.move_to(&mut to.write_buffer);
-        to.notice_high_water();
-        count
+        to.send_all_of(&mut self.read_buffer)
     }
 
     /// The same to its own unsent bytes.
     pub(crate) fn transfer_to_itself(&mut self) -> usize {
-        let count = self.received().len();
+        let mut received = std::mem::take(&mut self.read_buffer);
+        let count = self.send_all_of(&mut received);
+        self.read_buffer = received;
+        count
+    }
+
+    fn send_all_of(&mut self, received: &mut Buffer) -> usize {
+        let count = received.len();
         if !self.has_room_for(count) {
             return 0;
         }
-        self.read_buffer.move_to(&mut self.write_buffer);
+        received.move_to(&mut self.write_buffer);
         self.notice_high_water();
         count
     }

@@ -12,7 +12,7 @@ use std::process::{self, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::child::{alone, is_child};
@@ -23,6 +23,36 @@ use readiness::{Event, EventLoop, Step, Waker};
 
 fn new() -> EventLoop {
     EventLoop::new().unwrap()
+}
+
+/// Two threads that wake a loop again and again.
+struct Storm {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Storm {
+    fn of(event_loop: &EventLoop) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let wakes_again_and_again = |_| {
+            let (waker, is_over) = (event_loop.waker(), Arc::clone(&is_over));
+            thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    waker.wake().unwrap();
+                }
+            })
+        };
+        let threads = (0..2).map(wakes_again_and_again).collect();
+        Self { is_over, threads }
+    }
+
+    /// Ends it. No wake of it may have failed.
+    fn calm(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
 }
 
 /// The calling thread, to be asked by another whether it sleeps.
@@ -133,23 +163,10 @@ fn wake_after_the_loop_has_gone_does_nothing() {
 fn loop_that_goes_while_threads_wake_it_hurts_nobody() {
     for _ in 0..20 {
         let mut event_loop = new();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let threads: Vec<_> = (0..2)
-            .map(|_| {
-                let (waker, is_over) = (event_loop.waker(), Arc::clone(&is_over));
-                thread::spawn(move || {
-                    while !is_over.load(Ordering::Relaxed) {
-                        waker.wake().unwrap();
-                    }
-                })
-            })
-            .collect();
+        let storm = Storm::of(&event_loop);
         assert_eq!(next(&mut event_loop), Event::Woken);
         drop(event_loop);
-        is_over.store(true, Ordering::Relaxed);
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        storm.calm();
     }
 }
 
@@ -192,17 +209,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
     let (mut event_loop, id, mut peer) = pair::<()>();
     assert_eq!(turns(&mut event_loop, 1), []);
     let steps = Steps::of(&mut event_loop);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let storm: Vec<_> = (0..2)
-        .map(|_| {
-            let (waker, is_over) = (event_loop.waker(), Arc::clone(&is_over));
-            thread::spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    waker.wake().unwrap();
-                }
-            })
-        })
-        .collect();
+    let storm = Storm::of(&event_loop);
     let (mut rounds, mut woken) = (0, 0);
     let end = Instant::now() + PATIENCE;
     while rounds < ROUNDS || woken < ROUNDS {
@@ -225,10 +232,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
         peer.read_exact(&mut [0; 7]).unwrap();
         rounds += 1;
     }
-    is_over.store(true, Ordering::Relaxed);
-    for thread in storm {
-        thread.join().unwrap();
-    }
+    storm.calm();
     let steps = steps.take();
     let turns = steps.split(|step| matches!(step, Step::Waited(..))).skip(1);
     let woken: Vec<usize> =

@@ -3,14 +3,14 @@
 #![allow(dead_code, reason = "each test file uses a part of what they share")]
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 
-use crate::common::PATIENCE;
+use crate::common::{PATIENCE, peer};
 
 /// A running example. It is killed, if it still runs, when this is dropped.
 pub struct Program {
@@ -93,6 +93,23 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The echo program of a host answers a client, and Ctrl-C lets it end when the client is done.
+pub fn assert_echoes_and_leaves(path: &Path) {
+    let (mut program, address) = Program::start_at(path, &["127.0.0.1:0"]).listening();
+    let mut client = peer(address);
+    let mut answer = [0; 5];
+    client.write_all(b"Hello").unwrap();
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"Hello");
+
+    program.signal("INT");
+    assert_eq!(program.stdout.next().as_deref(), Some("Shutting down within 10s"));
+    assert_eq!(client.read(&mut answer).unwrap(), 0);
+    drop(client);
+    let ended = program.ended();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
 }
 
 /// The lines of a pipe, read by a thread so that no program ever waits for its test to read.

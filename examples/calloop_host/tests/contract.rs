@@ -10,7 +10,7 @@ mod contract;
 #[path = "../../../tests/common/programs.rs"]
 mod programs;
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -63,18 +63,5 @@ contract_checks! { Host { run, turns_at_rest: 0 } }
 
 #[test]
 fn program_echoes_and_leaves_by_ctrl_c_when_its_clients_are_done() {
-    let path = Path::new(env!("CARGO_BIN_EXE_calloop_host"));
-    let (mut program, address) = programs::Program::start_at(path, &["127.0.0.1:0"]).listening();
-    let mut client = common::peer(address);
-    let mut answer = [0; 5];
-    client.write_all(b"Hello").unwrap();
-    client.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"Hello");
-
-    program.signal("INT");
-    assert_eq!(program.stdout.next().as_deref(), Some("Shutting down within 10s"));
-    assert_eq!(client.read(&mut answer).unwrap(), 0);
-    drop(client);
-    let ended = program.ended();
-    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    programs::assert_echoes_and_leaves(Path::new(env!("CARGO_BIN_EXE_calloop_host")));
 }

@@ -11,7 +11,6 @@ mod contract;
 mod programs;
 
 use std::cell::Cell;
-use std::io::{Read, Write};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -76,18 +75,5 @@ contract_checks! { Host { run, turns_at_rest: 0 } }
 
 #[test]
 fn program_echoes_and_leaves_by_ctrl_c_when_its_clients_are_done() {
-    let path = Path::new(env!("CARGO_BIN_EXE_tokio_host"));
-    let (mut program, address) = programs::Program::start_at(path, &["127.0.0.1:0"]).listening();
-    let mut client = common::peer(address);
-    let mut answer = [0; 5];
-    client.write_all(b"Hello").unwrap();
-    client.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"Hello");
-
-    program.signal("INT");
-    assert_eq!(program.stdout.next().as_deref(), Some("Shutting down within 10s"));
-    assert_eq!(client.read(&mut answer).unwrap(), 0);
-    drop(client);
-    let ended = program.ended();
-    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    programs::assert_echoes_and_leaves(Path::new(env!("CARGO_BIN_EXE_tokio_host")));
 }

@@ -55,9 +55,14 @@ impl Scene {
             ..self.server[id].exchange.limits().as_ref().clone()
         };
         self.server[id].set_limits(budget).unwrap();
-        self.peer.write(b"abcd");
+        self.receive(b"abcd");
+    }
+
+    /// The peer sends, and the program is told.
+    fn receive(&mut self, bytes: &[u8]) {
+        self.peer.write(bytes);
         self.deliver();
-        assert_eq!(self.server.next_event().unwrap(), Event::Received(id));
+        assert_eq!(self.server.next_event().unwrap(), Event::Received(self.id));
     }
 
     /// It has an event to tell, for which it moves forward.
@@ -117,9 +122,7 @@ fn clogged_again_before_drained_is_told_drains_later_and_once() {
     scene.server[id].send(&[1; 8]);
     assert_eq!(scene.events(), []);
     lock(&scene.simulation.network).faults.receive_buffer = 64;
-    scene.peer.write(b"?");
-    scene.deliver();
-    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    scene.receive(b"?");
     assert!(!scene.server[id].is_clogged(), "drained, but not told yet");
     scene.server[id].send(&[2; 8]);
     assert!(scene.server[id].is_clogged());
@@ -141,9 +144,7 @@ fn clogged_again_before_drained_is_told_drains_later_and_once() {
 fn resumed_and_consumed_at_once_announces_nothing() {
     let mut scene = Scene::new();
     let id = scene.id;
-    scene.peer.write(b"once");
-    scene.deliver();
-    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    scene.receive(b"once");
     let count = scene.server[id].received().len();
     scene.server[id].pause();
     scene.server[id].resume();
@@ -158,9 +159,7 @@ fn resumed_and_consumed_at_once_announces_nothing() {
 fn aborted_while_paused_and_resumed_hears_only_closed() {
     let mut scene = Scene::new();
     let id = scene.id;
-    scene.peer.write(b"left");
-    scene.deliver();
-    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    scene.receive(b"left");
     scene.server[id].pause();
     scene.server[id].abort();
     scene.server[id].resume();
@@ -187,9 +186,7 @@ fn overflowed_and_aborted_hears_only_closed() {
 fn deadline_that_has_passed_is_taken_back_before_it_is_told_does_not_come() {
     let mut scene = Scene::new();
     let id = scene.id;
-    scene.peer.write(b"left");
-    scene.deliver();
-    assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
+    scene.receive(b"left");
     scene.server[id].pause();
     scene.server[id].set_deadline(Some(Duration::from_secs(1)));
     assert_eq!(scene.events(), []);
