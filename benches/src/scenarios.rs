@@ -1,6 +1,6 @@
 //! What is measured: each scenario is a task for the load, and where both sides run.
 
-use crate::load::{Group, Manner, Task};
+use crate::load::{Group, Manner, Task, Wait};
 
 #[derive(Clone)]
 pub(crate) struct Scenario {
@@ -68,10 +68,11 @@ fn exchanges() -> Vec<Scenario> {
     let one_core = |scenario| Scenario { one_core: true, ..scenario };
     vec![
         ping("ping-1", "64 bytes there and back, 1 connection", 1, 1, 64),
-        ping("ping-50", "the same, 50 connections", 50, 1, 64),
-        ping("ping-100", "the same, 100 connections", 100, 1, 64),
-        ping("ping-1000", "the same, 1,000 connections", 1_000, 1, 64),
-        ping("ping-10000", "the same, 10,000 connections", 10_000, 1, 64),
+        awake(ping("ping-1-awake", "the same, and the load does not sleep", 1, 1, 64)),
+        ping("ping-50", "as ping-1, 50 connections", 50, 1, 64),
+        ping("ping-100", "as ping-1, 100 connections", 100, 1, 64),
+        ping("ping-1000", "as ping-1, 1,000 connections", 1_000, 1, 64),
+        ping("ping-10000", "as ping-1, 10,000 connections", 10_000, 1, 64),
         ping(
             "flight-16",
             "16 messages of 64 bytes in flight on each of 50 connections",
@@ -84,6 +85,14 @@ fn exchanges() -> Vec<Scenario> {
         one_core(ping("one-core-flight-16", "as flight-16, both sides on one core", 50, 16, 64)),
         ping("large-16k", "16 KiB there and back, 50 connections", 50, 1, 16 * 1024),
     ]
+}
+
+/// The same, by a load that spins while it waits.
+fn awake(mut scenario: Scenario) -> Scenario {
+    if let Task::Talk { wait, .. } = &mut scenario.task {
+        *wait = Wait::Awake;
+    }
+    scenario
 }
 
 /// Many connections, most of which say nothing.
@@ -143,7 +152,7 @@ fn talk(name: &'static str, about: &'static str, groups: Vec<Group>) -> Scenario
         name,
         about,
         protocol: Protocol::Echo,
-        task: Task::Talk { groups, lines: false },
+        task: Task::Talk { groups, lines: false, wait: Wait::Asleep },
         one_core: false,
         unit: Unit::Message,
         judged_by: Judge::Throughput,
@@ -178,5 +187,13 @@ mod tests {
     fn names_are_unique() {
         let names: BTreeSet<_> = all().iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), all().len());
+    }
+
+    #[test]
+    fn load_is_awake_where_the_name_says_so() {
+        for scenario in all() {
+            let awake = matches!(scenario.task, Task::Talk { wait: Wait::Awake, .. });
+            assert_eq!(awake, scenario.name.ends_with("-awake"), "{}", scenario.name);
+        }
     }
 }

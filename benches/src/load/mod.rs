@@ -16,7 +16,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-pub(crate) use order::{Extent, Group, Latency, Manner, Order, Report, Task};
+pub(crate) use order::{Extent, Group, Latency, Manner, Order, Report, Task, Wait};
 
 /// No order takes as long as this; a server that makes it so has failed.
 const TIME_MAX: Duration = Duration::from_secs(120);
@@ -30,7 +30,7 @@ pub(crate) fn run(argument: &str) -> Result<(), Box<dyn Error>> {
         std::process::exit(1);
     });
     let report = match &order.task {
-        Task::Talk { groups, lines } => talk::run(&order, groups, *lines)?,
+        Task::Talk { groups, lines, wait } => talk::run(&order, groups, *lines, *wait)?,
         Task::Visit { at_once, bytes, finish } => visit::run(&order, *at_once, *bytes, *finish)?,
     };
     println!("{}", serde_json::to_string(&report)?);

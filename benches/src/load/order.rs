@@ -20,6 +20,7 @@ pub(crate) enum Task {
         groups: Vec<Group>,
         /// Each message is a line.
         lines: bool,
+        wait: Wait,
     },
     /// One connection after the other, `at_once` of them open: `bytes` go there and come back.
     Visit {
@@ -49,6 +50,15 @@ pub(crate) enum Manner {
     Stream,
     /// Sends as much as the kernel takes, and reads only when all others are done.
     Stalled,
+}
+
+/// What the load does while nothing is there for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wait {
+    /// Sleeps, and the kernel wakes it.
+    Asleep,
+    /// Looks again and again, so that only the server's waking is measured.
+    Awake,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::load::connecting::{self, PATIENCE};
 use crate::load::meter::Meter;
 use crate::load::pattern::Pattern;
-use crate::load::{Group, Manner, Order, Report};
+use crate::load::{Group, Manner, Order, Report, Wait};
 
 mod talker;
 
@@ -25,14 +25,14 @@ use talker::Talker;
 /// Read at once: more than a server sends at once.
 const BUFFER: usize = 128 * 1024;
 
-pub(super) fn run(order: &Order, groups: &[Group], lines: bool) -> io::Result<Report> {
+pub(super) fn run(order: &Order, groups: &[Group], lines: bool, wait: Wait) -> io::Result<Report> {
     let pattern = if lines { Pattern::lines(groups[0].size) } else { Pattern::new() };
     let count = groups.iter().map(|group| group.connections).sum();
     let sockets = connecting::open(order.address, order.server, count)?;
     let meter = Meter::start(order.extent, order.server)?;
     let mut talk = Talk::new(pattern, meter, sockets, groups)?;
     talk.begin()?;
-    talk.go_on_to_the_end()?;
+    talk.go_on_to_the_end(wait)?;
     connecting::end(talk.talkers.into_iter().map(into_blocking).collect::<io::Result<_>>()?)?;
     talk.shared.meter.report()
 }
@@ -91,12 +91,15 @@ impl Talk {
         Ok(())
     }
 
-    fn go_on_to_the_end(&mut self) -> io::Result<()> {
+    fn go_on_to_the_end(&mut self, wait: Wait) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut heard = Instant::now();
         let mut draining = false;
         while self.shared.meter.goes_on() || self.shared.under_way > 0 {
-            let timeout = if self.queue.is_empty() { PATIENCE } else { Duration::ZERO };
+            let timeout = match wait {
+                Wait::Asleep if self.queue.is_empty() => PATIENCE,
+                Wait::Asleep | Wait::Awake => Duration::ZERO,
+            };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 outcome => outcome?,
@@ -169,6 +172,7 @@ impl Talk {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
@@ -176,9 +180,11 @@ mod tests {
     use super::*;
     use crate::load::{Extent, Task};
 
+    const MESSAGES: u64 = 1_000;
+
     /// Talks with a server that echoes after it has done something to the bytes. It serves each
     /// client in a thread, and gives each read's position in the client's stream.
-    fn talk_with(server: fn(u64, &mut [u8]), manner: Manner) -> io::Result<Report> {
+    fn talk_with(server: fn(u64, &mut [u8]), manner: Manner, wait: Wait) -> io::Result<Report> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         thread::spawn(move || {
@@ -187,9 +193,9 @@ mod tests {
             }
         });
         let groups = vec![Group { connections: 3, size: 100, manner }];
-        let task = Task::Talk { groups: groups.clone(), lines: false };
-        let extent = Extent::Messages(1_000);
-        run(&Order { address, server: std::process::id(), task, extent }, &groups, false)
+        let task = Task::Talk { groups: groups.clone(), lines: false, wait };
+        let extent = Extent::Messages(MESSAGES);
+        run(&Order { address, server: std::process::id(), task, extent }, &groups, false, wait)
     }
 
     fn echo(mut client: BlockingStream, server: fn(u64, &mut [u8])) -> io::Result<()> {
@@ -209,10 +215,31 @@ mod tests {
     #[test]
     fn good_server_has_every_message_counted() -> io::Result<()> {
         for manner in [Manner::InFlight(1), Manner::InFlight(7), Manner::Stream] {
-            let report = talk_with(|_, _| {}, manner)?;
-            assert!(report.messages >= 1_000);
+            for wait in [Wait::Asleep, Wait::Awake] {
+                let report = talk_with(|_, _| {}, manner, wait)?;
+                assert!(report.messages >= MESSAGES);
+            }
         }
         Ok(())
+    }
+
+    #[test]
+    fn awake_load_does_not_sleep() -> io::Result<()> {
+        // Slow, so that there is something to wait for.
+        let server = |_: u64, _: &mut [u8]| thread::sleep(Duration::from_micros(100));
+        let before = sleeps()?;
+        talk_with(server, Manner::InFlight(1), Wait::Awake)?;
+        // It may have to wait for a lock of the kernel's, but not for what comes back.
+        assert!(sleeps()? - before < MESSAGES / 10);
+        Ok(())
+    }
+
+    /// How often this thread has waited for something, as far as the kernel knows.
+    fn sleeps() -> io::Result<u64> {
+        let status = fs::read_to_string("/proc/thread-self/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let count = line.and_then(|count| count.trim().parse().ok());
+        count.ok_or_else(|| io::Error::other("/proc does not tell sleeps"))
     }
 
     #[test]
@@ -225,6 +252,7 @@ mod tests {
                     }
                 },
                 manner,
+                Wait::Asleep,
             );
             assert_eq!(outcome.map_err(|error| error.kind()).err(), Some(ErrorKind::InvalidData));
         }
