@@ -61,7 +61,7 @@ impl Report {
 
 /// The same for the first builds.
 pub(crate) fn publish_builds(builds: &[ColdBuild], folder: &Path) -> Result<(), Box<dyn Error>> {
-    let text = format!("{}\n\n{}", Machine::this(), cold_build::table(builds));
+    let text = format!("{}\n\n{}", Machine::this(), cold_build::tables(builds));
     print!("{text}");
     fs::create_dir_all(folder)?;
     fs::write(folder.join("builds.md"), text)?;

@@ -161,7 +161,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
-fn left_aligned(table: &mut Table, columns: &[usize]) {
+pub(crate) fn left_aligned(table: &mut Table, columns: &[usize]) {
     for column in columns {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(CellAlignment::Left);
