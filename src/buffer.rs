@@ -19,6 +19,7 @@ pub(crate) struct Block {
 
 impl Block {
     /// A block of `size` zeroed bytes, ready to be read into.
+    #[cold]
     pub(crate) fn zeroed(size: usize) -> Box<Self> {
         Box::new(Self { bytes: vec![0; size], start: 0, end: 0 })
     }
@@ -123,9 +124,14 @@ impl Buffer {
         if other.is_empty() {
             std::mem::swap(self, other);
         } else {
-            other.append(self.bytes());
-            self.consume(self.len());
+            self.copy_to(other);
         }
+    }
+
+    #[cold]
+    fn copy_to(&mut self, other: &mut Buffer) {
+        other.append(self.bytes());
+        self.consume(self.len());
     }
 
     /// Whether it holds a block, be it empty.
@@ -136,6 +142,14 @@ impl Buffer {
     /// The block, if there is one; the buffer is empty afterwards.
     pub(crate) fn take_block(&mut self) -> Option<Box<Block>> {
         self.block.take()
+    }
+
+    /// Gives a block to a buffer that has none. Returns the block's room, at most `max` bytes.
+    pub(crate) fn room_in(&mut self, block: Box<Block>, max: usize) -> &mut [u8] {
+        debug_assert!(block.end == 0, "a free block holds nothing");
+        let block = self.block.insert(block);
+        let end = block.size().min(max);
+        &mut block.bytes[..end]
     }
 
     /// Moves the bytes into `block`, which was empty, and returns the block that held them.

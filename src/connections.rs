@@ -175,12 +175,14 @@ impl<T> Connections<T> {
         Some(connection)
     }
 
-    pub(crate) fn take_touched(&mut self) -> Option<Touched> {
+    /// Who is to be settled next; the connection may have gone.
+    pub(crate) fn take_touched(&mut self) -> Option<(Touched, Option<&mut Connection<T>>)> {
         let touched = self.touched.pop()?;
-        if let Some(connection) = self.at(touched.slot) {
+        let mut connection = self.slots.get_mut(touched.slot as usize);
+        if let Some(connection) = &mut connection {
             connection.stream.touched = false;
         }
-        Some(touched)
+        Some((touched, connection))
     }
 
     /// From now on the connection is handled as closed, until [`Connections::take_closed`].
@@ -298,8 +300,8 @@ mod tests {
     }
 
     fn touched(connections: &mut Connections<usize>) -> Vec<u32> {
-        let mut slots: Vec<u32> =
-            std::iter::from_fn(|| connections.take_touched()).map(|touched| touched.slot).collect();
+        let next = || connections.take_touched().map(|(touched, _)| touched.slot);
+        let mut slots: Vec<u32> = std::iter::from_fn(next).collect();
         slots.sort_unstable();
         slots
     }

@@ -45,18 +45,22 @@ use crate::owed::{Owed, OwedEvents};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
+    // Nothing is read yet.
     Connecting,
     ConnectingToFinish,
     ConnectingToClose,
+    // What comes is for the program.
     Open,
-    PeerFinished,
     Finishing,
-    BothFinishing,
     Finished,
     Broken,
+    // What comes is thrown away.
     Closing,
-    BothClosing,
     Lingering,
+    // Nothing comes any more.
+    PeerFinished,
+    BothFinishing,
+    BothClosing,
     Closed,
 }
 
@@ -255,20 +259,25 @@ impl Exchange {
         self.limits.read_buffer_max.saturating_sub(self.read_buffer.len())
     }
 
-    pub(crate) fn wants_read(&self) -> bool {
+    /// How many bytes are wanted of the socket: as many as it has, where they are thrown away.
+    pub(crate) fn wanted(&self) -> usize {
         match self.state {
             State::Open | State::Finishing | State::Finished | State::Broken => {
-                !self.paused && !self.is_held_back() && self.room() > 0
+                if self.paused || self.is_held_back() { 0 } else { self.room() }
             }
-            State::Closing | State::Lingering => true,
+            State::Closing | State::Lingering => usize::MAX,
             State::Connecting
             | State::ConnectingToFinish
             | State::ConnectingToClose
             | State::PeerFinished
             | State::BothFinishing
             | State::BothClosing
-            | State::Closed => false,
+            | State::Closed => 0,
         }
+    }
+
+    pub(crate) fn wants_read(&self) -> bool {
+        self.wanted() > 0
     }
 
     pub(crate) fn wants_write(&self) -> bool {
@@ -307,11 +316,8 @@ impl Exchange {
     }
 
     fn is_held_back(&self) -> bool {
-        match self.coupling {
-            Coupling::None => false,
-            Coupling::Itself => self.unsent() > 0,
-            Coupling::Writer { has_unsent } => has_unsent,
-        }
+        self.coupling == Coupling::Writer { has_unsent: true }
+            || self.coupling == Coupling::Itself && self.unsent() > 0
     }
 
     // What the program does.
@@ -376,6 +382,7 @@ impl Exchange {
     }
 
     /// Counts bytes that were given to us and will never be sent.
+    #[cold]
     fn lose(&mut self, count: usize) {
         if count > 0 {
             self.ending.get_or_insert_default().lost += count as u64;
@@ -384,7 +391,7 @@ impl Exchange {
 
     fn notice_high_water(&mut self) {
         // Before it is connected nothing can drain, so there is no mark to tell the program of.
-        if !self.is_connecting() && self.unsent() > self.limits.high_water {
+        if self.unsent() > self.limits.high_water && !self.is_connecting() {
             self.clogged = true;
             // One that was not told yet would come too early now.
             self.owed.remove(Owed::Drained);
@@ -508,6 +515,7 @@ impl Exchange {
     }
 
     /// The end of the peer's direction was read.
+    #[cold]
     pub(crate) fn peer_ended(&mut self) {
         self.state = match self.state {
             State::Open => State::PeerFinished,
@@ -524,6 +532,7 @@ impl Exchange {
     }
 
     /// A read failed: both directions are over. An earlier write error remains the reason.
+    #[cold]
     pub(crate) fn read_failed(&mut self, reason: CloseReason) {
         self.end(self.reason().unwrap_or(reason));
     }
@@ -531,7 +540,14 @@ impl Exchange {
     /// The kernel took the first `count` unsent bytes.
     pub(crate) fn flushed(&mut self, count: usize) {
         self.write_buffer.consume(count);
-        if self.clogged && self.unsent() <= self.limits.low_water {
+        if self.clogged {
+            self.notice_low_water();
+        }
+    }
+
+    #[cold]
+    fn notice_low_water(&mut self) {
+        if self.unsent() <= self.limits.low_water {
             self.clogged = false;
             if !self.is_ending() {
                 self.owed.add(Owed::Drained);
@@ -540,6 +556,7 @@ impl Exchange {
     }
 
     /// A write failed: our direction is over, and the unsent bytes are lost.
+    #[cold]
     pub(crate) fn write_failed(&mut self, reason: CloseReason) {
         match self.state {
             State::Open | State::Finishing => {
@@ -557,6 +574,7 @@ impl Exchange {
     }
 
     /// It is over. Received bytes stay, to be read while `Closed` is handled.
+    #[cold]
     pub(crate) fn end(&mut self, reason: CloseReason) {
         if self.state != State::Closed {
             if self.is_connecting() {
@@ -615,22 +633,13 @@ impl Exchange {
     /// before `Connected` but a `Closed`.
     #[inline]
     pub(crate) fn next_owed(&self) -> Option<Owed> {
-        if self.owed.is_empty() { None } else { self.owed.first_but(self.held_back()) }
-    }
-
-    fn held_back(&self) -> OwedEvents {
-        let mut held_back = OwedEvents::default();
-        // What a resume announced the program may have consumed before it was told.
-        if self.paused || self.received().is_empty() {
-            held_back.add(Owed::Received);
-        }
-        if self.paused {
-            held_back.add(Owed::PeerFinished);
-        }
-        if self.is_connecting() {
-            held_back.add(Owed::Deadline);
-        }
-        held_back
+        self.owed.first_but(|event| match event {
+            // What a resume announced the program may have consumed before it was told.
+            Owed::Received => self.paused || self.read_buffer.is_empty(),
+            Owed::PeerFinished => self.paused,
+            Owed::Deadline => self.is_connecting(),
+            Owed::Accepted | Owed::Connected | Owed::Drained | Owed::Closed => false,
+        })
     }
 
     /// Counts an event as delivered. Nothing comes after `Closed`.

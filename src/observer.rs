@@ -1,6 +1,6 @@
 //! What the loop did, step by step: for logs, counters, pictures and tests.
 //!
-//! Every step goes through [`Observers::see`]. It costs one comparison while nobody looks; the
+//! Every step goes through [`Observers`]. It costs one comparison while nobody looks; the
 //! `log` lines, with the target `readiness`, are made from the same steps that an [`Observer`]
 //! gets. A line begins with the id it is about, and tells sizes, never bytes.
 //!
@@ -80,7 +80,6 @@ pub enum Step {
 }
 
 impl Step {
-    #[inline]
     fn level(&self) -> Level {
         match self {
             Self::AcceptPaused(..) => Level::Warn,
@@ -209,9 +208,18 @@ impl Observers {
         self.level == LevelFilter::Trace
     }
 
-    #[inline]
     pub(crate) fn see(&mut self, step: Step) {
         if step.level() <= self.level {
+            self.show(step);
+        }
+    }
+
+    /// The same for what happens with every byte: the step is made only if anybody looks.
+    #[inline]
+    pub(crate) fn trace(&mut self, make: impl FnOnce() -> Step) {
+        if self.see_everything() {
+            let step = make();
+            debug_assert_eq!(step.level(), Level::Trace, "{step:?} is seen at another level");
             self.show(step);
         }
     }
@@ -244,7 +252,7 @@ mod tests {
         let (seen, steps) = mpsc::channel();
         observers.see(Step::Connected(ID));
         observers.set(Box::new(move |step: Step| seen.send(step).unwrap()));
-        observers.see(Step::Filled(ID, 5));
+        observers.trace(|| Step::Filled(ID, 5));
         observers.see(Step::Connected(ID));
         assert_eq!(
             steps.try_iter().collect::<Vec<_>>(),

@@ -31,17 +31,31 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// Room in `buffer` to read at most `max` more bytes into: never empty unless `max` is 0.
+    #[inline]
     pub(crate) fn room<'b>(&mut self, buffer: &'b mut Buffer, max: usize) -> &'b mut [u8] {
+        if !buffer.has_block() {
+            return buffer.room_in(self.take(), max);
+        }
+        self.make_room(buffer, max);
+        buffer.room(max)
+    }
+
+    /// Has a buffer that holds something take a larger block, if it needs one.
+    #[cold]
+    fn make_room(&mut self, buffer: &mut Buffer, max: usize) {
         let wanted = buffer.len() + max;
         if buffer.size() < wanted.min(BLOCK_SIZE) {
-            let block = self.free.pop().unwrap_or_else(|| Block::zeroed(BLOCK_SIZE));
+            let block = self.take();
             self.give(buffer.move_into(block));
         } else if buffer.len() == buffer.size() {
             // A connection whose limit is above a block's size: twice the room each time.
             let size = wanted.min(2 * buffer.size());
             self.give(buffer.move_into(Block::zeroed(size)));
         }
-        buffer.room(max)
+    }
+
+    fn take(&mut self) -> Box<Block> {
+        self.free.pop().unwrap_or_else(|| Block::zeroed(BLOCK_SIZE))
     }
 
     /// Takes back what `buffer` does not need: its block if it is empty, and a block for a
@@ -49,8 +63,8 @@ impl Pool {
     #[inline]
     pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
         self.reclaim_empty(buffer);
-        if buffer.has_block() && buffer.len() <= buffer.capacity() / 4 {
-            self.give(buffer.shrink());
+        if buffer.has_block() {
+            self.right_size(buffer);
         }
     }
 
@@ -62,12 +76,12 @@ impl Pool {
         }
     }
 
-    /// Lends a block to read into what nobody will look at.
-    pub(crate) fn with_scratch<R>(&mut self, read: impl FnOnce(&mut [u8]) -> R) -> R {
-        let mut scratch = Buffer::default();
-        let outcome = read(self.room(&mut scratch, BLOCK_SIZE));
-        self.reclaim_empty(&mut scratch);
-        outcome
+    /// Takes back the block of a buffer that uses little of it.
+    #[cold]
+    fn right_size(&mut self, buffer: &mut Buffer) {
+        if buffer.len() <= buffer.capacity() / 4 {
+            self.give(buffer.shrink());
+        }
     }
 
     /// Keeps a block for the next fill if it has the pool's size and there is room for it.

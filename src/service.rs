@@ -35,7 +35,7 @@ impl Stream {
             // its own.
             self.flushed = if self.unsent() > 0 { flushed } else { 0 };
         }
-        if self.exchange.can_fill() {
+        if self.exchange.readiness.is_readable() {
             self.fill(tools);
         }
     }
@@ -51,9 +51,13 @@ impl Stream {
         for buffer in self.exchange.buffers() {
             tools.pool.reclaim(buffer);
         }
-        if self.is_settled() {
-            return;
+        if !self.is_settled() {
+            self.settle_the_rest(tools);
         }
+    }
+
+    #[cold]
+    fn settle_the_rest(&mut self, tools: &mut Tools) {
         if self.exchange.advance() {
             self.send_end(tools);
         }
@@ -166,6 +170,7 @@ impl Stream {
         assert!(id.slot == slot, "connection {id} was swapped into the place of another");
     }
 
+    #[cold]
     fn look_at_connect(&mut self, tools: &mut Tools) {
         let Some(socket) = &self.socket else { return };
         if self.exchange.readiness == Readiness::default() {
@@ -194,15 +199,15 @@ impl Stream {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.moved(tools.system.now());
             }
-            tools.observers.see(match discards {
+            tools.observers.trace(|| match discards {
                 true => Step::Discarded(self.id(), filled.count),
                 false => Step::Filled(self.id(), filled.count),
             });
         }
         match filled.stop {
-            Stop::Ours => self.stopped_early = true,
-            Stop::NotReady => tools.observers.see(Step::ReadBlocked(self.id())),
-            Stop::Ended => tools.observers.see(Step::PeerEnded(self.id())),
+            Stop::Ours => self.stopped_early |= filled.count > 0,
+            Stop::NotReady => tools.observers.trace(|| Step::ReadBlocked(self.id())),
+            Stop::Ended => tools.observers.trace(|| Step::PeerEnded(self.id())),
             Stop::Failed => {}
         }
     }
@@ -217,11 +222,11 @@ impl Stream {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.flushed(tools.system.now());
             }
-            tools.observers.see(Step::Flushed(self.id(), flushed.count, self.unsent()));
+            tools.observers.trace(|| Step::Flushed(self.id(), flushed.count, self.unsent()));
         }
         match flushed.stop {
             Stop::Ours => self.stopped_early |= self.unsent() > 0,
-            Stop::NotReady => tools.observers.see(Step::WriteBlocked(self.id())),
+            Stop::NotReady => tools.observers.trace(|| Step::WriteBlocked(self.id())),
             Stop::Ended | Stop::Failed => {}
         }
         u32::try_from(flushed.count).unwrap_or(u32::MAX)
@@ -251,7 +256,7 @@ impl Stream {
             return self.exchange.end(CloseReason::of(&error));
         }
         self.interest = to;
-        tools.observers.see(Step::InterestChanged(self.id(), from, to));
+        tools.observers.trace(|| Step::InterestChanged(self.id(), from, to));
         if to.is_readable() && !from.is_readable() {
             self.exchange.readiness.fold(Readiness::READABLE);
         }

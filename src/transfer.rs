@@ -10,6 +10,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
+use crate::buffer::Buffer;
 use crate::event::CloseReason;
 use crate::exchange::Exchange;
 use crate::interest::Readiness;
@@ -36,16 +37,21 @@ impl<T> Attempt<T> {
 /// Makes a system call, again if a signal interrupted it.
 pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
     loop {
-        return match call() {
-            Ok(value) => Attempt::Done(value),
-            Err(error) if was_interrupted(&error) => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Attempt::NotReady,
-            Err(error) => Attempt::Failed(error),
-        };
+        match call() {
+            Ok(value) => return Attempt::Done(value),
+            Err(error) if was_interrupted(&error) => {}
+            Err(error) => return refused(error),
+        }
     }
 }
 
+#[cold]
+fn refused<T>(error: io::Error) -> Attempt<T> {
+    if error.kind() == ErrorKind::WouldBlock { Attempt::NotReady } else { Attempt::Failed(error) }
+}
+
 /// Whether a signal interrupted a call: no error, only a reason to try again.
+#[cold]
 pub(crate) fn was_interrupted(error: &io::Error) -> bool {
     error.kind() == ErrorKind::Interrupted
 }
@@ -86,18 +92,27 @@ pub(crate) fn fill(
     short_proves_empty: bool,
 ) -> Transferred {
     let budget = exchange.limits().read_budget;
+    let mut scratch = Buffer::default();
     let mut count = 0;
     let stop = loop {
-        if count == budget || !exchange.wants_read() {
+        let max = exchange.wanted().min(budget - count);
+        if max == 0 {
             break Stop::Ours;
         }
-        match read_once(exchange, socket, pool, budget - count) {
-            Attempt::Done((0, _)) => {
+        let discards = exchange.discards();
+        let buffer = if discards { &mut scratch } else { exchange.read_buffer() };
+        let room = pool.room(buffer, max);
+        let asked = room.len();
+        match attempt(|| socket.read(room)) {
+            Attempt::Done(0) => {
                 exchange.peer_ended();
                 break Stop::Ended;
             }
-            Attempt::Done((read, asked)) => {
+            Attempt::Done(read) => {
                 count += read;
+                if !discards {
+                    exchange.filled(read);
+                }
                 let is_short = read < asked && short_proves_empty;
                 if is_short && !exchange.readiness.is_hinted() {
                     exchange.readiness.clear(Readiness::READABLE);
@@ -108,37 +123,12 @@ pub(crate) fn fill(
                 exchange.readiness.clear(Readiness::READABLE | Readiness::HINTED);
                 break Stop::NotReady;
             }
-            Attempt::Failed(error) => {
-                exchange.read_failed(CloseReason::of(&error));
-                break Stop::Failed;
-            }
+            Attempt::Failed(error) => break read_failed(exchange, error),
         }
     };
+    pool.reclaim_empty(&mut scratch);
     pool.reclaim_empty(exchange.read_buffer());
     Transferred { count, stop }
-}
-
-/// One read of at most `max` bytes: how many came, and how many were asked for.
-fn read_once(
-    exchange: &mut Exchange,
-    socket: &mut impl Read,
-    pool: &mut Pool,
-    max: usize,
-) -> Attempt<(usize, usize)> {
-    if exchange.discards() {
-        return pool.with_scratch(|scratch| {
-            let asked = scratch.len().min(max);
-            attempt(|| socket.read(&mut scratch[..asked]).map(|read| (read, asked)))
-        });
-    }
-    let max = max.min(exchange.room());
-    let room = pool.room(exchange.read_buffer(), max);
-    let asked = room.len();
-    let outcome = attempt(|| socket.read(room).map(|read| (read, asked)));
-    if let Attempt::Done((read @ 1.., _)) = outcome {
-        exchange.filled(read);
-    }
-    outcome
 }
 
 /// Writes the unsent bytes, at most `budget` of them.
@@ -150,21 +140,20 @@ pub(crate) fn flush(
 ) -> Transferred {
     let mut count = 0;
     let stop = loop {
-        if count == budget || exchange.unsent() == 0 {
-            break Stop::Ours;
-        }
         let unsent = exchange.unsent_bytes();
         let asked = unsent.len().min(budget - count);
+        if asked == 0 {
+            break Stop::Ours;
+        }
         match attempt(|| socket.write(&unsent[..asked])) {
-            Attempt::Done(0) => {
-                let error = io::Error::from(ErrorKind::WriteZero);
-                exchange.write_failed(CloseReason::of(&error));
-                break Stop::Failed;
-            }
+            Attempt::Done(0) => break write_failed(exchange, ErrorKind::WriteZero.into()),
             Attempt::Done(written) => {
                 exchange.flushed(written);
                 count += written;
-                if written < asked && short_proves_full {
+                if written == asked {
+                    break Stop::Ours;
+                }
+                if short_proves_full {
                     exchange.readiness.clear(Readiness::WRITABLE);
                     break Stop::NotReady;
                 }
@@ -173,13 +162,22 @@ pub(crate) fn flush(
                 exchange.readiness.clear(Readiness::WRITABLE);
                 break Stop::NotReady;
             }
-            Attempt::Failed(error) => {
-                exchange.write_failed(CloseReason::of(&error));
-                break Stop::Failed;
-            }
+            Attempt::Failed(error) => break write_failed(exchange, error),
         }
     };
     Transferred { count, stop }
+}
+
+#[cold]
+fn read_failed(exchange: &mut Exchange, error: io::Error) -> Stop {
+    exchange.read_failed(CloseReason::of(&error));
+    Stop::Failed
+}
+
+#[cold]
+fn write_failed(exchange: &mut Exchange, error: io::Error) -> Stop {
+    exchange.write_failed(CloseReason::of(&error));
+    Stop::Failed
 }
 
 #[cfg(test)]

@@ -157,9 +157,9 @@ impl<T> Turns<T> {
             None => Stage::Wake,
         };
         // Last, so that an observer that panics loses nothing of what the kernel says only once.
-        self.tools.observers.see(Step::Waited(timeout, count));
+        self.tools.observers.trace(|| Step::Waited(timeout, count));
         for (id, readiness) in news {
-            self.tools.observers.see(Step::Ready(id, readiness));
+            self.tools.observers.trace(|| Step::Ready(id, readiness));
         }
         Ok(())
     }
@@ -270,9 +270,10 @@ impl<T> Turns<T> {
                     Stage::Accepting { listeners: self.listeners.ready_count(), at_hand: None }
                 }
                 Stage::Fresh(left) => {
+                    self.stage = Stage::Fresh(left - 1);
                     let id = self.ready.take_fresh();
                     self.serve(id);
-                    Stage::Fresh(left - 1)
+                    continue;
                 }
                 Stage::Accepting { at_hand: Some((id, budget)), listeners } => {
                     Stage::Accepting { listeners, at_hand: self.accept(id, budget) }
@@ -320,7 +321,10 @@ impl<T> Turns<T> {
         }
         self.service = None;
         match delivered {
-            None => self.settle(slot),
+            None => {
+                self.connections.touch(slot);
+                self.settle_touched();
+            }
             // The last event was settled when the program came back for the next.
             Some(_) => self.requeue(slot),
         }
@@ -416,33 +420,29 @@ impl<T> Turns<T> {
     // Settling.
 
     fn settle_touched(&mut self) {
-        while let Some(Touched { slot, unsent }) = self.connections.take_touched() {
-            let Some(connection) = self.connections.at(slot) else { continue };
+        while let Some((Touched { slot, unsent }, connection)) = self.connections.take_touched() {
+            // One that was closed may have gone.
+            let Some(connection) = connection else { continue };
+            connection.stream.assert_lives_in(slot);
             let queued = connection.unsent().saturating_sub(unsent);
             if queued > 0 {
-                self.tools.observers.see(Step::Queued(connection.id(), queued));
+                self.tools.observers.trace(|| Step::Queued(connection.id(), queued));
             }
-            self.settle(slot);
-        }
-    }
-
-    fn settle(&mut self, slot: u32) {
-        let Some(connection) = self.connections.at(slot) else { return };
-        connection.stream.assert_lives_in(slot);
-        connection.stream.settle(&mut self.tools);
-        let connection = if connection.has_readers || self.shutdown.is_under_way() {
-            self.settle_others(slot);
-            let Some(connection) = self.connections.at(slot) else { return };
-            connection
-        } else {
-            connection
-        };
-        let is_served = self.service.is_some_and(|service| service.slot == slot);
-        match connection.exchange.is_at_rest() {
-            // Nothing is left to be told or to be done.
-            true if is_served => self.service = None,
-            false if !is_served => self.ready.requeue(connection),
-            _ => {}
+            connection.stream.settle(&mut self.tools);
+            let connection = if connection.has_readers || self.shutdown.is_under_way() {
+                self.settle_others(slot);
+                let Some(connection) = self.connections.at(slot) else { continue };
+                connection
+            } else {
+                connection
+            };
+            let is_served = self.service.is_some_and(|service| service.slot == slot);
+            match connection.exchange.is_at_rest() {
+                // Nothing is left to be told or to be done.
+                true if is_served => self.service = None,
+                false if !is_served => self.ready.requeue(connection),
+                _ => {}
+            }
         }
     }
 
