@@ -91,10 +91,12 @@ impl Buffer {
         self.block.as_ref().map_or(&[], |block| block.live())
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.block.as_ref().map_or(0, |block| block.end - block.start)
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

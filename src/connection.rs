@@ -196,6 +196,7 @@ impl Stream {
 
     /// How many bytes were sent and not yet taken by the kernel.
     #[must_use]
+    #[inline]
     pub fn unsent(&self) -> usize {
         self.exchange.unsent()
     }

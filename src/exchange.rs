@@ -158,6 +158,7 @@ impl Exchange {
         self.read_buffer.bytes()
     }
 
+    #[inline]
     pub(crate) fn unsent(&self) -> usize {
         self.write_buffer.len()
     }
@@ -225,6 +226,7 @@ impl Exchange {
     }
 
     /// Whether nothing can go on without news from the socket or the program.
+    #[inline]
     pub(crate) fn is_at_rest(&self) -> bool {
         self.owed.is_empty() && self.unsent() == 0 && !self.readiness.is_readable()
     }
@@ -358,6 +360,7 @@ impl Exchange {
         count
     }
 
+    #[inline]
     fn send_all_of(&mut self, received: &mut Buffer) -> usize {
         let count = received.len();
         if !self.has_room_for(count) {

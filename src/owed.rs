@@ -70,6 +70,7 @@ impl OwedEvents {
     }
 
     /// The first event that is not held back.
+    #[inline]
     pub(crate) fn first_but(mut self, is_held_back: impl Fn(Owed) -> bool) -> Option<Owed> {
         while let Some(event) = self.first().filter(|event| is_held_back(*event)) {
             self.remove(event);

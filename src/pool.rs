@@ -85,6 +85,7 @@ impl Pool {
     }
 
     /// Keeps a block for the next fill if it has the pool's size and there is room for it.
+    #[inline]
     fn give(&mut self, block: Option<Box<Block>>) {
         let Some(mut block) = block else { return };
         if block.size() == BLOCK_SIZE

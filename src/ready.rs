@@ -57,6 +57,7 @@ impl Ready {
         }
     }
 
+    #[inline]
     pub(crate) fn take_fresh(&mut self) -> Option<ConnectionId> {
         self.fresh.pop_front()
     }

@@ -165,6 +165,7 @@ impl Stream {
     }
 
     /// Two connections that a program borrowed and swapped would each answer to the other's id.
+    #[inline]
     pub(crate) fn assert_lives_in(&self, slot: u32) {
         let id = self.id();
         assert!(id.slot == slot, "connection {id} was swapped into the place of another");

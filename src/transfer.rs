@@ -35,6 +35,7 @@ impl<T> Attempt<T> {
 }
 
 /// Makes a system call, again if a signal interrupted it.
+#[inline]
 pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
     loop {
         match call() {
@@ -85,6 +86,7 @@ pub(crate) struct Transferred {
 ///
 /// `short_proves_empty` says whether a read that returns less than there was room for has emptied
 /// the socket.
+#[inline]
 pub(crate) fn fill(
     exchange: &mut Exchange,
     socket: &mut impl Read,
@@ -132,6 +134,7 @@ pub(crate) fn fill(
 }
 
 /// Writes the unsent bytes, at most `budget` of them.
+#[inline]
 pub(crate) fn flush(
     exchange: &mut Exchange,
     socket: &mut impl Write,

@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// the second at once. Either way `Event::ShutDown` comes at the end.
 pub(crate) struct CtrlC {
     signals: Signals,
-    count: u32,
+    count: usize,
 }
 
 impl CtrlC {
@@ -44,12 +44,11 @@ impl CtrlC {
     /// How long the connections have, if the event was such a signal.
     pub(crate) fn deadline(&mut self, event: Event) -> Option<Duration> {
         let count = self.signals.take(event).count();
-        self.count += u32::try_from(count).unwrap_or(u32::MAX);
-        match (count, self.count) {
-            (0, _) => None,
-            (_, 1) => Some(GRACE),
-            _ => Some(Duration::ZERO),
+        if count == 0 {
+            return None;
         }
+        self.count += count;
+        Some(if self.count == 1 { GRACE } else { Duration::ZERO })
     }
 }
 
