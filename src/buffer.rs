@@ -130,7 +130,7 @@ impl Buffer {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn copy_to(&mut self, other: &mut Buffer) {
         other.append(self.bytes());
         self.consume(self.len());

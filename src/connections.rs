@@ -175,7 +175,7 @@ impl<T> Connections<T> {
         Some(connection)
     }
 
-    /// Who is to be settled next; the connection may have gone.
+    /// Who is to be settled next, by one look into the slab; the connection may have gone.
     pub(crate) fn take_touched(&mut self) -> Option<(Touched, Option<&mut Connection<T>>)> {
         let touched = self.touched.pop()?;
         let mut connection = self.slots.get_mut(touched.slot as usize);

@@ -16,14 +16,14 @@
 //! | ConnectingToFinish | Finishing | | · | · | ConnectingToClose ¹ | |
 //! | ConnectingToClose | Closing | | · | · | · | |
 //! | Open | | PeerFinished | · | Finishing | Closing | Broken |
-//! | PeerFinished | | | Closed ² ³ | BothFinishing | BothClosing | Closed |
 //! | Finishing | | BothFinishing | Finished ⁴ | · | Closing | Broken |
-//! | BothFinishing | | | Closed ² | · | BothClosing | Closed |
 //! | Finished | | BothFinishing | · | · | Lingering | |
 //! | Broken | | Closed | · | · | Closed | |
 //! | Closing | | BothClosing | Lingering ⁴ | · | · | Closed |
-//! | BothClosing | | | Closed | · | · | Closed |
 //! | Lingering | | Closed | · | · | · | |
+//! | PeerFinished | | | Closed ² ³ | BothFinishing | BothClosing | Closed |
+//! | BothFinishing | | | Closed ² | · | BothClosing | Closed |
+//! | BothClosing | | | Closed | · | · | Closed |
 //! | Closed | | | · | · | · | |
 //!
 //! - ¹ Closed at once, with nothing unsent.
@@ -267,14 +267,8 @@ impl Exchange {
             State::Open | State::Finishing | State::Finished | State::Broken => {
                 if self.paused || self.is_held_back() { 0 } else { self.room() }
             }
-            State::Closing | State::Lingering => usize::MAX,
-            State::Connecting
-            | State::ConnectingToFinish
-            | State::ConnectingToClose
-            | State::PeerFinished
-            | State::BothFinishing
-            | State::BothClosing
-            | State::Closed => 0,
+            _ if self.discards() => usize::MAX,
+            _ => 0,
         }
     }
 
@@ -548,7 +542,7 @@ impl Exchange {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn notice_low_water(&mut self) {
         if self.unsent() <= self.limits.low_water {
             self.clogged = false;

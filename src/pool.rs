@@ -40,8 +40,8 @@ impl Pool {
         buffer.room(max)
     }
 
-    /// Has a buffer that holds something take a larger block, if it needs one.
-    #[cold]
+    /// Has a buffer take a larger block than it has, if it needs one.
+    #[inline(never)]
     fn make_room(&mut self, buffer: &mut Buffer, max: usize) {
         let wanted = buffer.len() + max;
         if buffer.size() < wanted.min(BLOCK_SIZE) {
@@ -77,11 +77,16 @@ impl Pool {
     }
 
     /// Takes back the block of a buffer that uses little of it.
-    #[cold]
+    #[inline(never)]
     fn right_size(&mut self, buffer: &mut Buffer) {
         if buffer.len() <= buffer.capacity() / 4 {
             self.give(buffer.shrink());
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_count(&self) -> usize {
+        self.free.len()
     }
 
     /// Keeps a block for the next fill if it has the pool's size and there is room for it.

@@ -1,8 +1,8 @@
 //! Serving and settling one connection: the system calls that its exchange has come to.
 //!
 //! Serving follows readiness: learn what became of a connect, flush, fill. Settling follows what
-//! the program did: flush, go on to the next state, tell the kernel an interest that has changed,
-//! give back empty buffers, set the alarm. The methods below these two are their leaves: each makes
+//! the program did: flush, give back empty buffers, go on to the next state, tell the kernel an
+//! interest that has changed, set the alarm. The methods below these two are their leaves: each makes
 //! one kind of system call, and tells the observers what came of it.
 
 use std::time::Instant;
@@ -36,6 +36,7 @@ impl Stream {
             self.flushed = if self.unsent() > 0 { flushed } else { 0 };
         }
         if self.exchange.readiness.is_readable() {
+            // Which asks how much is wanted.
             self.fill(tools);
         }
     }
@@ -56,7 +57,8 @@ impl Stream {
         }
     }
 
-    #[cold]
+    /// What is not needed for most answers: the next state, the interest, the alarm.
+    #[inline(never)]
     fn settle_the_rest(&mut self, tools: &mut Tools) {
         if self.exchange.advance() {
             self.send_end(tools);

@@ -46,7 +46,7 @@ pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> 
     }
 }
 
-#[cold]
+#[inline(never)]
 fn refused<T>(error: io::Error) -> Attempt<T> {
     if error.kind() == ErrorKind::WouldBlock { Attempt::NotReady } else { Attempt::Failed(error) }
 }

@@ -125,7 +125,7 @@ impl<T> Turns<T> {
             if let Some(event) = self.next_in_turn() {
                 return Ok(Some(event));
             }
-            // A writer whose last bytes left without an event has touched its readers.
+            // A shutdown whose time is over has touched those that it aborted.
             self.settle_touched();
             if self.is_shut_down() {
                 self.shutdown.end(&mut self.tools);
@@ -270,6 +270,7 @@ impl<T> Turns<T> {
                     Stage::Accepting { listeners: self.listeners.ready_count(), at_hand: None }
                 }
                 Stage::Fresh(left) => {
+                    // In place, since most of what is served comes by here.
                     self.stage = Stage::Fresh(left - 1);
                     let id = self.ready.take_fresh();
                     self.serve(id);
@@ -322,6 +323,7 @@ impl<T> Turns<T> {
         self.service = None;
         match delivered {
             None => {
+                // With those that read for it: whether it has unsent bytes may have changed.
                 self.connections.touch(slot);
                 self.settle_touched();
             }

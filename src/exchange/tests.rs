@@ -125,14 +125,14 @@ const STATES: [(State, &[Input], Inbound, Outbound); 13] = [
     (State::ConnectingToFinish, &[Finish], Inbound::NotYet, Outbound::NotYet),
     (State::ConnectingToClose, &[Close], Inbound::NotYet, Outbound::NotYet),
     (State::Open, &[], Inbound::Received, Outbound::Leave),
-    (State::PeerFinished, &[PeersEnd], Inbound::Over, Outbound::Leave),
     (State::Finishing, &[Finish], Inbound::Received, Outbound::Leave),
-    (State::BothFinishing, &[PeersEnd, Finish], Inbound::Over, Outbound::Leave),
     (State::Finished, &[Finish, AllSent], Inbound::Received, Outbound::Gone),
     (State::Broken, &[WriteError], Inbound::Received, Outbound::Gone),
     (State::Closing, &[Close], Inbound::Discarded, Outbound::Leave),
-    (State::BothClosing, &[PeersEnd, Close], Inbound::Over, Outbound::Leave),
     (State::Lingering, &[Close, AllSent], Inbound::Discarded, Outbound::Gone),
+    (State::PeerFinished, &[PeersEnd], Inbound::Over, Outbound::Leave),
+    (State::BothFinishing, &[PeersEnd, Finish], Inbound::Over, Outbound::Leave),
+    (State::BothClosing, &[PeersEnd, Close], Inbound::Over, Outbound::Leave),
     (State::Closed, &[Abort], Inbound::Over, Outbound::Stay),
 ];
 

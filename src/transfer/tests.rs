@@ -359,6 +359,18 @@ fn closing_exchange_reads_and_throws_away() {
 }
 
 #[test]
+fn fill_that_throws_away_gives_its_block_back() {
+    for answers in [&[bytes(b"abc"), WouldBlock][..], &[WouldBlock], &[Zero], &[RESET]] {
+        let mut exchange = sending(b"unsent");
+        exchange.close();
+        exchange.readiness.fold(READABLE);
+        let mut pool = Pool::default();
+        fill(&mut exchange, &mut Script::new(answers), &mut pool, false);
+        assert_eq!((pool.free_count(), exchange.read_buffer().capacity()), (1, 0), "{answers:?}");
+    }
+}
+
+#[test]
 fn reset_while_closing_closes() {
     let mut exchange = open();
     exchange.close();

@@ -49,13 +49,16 @@ impl Scene {
 
     /// The first connection has stopped at a budget of one byte, with more to read.
     fn leave_over(&mut self) {
-        let id = self.id;
+        self.set_small_budget(self.id);
+        self.receive(b"abcd");
+    }
+
+    fn set_small_budget(&mut self, id: ConnectionId) {
         let budget = ConnectionLimits {
             read_budget: 1,
             ..self.server[id].exchange.limits().as_ref().clone()
         };
         self.server[id].set_limits(budget).unwrap();
-        self.receive(b"abcd");
     }
 
     /// The peer sends, and the program is told.
@@ -246,6 +249,33 @@ fn left_over_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
     assert_eq!(scene.server.next_event().unwrap(), Event::Deadline(other));
     scene.owe_again();
     scene.read_the_rest();
+}
+
+/// One that had more to read, but was held back when it was served, would have counted as stopped by
+/// its budget, and waited behind those that were.
+#[test]
+fn held_back_connection_that_may_read_again_is_not_left_over() {
+    let mut scene = Scene::new();
+    let id = scene.id;
+    let mut others = [scene.accept_another(), scene.accept_another()];
+    scene.leave_over();
+    scene.server.couple(id, id);
+    scene.server[id].send(&[1; 10]);
+    for (other, peer) in &mut others {
+        scene.set_small_budget(*other);
+        peer.write(b"abcd");
+    }
+    scene.deliver();
+    while scene.server.next_event().unwrap() != Event::Drained(id) {
+        scene.deliver();
+    }
+    assert_eq!(scene.server[id].unsent(), 2);
+    let are_left_over = others.iter().all(|(other, _)| scene.server[*other].received().len() < 4);
+    assert!(are_left_over, "the others have more to read");
+    scene.server.uncouple(id);
+    let events = std::iter::from_fn(|| Some(scene.server.next_event().unwrap()));
+    let before = events.take_while(|event| *event != Event::Received(id)).count();
+    assert!(before <= 1, "it waits for no more than the left-over of this turn, not for {before}");
 }
 
 /// Two programs against each other, with buffers that hold a fraction of what is on the way. If
