@@ -541,10 +541,10 @@ fn second_ctrl_c_aborts_a_client_that_the_first_one_waits_for() {
     let writer = thread::spawn(move || writer.write_all(&vec![0; 64 << 20]));
     server.stderr.until("interest readable -> writable");
     server.signal("INT");
-    let line = "Shutting down: 1 connections have 10s to finish. Ctrl-C again aborts them";
+    let line = "Shutting down: 10s for 1 connection to finish. Ctrl-C again aborts the rest";
     assert_eq!(server.stdout.next().as_deref(), Some(line));
     server.signal("INT");
-    assert_eq!(server.stdout.next().as_deref(), Some("Aborting 1 connections"));
+    assert_eq!(server.stdout.next().as_deref(), Some("Aborting 1 connection"));
     let error = writer.join().unwrap().unwrap_err();
     assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()), "{error}");
     drop(client);

@@ -34,8 +34,11 @@ impl CtrlC {
         event: Event,
     ) -> io::Result<()> {
         if let Some(deadline) = self.deadline(event) {
-            let count = event_loop.connection_count();
-            say(deadline, &format!("{count} connections"))?;
+            let whom = match event_loop.connection_count() {
+                1 => "1 connection".to_owned(),
+                count => format!("{count} connections"),
+            };
+            say(deadline, &whom)?;
             event_loop.shutdown(deadline);
         }
         Ok(())
@@ -57,11 +60,10 @@ pub(crate) fn say(deadline: Duration, whom: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     match deadline {
         Duration::ZERO => writeln!(stdout, "Aborting {whom}"),
-        GRACE => writeln!(
+        _ => writeln!(
             stdout,
-            "Shutting down: {whom} have {GRACE:?} to finish. Ctrl-C again aborts them"
+            "Shutting down: {deadline:?} for {whom} to finish. Ctrl-C again aborts the rest"
         ),
-        _ => Ok(()),
     }
 }
 
