@@ -267,8 +267,14 @@ impl Exchange {
             State::Open | State::Finishing | State::Finished | State::Broken => {
                 if self.paused || self.is_held_back() { 0 } else { self.room() }
             }
-            _ if self.discards() => usize::MAX,
-            _ => 0,
+            State::Closing | State::Lingering => usize::MAX,
+            State::Connecting
+            | State::ConnectingToFinish
+            | State::ConnectingToClose
+            | State::PeerFinished
+            | State::BothFinishing
+            | State::BothClosing
+            | State::Closed => 0,
         }
     }
 

@@ -484,7 +484,7 @@ fn ctrl_c_with_an_idle_client_ends_the_server_and_the_client_gracefully() {
             client.write_all(b"+1\n").unwrap();
             client.read_exact(&mut [0]).unwrap();
             server.signal(signal);
-            server.stdout.until("to finish. Ctrl-C again aborts them");
+            server.stdout.until("to finish. Ctrl-C again aborts the rest");
             client.read_to_end(&mut Vec::new()).unwrap();
             drop(client);
             let ended = server.ended();
@@ -521,7 +521,7 @@ fn ctrl_c_with_a_client_that_reads_late_gives_it_everything_that_had_come_from_i
     });
     assert!(clogged.is_some());
     server.signal("INT");
-    server.stdout.until("to finish. Ctrl-C again aborts them");
+    server.stdout.until("to finish. Ctrl-C again aborts the rest");
     let mut back = Vec::new();
     client.read_to_end(&mut back).unwrap();
     assert!(content.starts_with(&back), "what came back is not what was sent");
@@ -636,7 +636,7 @@ fn ctrl_c_with_a_request_at_work_waits_for_its_answer() {
     assert_answers(&mut client, &["4 primes below 10"]);
     client.write_all(b"300000\n").unwrap();
     server.signal("INT");
-    server.stdout.until("to finish. Ctrl-C again aborts them");
+    server.stdout.until("to finish. Ctrl-C again aborts the rest");
     assert_answers(&mut client, &["25997 primes below 300000"]);
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     drop(client);
@@ -796,7 +796,7 @@ fn second_ctrl_c_kills_the_commands_that_the_first_one_waits_for() {
     client.write_all(b"the last word").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     server.signal("INT");
-    server.stdout.until("to finish. Ctrl-C again aborts them");
+    server.stdout.until("to finish. Ctrl-C again aborts the rest");
     server.signal("INT");
     server.stdout.until("c0.1: the command ended: signal: 9 (SIGKILL)");
     assert!(client.read(&mut [0]).is_err(), "it was reset");
