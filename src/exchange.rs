@@ -233,6 +233,7 @@ impl Exchange {
 
     /// The same, of one that only waits for something to read.
     pub(crate) fn is_open_and_at_rest(&self) -> bool {
+        // It has nothing unsent itself, so that only another can hold it back.
         let is_held_back = self.paused || self.coupling == Coupling::Writer { has_unsent: true };
         let is_open = self.state == State::Open && !is_held_back;
         is_open && self.is_at_rest() && self.read_buffer.is_empty()

@@ -2,8 +2,8 @@
 //!
 //! Serving follows readiness: learn what became of a connect, flush, fill. Settling follows what
 //! the program did: flush, give back empty buffers, go on to the next state, tell the kernel an
-//! interest that has changed, set the alarm. The methods below these two are their leaves: each makes
-//! one kind of system call, and tells the observers what came of it.
+//! interest that has changed, set the alarm. The methods below these two are their leaves: each
+//! makes one kind of system call, and tells the observers what came of it.
 
 use std::time::Instant;
 

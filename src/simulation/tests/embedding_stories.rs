@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::event::{CloseReason, Deadline, Event};
+use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::observer::Step;
@@ -14,6 +14,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn next_at_once(event_loop: &mut EventLoop) -> Option<Event> {
     event_loop.poll_event(Some(Duration::ZERO)).unwrap()
+}
+
+/// Moves what a connection has received to the end of what was received before.
+fn take_received(server: &mut EventLoop, id: ConnectionId, received: &mut Vec<u8>) {
+    let (_, stream) = server[id].split();
+    received.extend_from_slice(stream.received());
+    stream.consume(stream.received().len());
 }
 
 /// It came a whole period after the time that it was told at, and so was out of step from then on.
@@ -120,9 +127,7 @@ fn shutdown_of_a_paused_connection_with_urgent_data_closes_after_the_last_byte()
     let mut received = Vec::new();
     while let Some(event) = next_at_once(&mut server) {
         assert_eq!(event, Event::Received(id));
-        received.extend_from_slice(server[id].received());
-        let count = server[id].received().len();
-        server[id].consume(count);
+        take_received(&mut server, id, &mut received);
     }
     assert_eq!(received, b"12");
 }
@@ -146,11 +151,7 @@ fn shutdown_before_a_peer_with_urgent_data_is_accepted_closes_after_the_last_byt
             Some(Event::Accepted(..)) => {
                 simulation.set_faults(Faults { delayed_rate: 1000, ..Faults::none() });
             }
-            Some(Event::Received(id)) => {
-                received.extend_from_slice(server[id].received());
-                let count = server[id].received().len();
-                server[id].consume(count);
-            }
+            Some(Event::Received(id)) => take_received(&mut server, id, &mut received),
             _ => {}
         }
     }
@@ -183,11 +184,7 @@ fn connection_accepted_in_a_shutdown_whose_reader_closes_is_read_before_it_close
     let mut received = Vec::new();
     loop {
         match server.next_event().unwrap() {
-            Event::Received(id) => {
-                received.extend_from_slice(server[id].received());
-                let count = server[id].received().len();
-                server[id].consume(count);
-            }
+            Event::Received(id) => take_received(&mut server, id, &mut received),
             Event::Closed(id, _) if id == writer => break,
             _ => {}
         }

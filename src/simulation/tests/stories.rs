@@ -251,8 +251,8 @@ fn left_over_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
     scene.read_the_rest();
 }
 
-/// One that had more to read, but was held back when it was served, would have counted as stopped by
-/// its budget, and waited behind those that were.
+/// One that had more to read, but was held back when it was served, would have counted as stopped
+/// by its budget, and waited behind those that were.
 #[test]
 fn held_back_connection_that_may_read_again_is_not_left_over() {
     let mut scene = Scene::new();
