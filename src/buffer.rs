@@ -87,6 +87,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// The bytes that were appended and not yet consumed.
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.block.as_ref().map_or(&[], |block| block.live())
     }
@@ -147,6 +148,7 @@ impl Buffer {
     }
 
     /// Gives a block to a buffer that has none. Returns the block's room, at most `max` bytes.
+    #[inline]
     pub(crate) fn room_in(&mut self, block: Box<Block>, max: usize) -> &mut [u8] {
         debug_assert!(block.end == 0, "a free block holds nothing");
         let block = self.block.insert(block);
@@ -193,6 +195,7 @@ impl Buffer {
     }
 
     /// Takes in the first `count` bytes of the room.
+    #[inline]
     pub(crate) fn extend(&mut self, count: usize) {
         if let Some(block) = &mut self.block {
             block.end += count;

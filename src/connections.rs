@@ -175,14 +175,9 @@ impl<T> Connections<T> {
         Some(connection)
     }
 
-    /// Who is to be settled next, by one look into the slab; the connection may have gone.
-    pub(crate) fn take_touched(&mut self) -> Option<(Touched, Option<&mut Connection<T>>)> {
-        let touched = self.touched.pop()?;
-        let mut connection = self.slots.get_mut(touched.slot as usize);
-        if let Some(connection) = &mut connection {
-            connection.stream.touched = false;
-        }
-        Some((touched, connection))
+    /// Who is to be settled next; it may have gone.
+    pub(crate) fn take_touched(&mut self) -> Option<Touched> {
+        self.touched.pop()
     }
 
     /// From now on the connection is handled as closed, until [`Connections::take_closed`].
@@ -300,7 +295,11 @@ mod tests {
     }
 
     fn touched(connections: &mut Connections<usize>) -> Vec<u32> {
-        let next = || connections.take_touched().map(|(touched, _)| touched.slot);
+        let next = || {
+            let slot = connections.take_touched()?.slot;
+            connections.at(slot)?.stream.touched = false;
+            Some(slot)
+        };
         let mut slots: Vec<u32> = std::iter::from_fn(next).collect();
         slots.sort_unstable();
         slots

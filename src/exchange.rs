@@ -37,7 +37,7 @@
 
 use std::sync::Arc;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Block, Buffer};
 use crate::event::{CloseReason, Deadline};
 use crate::interest::{Interest, Readiness};
 use crate::limits::ConnectionLimits;
@@ -163,6 +163,7 @@ impl Exchange {
         self.write_buffer.len()
     }
 
+    #[inline]
     pub(crate) fn unsent_bytes(&self) -> &[u8] {
         self.write_buffer.bytes()
     }
@@ -231,12 +232,15 @@ impl Exchange {
         self.owed.is_empty() && self.unsent() == 0 && !self.readiness.is_readable()
     }
 
-    /// The same, of one that only waits for something to read.
-    pub(crate) fn is_open_and_at_rest(&self) -> bool {
-        // It has nothing unsent itself, so that only another can hold it back.
-        let is_held_back = self.paused || self.coupling == Coupling::Writer { has_unsent: true };
-        let is_open = self.state == State::Open && !is_held_back;
-        is_open && self.is_at_rest() && self.read_buffer.is_empty()
+    /// Whether it is what most are most of the time: open, coupled to itself and not paused, with
+    /// nothing owed and nothing received, and ready for just this. The four that are compared lie
+    /// side by side in memory, so that a compiler asks for all of them at once.
+    #[inline]
+    pub(crate) fn is_usual(&self, readiness: Readiness) -> bool {
+        (self.state, self.owed, self.readiness, self.coupling)
+            == (State::Open, OwedEvents::default(), readiness, Coupling::Itself)
+            && !self.paused
+            && !self.read_buffer.has_block()
     }
 
     /// Whether nothing is left to be done for either side: all that had come was read and handled,
@@ -319,8 +323,11 @@ impl Exchange {
     }
 
     fn is_held_back(&self) -> bool {
-        self.coupling == Coupling::Writer { has_unsent: true }
-            || self.coupling == Coupling::Itself && self.unsent() > 0
+        match self.coupling {
+            Coupling::None => false,
+            Coupling::Itself => self.unsent() > 0,
+            Coupling::Writer { has_unsent } => has_unsent,
+        }
     }
 
     // What the program does.
@@ -350,24 +357,23 @@ impl Exchange {
     /// Moves what was received here to the unsent bytes of `to` and returns how much it was:
     /// nothing if `to` takes no more.
     pub(crate) fn transfer_to(&mut self, to: &mut Exchange) -> usize {
-        to.send_all_of(&mut self.read_buffer)
-    }
-
-    /// The same to its own unsent bytes.
-    pub(crate) fn transfer_to_itself(&mut self) -> usize {
-        let mut received = std::mem::take(&mut self.read_buffer);
-        let count = self.send_all_of(&mut received);
-        self.read_buffer = received;
+        let count = self.read_buffer.len();
+        if !to.has_room_for(count) {
+            return 0;
+        }
+        self.read_buffer.move_to(&mut to.write_buffer);
+        to.notice_high_water();
         count
     }
 
+    /// The same to its own unsent bytes.
     #[inline]
-    fn send_all_of(&mut self, received: &mut Buffer) -> usize {
-        let count = received.len();
+    pub(crate) fn transfer_to_itself(&mut self) -> usize {
+        let count = self.read_buffer.len();
         if !self.has_room_for(count) {
             return 0;
         }
-        received.move_to(&mut self.write_buffer);
+        self.read_buffer.move_to(&mut self.write_buffer);
         self.notice_high_water();
         count
     }
@@ -513,6 +519,7 @@ impl Exchange {
     }
 
     /// The first `count` bytes of the read buffer's room were read.
+    #[inline]
     pub(crate) fn filled(&mut self, count: usize) {
         self.read_buffer.extend(count);
         self.owed.add(Owed::Received);
@@ -539,6 +546,16 @@ impl Exchange {
     #[cold]
     pub(crate) fn read_failed(&mut self, reason: CloseReason) {
         self.end(self.reason().unwrap_or(reason));
+    }
+
+    /// The kernel took all unsent bytes. Returns the block that they were in.
+    #[inline]
+    pub(crate) fn flushed_all(&mut self) -> Option<Box<Block>> {
+        let block = self.write_buffer.take_block();
+        if self.clogged {
+            self.notice_low_water();
+        }
+        block
     }
 
     /// The kernel took the first `count` unsent bytes.
@@ -637,13 +654,22 @@ impl Exchange {
     /// before `Connected` but a `Closed`.
     #[inline]
     pub(crate) fn next_owed(&self) -> Option<Owed> {
-        self.owed.first_but(|event| match event {
-            // What a resume announced the program may have consumed before it was told.
-            Owed::Received => self.paused || self.read_buffer.is_empty(),
-            Owed::PeerFinished => self.paused,
-            Owed::Deadline => self.is_connecting(),
-            Owed::Accepted | Owed::Connected | Owed::Drained | Owed::Closed => false,
-        })
+        // Mostly it is just what was received.
+        if self.owed == OwedEvents::RECEIVED && !self.paused && !self.read_buffer.is_empty() {
+            return Some(Owed::Received);
+        }
+        let mut held_back = OwedEvents::default();
+        // What a resume announced the program may have consumed before it was told.
+        if self.paused || self.read_buffer.is_empty() {
+            held_back.add(Owed::Received);
+        }
+        if self.paused {
+            held_back.add(Owed::PeerFinished);
+        }
+        if self.is_connecting() {
+            held_back.add(Owed::Deadline);
+        }
+        self.owed.first_but(held_back)
     }
 
     /// Counts an event as delivered. Nothing comes after `Closed`.

@@ -19,14 +19,16 @@ pub(crate) const BLOCK_SIZE: usize = 64 * 1024;
 /// The most free blocks that are kept: 1 MiB, enough for a burst without going to the allocator.
 const FREE_MAX: usize = 16;
 
-/// Free blocks, the one used last on top.
+/// Free blocks, the one used last on top: mostly it is the only one, and then it is taken and put
+/// back without a look at the others.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
+    top: Option<Box<Block>>,
     #[expect(
         clippy::vec_box,
         reason = "buffers hold a block by one pointer; it moves here as it is"
     )]
-    free: Vec<Box<Block>>,
+    below: Vec<Box<Block>>,
 }
 
 impl Pool {
@@ -54,8 +56,14 @@ impl Pool {
         }
     }
 
+    #[inline]
     fn take(&mut self) -> Box<Block> {
-        self.free.pop().unwrap_or_else(|| Block::zeroed(BLOCK_SIZE))
+        self.top.take().unwrap_or_else(|| self.take_below())
+    }
+
+    #[cold]
+    fn take_below(&mut self) -> Box<Block> {
+        self.below.pop().unwrap_or_else(|| Block::zeroed(BLOCK_SIZE))
     }
 
     /// Takes back what `buffer` does not need: its block if it is empty, and a block for a
@@ -72,8 +80,13 @@ impl Pool {
     #[inline]
     pub(crate) fn reclaim_empty(&mut self, buffer: &mut Buffer) {
         if buffer.has_block() && buffer.is_empty() {
-            self.give(buffer.take_block());
+            self.take_back(buffer);
         }
+    }
+
+    #[inline(never)]
+    fn take_back(&mut self, buffer: &mut Buffer) {
+        self.give(buffer.take_block());
     }
 
     /// Takes back the block of a buffer that uses little of it.
@@ -86,19 +99,26 @@ impl Pool {
 
     #[cfg(test)]
     pub(crate) fn free_count(&self) -> usize {
-        self.free.len()
+        usize::from(self.top.is_some()) + self.below.len()
     }
 
     /// Keeps a block for the next fill if it has the pool's size and there is room for it.
-    #[inline]
-    fn give(&mut self, block: Option<Box<Block>>) {
+    #[inline(always)]
+    pub(crate) fn give(&mut self, block: Option<Box<Block>>) {
         let Some(mut block) = block else { return };
-        if block.size() == BLOCK_SIZE
-            && block.capacity() == BLOCK_SIZE
-            && self.free.len() < FREE_MAX
-        {
+        if block.size() == BLOCK_SIZE && block.capacity() == BLOCK_SIZE {
             block.clear();
-            self.free.push(block);
+            match self.top {
+                None => self.top = Some(block),
+                Some(_) => self.give_another(block),
+            }
+        }
+    }
+
+    #[cold]
+    fn give_another(&mut self, block: Box<Block>) {
+        if self.below.len() < FREE_MAX - 1 {
+            self.below.extend(self.top.replace(block));
         }
     }
 }
@@ -123,12 +143,12 @@ mod tests {
         buffer.extend(5);
         pool.reclaim(&mut buffer);
         assert_eq!((buffer.bytes(), buffer.capacity()), (&b"half "[..], 5));
-        assert_eq!(pool.free.len(), 1);
+        assert_eq!(pool.free_count(), 1);
 
         pool.room(&mut buffer, 4)[..4].copy_from_slice(b"line");
         buffer.extend(4);
         assert_eq!(buffer.bytes(), b"half line");
-        assert_eq!(pool.free.len(), 0, "the next fill reads into a pool block again");
+        assert_eq!(pool.free_count(), 0, "the next fill reads into a pool block again");
     }
 
     #[test]
@@ -162,7 +182,7 @@ mod tests {
         buffer.extend(100);
         let room = pool.room(&mut buffer, BLOCK_SIZE - 100);
         assert_eq!((room.len(), room.as_ptr()), (BLOCK_SIZE - 100, first.wrapping_add(100)));
-        assert_eq!(pool.free.len(), 0);
+        assert_eq!(pool.free_count(), 0);
     }
 
     #[test]
@@ -178,7 +198,7 @@ mod tests {
             buffer.extend(count);
             assert_eq!(pool.room(&mut buffer, left).len(), room, "{left}");
             assert_eq!(buffer.size(), BLOCK_SIZE + room);
-            assert_eq!(pool.free.len(), 1, "the full block came back");
+            assert_eq!(pool.free_count(), 1, "the full block came back");
         }
     }
 
@@ -205,11 +225,11 @@ mod tests {
         );
         pool.give(too_small);
         pool.give(too_large);
-        assert_eq!(pool.free.len(), 0);
+        assert_eq!(pool.free_count(), 0);
         for _ in 0..FREE_MAX + 5 {
             pool.give(Some(Block::zeroed(BLOCK_SIZE)));
         }
-        assert_eq!(pool.free.len(), FREE_MAX);
+        assert_eq!(pool.free_count(), FREE_MAX);
     }
 
     #[test]
@@ -217,6 +237,6 @@ mod tests {
         let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
         pool.give(grown(BLOCK_SIZE, BLOCK_SIZE));
         assert_eq!(pool.room(&mut buffer, BLOCK_SIZE).len(), BLOCK_SIZE);
-        assert!(buffer.is_empty() && pool.free.is_empty());
+        assert!(buffer.is_empty() && pool.free_count() == 0);
     }
 }

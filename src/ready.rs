@@ -17,7 +17,10 @@ use crate::interest::Readiness;
 
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    fresh: VecDeque<ConnectionId>,
+    fresh: Vec<ConnectionId>,
+    /// Those that were fresh when the turn came to them, and how many of them it has taken.
+    batch: Vec<ConnectionId>,
+    taken: usize,
     left_over: VecDeque<ConnectionId>,
 }
 
@@ -50,16 +53,27 @@ impl Ready {
         if stream.queued == Queued::No {
             stream.queued = queue;
             match queue {
-                Queued::Fresh => self.fresh.push_back(stream.id()),
+                Queued::Fresh => self.fresh.push(stream.id()),
                 Queued::LeftOver => self.left_over.push_back(stream.id()),
                 Queued::No => {}
             }
         }
     }
 
+    /// Has a turn take those that are fresh now. Who is fresh from here on is for the next turn.
+    pub(crate) fn begin_batch(&mut self) {
+        debug_assert!(self.taken == self.batch.len(), "a turn takes its whole batch");
+        self.batch.clear();
+        self.taken = 0;
+        std::mem::swap(&mut self.batch, &mut self.fresh);
+    }
+
+    /// The next of the turn's batch.
     #[inline]
     pub(crate) fn take_fresh(&mut self) -> Option<ConnectionId> {
-        self.fresh.pop_front()
+        let id = self.batch.get(self.taken).copied()?;
+        self.taken += 1;
+        Some(id)
     }
 
     /// The left-over whose turn it is.
@@ -72,25 +86,23 @@ impl Ready {
         if self.next_left_over() == id { self.left_over.pop_front() } else { None }
     }
 
-    pub(crate) fn fresh_count(&self) -> usize {
-        self.fresh.len()
-    }
-
-    /// Both queues, from the front.
+    /// Who stands in the queues, from their fronts: in the batch, fresh, and left over.
     #[cfg(test)]
-    pub(crate) fn queues(&self) -> [&VecDeque<ConnectionId>; 2] {
-        [&self.fresh, &self.left_over]
+    pub(crate) fn queues(&self) -> [Vec<ConnectionId>; 3] {
+        let left_over = self.left_over.iter().copied().collect();
+        [self.batch[self.taken..].to_vec(), self.fresh.clone(), left_over]
     }
 
     /// How many times a connection stands in the queues.
     #[cfg(test)]
     pub(crate) fn times(&self, id: ConnectionId) -> usize {
-        self.fresh.iter().chain(&self.left_over).filter(|queued| **queued == id).count()
+        self.queues().iter().flatten().filter(|queued| **queued == id).count()
     }
 
     /// Whether nobody waits to be served.
     pub(crate) fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.left_over.is_empty()
+        let is_batch_taken = self.taken == self.batch.len();
+        is_batch_taken && self.fresh.is_empty() && self.left_over.is_empty()
     }
 }
 
@@ -117,8 +129,12 @@ mod tests {
 
     /// What stands in the two queues.
     fn queues(ready: &Ready) -> (Vec<u32>, Vec<u32>) {
-        let slots = |queue: &VecDeque<ConnectionId>| queue.iter().map(|id| id.slot).collect();
-        (slots(&ready.fresh), slots(&ready.left_over))
+        let [batch, fresh, left_over] = ready.queues().map(|queue| {
+            let slots = queue.iter().map(|id| id.slot);
+            slots.collect::<Vec<u32>>()
+        });
+        assert_eq!(batch, [0; 0], "no turn is under way");
+        (fresh, left_over)
     }
 
     #[test]
@@ -129,10 +145,12 @@ mod tests {
         ready.fold(&mut one, Readiness::WRITABLE);
         assert_eq!(queues(&ready), (vec![1, 2], vec![]));
         assert_eq!(one.exchange.readiness, Readiness::READABLE | Readiness::WRITABLE);
-        assert_eq!((ready.fresh_count(), ready.is_empty()), (2, false));
+        assert_eq!((ready.take_fresh(), ready.is_empty()), (None, false));
+        ready.begin_batch();
         assert_eq!(ready.take_fresh(), Some(one.id()));
+        assert!(!ready.is_empty());
         assert_eq!(ready.take_fresh(), Some(other.id()));
-        assert_eq!((ready.take_fresh(), ready.fresh_count(), ready.is_empty()), (None, 0, true));
+        assert_eq!((ready.take_fresh(), ready.is_empty()), (None, true));
     }
 
     #[test]
@@ -180,6 +198,20 @@ mod tests {
         assert_eq!(ready.take_left_over(Some(two.id())), None);
         assert_eq!(ready.take_left_over(Some(one.id())), Some(one.id()));
         assert_eq!(queues(&ready), (vec![2], vec![3]));
+    }
+
+    #[test]
+    fn who_is_fresh_while_a_batch_is_taken_waits_for_the_next() {
+        let (mut ready, mut one, mut other) = (Ready::default(), at_rest(1), at_rest(2));
+        ready.fold(&mut one, Readiness::READABLE);
+        ready.begin_batch();
+        ready.fold(&mut other, Readiness::READABLE);
+        assert_eq!((ready.times(one.id()), ready.times(other.id())), (1, 1));
+        assert_eq!((ready.take_fresh(), ready.take_fresh()), (Some(one.id()), None));
+        assert!(!ready.is_empty());
+        ready.begin_batch();
+        assert_eq!((ready.take_fresh(), ready.take_fresh()), (Some(other.id()), None));
+        assert!(ready.is_empty());
     }
 
     #[test]

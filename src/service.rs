@@ -4,12 +4,16 @@
 //! the program did: flush, give back empty buffers, go on to the next state, tell the kernel an
 //! interest that has changed, set the alarm. The methods below these two are their leaves: each
 //! makes one kind of system call, and tells the observers what came of it.
+//!
+//! Most messages come to one read and one write, on a connection about which nothing else is to be
+//! decided. One question finds that out for each of the two, and what only the others need stands
+//! in functions of its own, so that a message does not pay for it.
 
 use std::time::Instant;
 
 use crate::connection::Stream;
 use crate::deadlines::Passed;
-use crate::event::CloseReason;
+use crate::event::{CloseReason, ConnectionId};
 use crate::exchange::Phase;
 use crate::interest::{Interest, Readiness};
 use crate::observer::Step;
@@ -19,61 +23,79 @@ use crate::system::ConnectOutcome;
 use crate::tools::{Called, Tools};
 #[cfg(unix)]
 use crate::transfer::Attempt;
-use crate::transfer::{self, Stop};
+use crate::transfer::{self, Stop, Transferred};
 
 impl Stream {
-    /// Does what readiness and wants allow.
+    /// Does what readiness and wants allow: in most cases no more than a fill.
+    #[inline]
     pub(crate) fn serve(&mut self, tools: &mut Tools) {
         self.stopped_early = false;
-        if self.exchange.is_connecting() {
-            self.look_at_connect(tools);
-        }
         (self.flushed, self.flushed_in) = (0, tools.turn);
-        if self.exchange.can_flush() {
-            let flushed = self.flush(self.exchange.limits().write_budget, tools);
-            // Once what was left from before has left, what the program sends now has a budget of
-            // its own.
-            self.flushed = if self.unsent() > 0 { flushed } else { 0 };
-        }
-        if self.exchange.readiness.is_readable() {
-            // Which asks how much is wanted.
-            self.fill(tools);
+        if self.only_receives() {
+            self.fill(self.exchange.limits().read_buffer_max, tools);
+        } else {
+            self.serve_all(tools);
         }
     }
 
-    /// Makes good what the program did.
-    pub(crate) fn settle(&mut self, tools: &mut Tools) {
+    /// Whether serving comes to a fill: nothing else can be under way.
+    #[inline]
+    fn only_receives(&self) -> bool {
+        self.exchange.is_usual(Readiness::READABLE | Readiness::WRITABLE) && self.unsent() == 0
+    }
+
+    #[cold]
+    fn serve_all(&mut self, tools: &mut Tools) {
+        if self.exchange.is_connecting() {
+            self.look_at_connect(tools);
+        }
         if self.exchange.can_flush() {
-            let before = if self.flushed_in == tools.turn { self.flushed } else { 0 };
-            let budget = self.exchange.limits().write_budget.saturating_sub(before as usize);
-            let flushed = self.flush(budget, tools);
-            (self.flushed, self.flushed_in) = (before.saturating_add(flushed), tools.turn);
+            self.flush(tools);
+            if self.unsent() == 0 {
+                // What was left from before has left: what the program sends now has a budget of
+                // its own.
+                self.flushed = 0;
+            }
+        }
+        if self.exchange.readiness.is_readable() {
+            self.fill(self.exchange.wanted(), tools);
+        }
+    }
+
+    /// Makes good what the program did: in most cases no more than a flush. Returns whether nothing
+    /// is left to be told or to be done.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self, tools: &mut Tools) -> bool {
+        tools.pool.reclaim_empty(self.exchange.read_buffer());
+        let is_settled = self.only_sends() && self.flush(tools) == Stop::Done;
+        if !is_settled {
+            self.settle_all(tools);
+        }
+        self.exchange.is_at_rest()
+    }
+
+    /// Whether settling comes to a flush, if all leaves by it: the state and the interest remain,
+    /// and no deadline runs.
+    #[inline]
+    fn only_sends(&self) -> bool {
+        let is_watched = self.interest == Interest::Readable && self.deadlines.is_none();
+        is_watched && !self.stopped_early && self.exchange.is_usual(Readiness::WRITABLE)
+    }
+
+    #[cold]
+    fn settle_all(&mut self, tools: &mut Tools) {
+        if self.exchange.can_flush() {
+            self.flush(tools);
         }
         for buffer in self.exchange.buffers() {
             tools.pool.reclaim(buffer);
         }
-        if !self.is_settled() {
-            self.settle_the_rest(tools);
-        }
-    }
-
-    /// What is not needed for most answers: the next state, the interest, the alarm.
-    #[inline(never)]
-    fn settle_the_rest(&mut self, tools: &mut Tools) {
         if self.exchange.advance() {
             self.send_end(tools);
         }
         self.tell_interest(tools);
         self.stopped_early &= self.exchange.can_fill() || self.exchange.can_flush();
         self.set_alarm(tools);
-    }
-
-    /// Whether nothing else is to be made good: the connection is open and at rest, the kernel is
-    /// asked to tell when there is something to read, and no deadline runs. So it is after most
-    /// answers.
-    fn is_settled(&self) -> bool {
-        let is_watched = self.interest == Interest::Readable && self.deadlines.is_none();
-        is_watched && !self.stopped_early && self.exchange.is_open_and_at_rest()
     }
 
     /// Looks at the deadlines when the alarm has rung. One that has passed takes effect; for one
@@ -169,8 +191,9 @@ impl Stream {
     /// Two connections that a program borrowed and swapped would each answer to the other's id.
     #[inline]
     pub(crate) fn assert_lives_in(&self, slot: u32) {
-        let id = self.id();
-        assert!(id.slot == slot, "connection {id} was swapped into the place of another");
+        if self.id().slot != slot {
+            swapped(self.id());
+        }
     }
 
     #[cold]
@@ -191,13 +214,61 @@ impl Stream {
         }
     }
 
-    fn fill(&mut self, tools: &mut Tools) {
+    #[inline(always)]
+    fn fill(&mut self, wanted: usize, tools: &mut Tools) {
         let Some(socket) = &self.socket else { return };
         let discards = self.exchange.discards();
         let short_proves_empty = tools.system.short_proves_blocked(socket);
         let mut io = tools.system.io(socket);
-        let filled =
-            transfer::fill(&mut self.exchange, &mut io, &mut tools.pool, short_proves_empty);
+        let filled = transfer::fill(
+            &mut self.exchange,
+            &mut io,
+            &mut tools.pool,
+            wanted,
+            short_proves_empty,
+        );
+        self.stopped_early |= filled.stop == Stop::Ours && filled.count > 0;
+        if self.is_followed(tools) {
+            self.note_filled(filled, discards, tools);
+        }
+    }
+
+    /// Flushes what is left of the budget at most.
+    #[inline(always)]
+    fn flush(&mut self, tools: &mut Tools) -> Stop {
+        if self.flushed_in != tools.turn {
+            (self.flushed, self.flushed_in) = (0, tools.turn);
+        }
+        let Some(socket) = &self.socket else { return Stop::Ours };
+        let budget = self.exchange.limits().write_budget.saturating_sub(self.flushed as usize);
+        let short_proves_full = tools.system.short_proves_blocked(socket);
+        let mut io = tools.system.io(socket);
+        let flushed = transfer::flush(
+            &mut self.exchange,
+            &mut io,
+            &mut tools.pool,
+            budget,
+            short_proves_full,
+        );
+        let count = u32::try_from(flushed.count).unwrap_or(u32::MAX);
+        self.flushed = self.flushed.saturating_add(count);
+        if flushed.stop == Stop::Ours {
+            self.stopped_early = true;
+        }
+        if self.is_followed(tools) {
+            self.note_flushed(flushed, tools);
+        }
+        flushed.stop
+    }
+
+    /// Whether a deadline or an observer follows what is transferred.
+    #[inline]
+    fn is_followed(&self, tools: &Tools) -> bool {
+        self.deadlines.is_some() || tools.observers.see_everything()
+    }
+
+    #[cold]
+    fn note_filled(&mut self, filled: Transferred, discards: bool, tools: &mut Tools) {
         if filled.count > 0 {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.moved(tools.system.now());
@@ -208,31 +279,23 @@ impl Stream {
             });
         }
         match filled.stop {
-            Stop::Ours => self.stopped_early |= filled.count > 0,
             Stop::NotReady => tools.observers.trace(|| Step::ReadBlocked(self.id())),
             Stop::Ended => tools.observers.trace(|| Step::PeerEnded(self.id())),
-            Stop::Failed => {}
+            Stop::Ours | Stop::Done | Stop::Failed => {}
         }
     }
 
-    /// Flushes at most `budget` bytes, and returns how many it were.
-    fn flush(&mut self, budget: usize, tools: &mut Tools) -> u32 {
-        let Some(socket) = &self.socket else { return 0 };
-        let short_proves_full = tools.system.short_proves_blocked(socket);
-        let mut io = tools.system.io(socket);
-        let flushed = transfer::flush(&mut self.exchange, &mut io, budget, short_proves_full);
+    #[cold]
+    fn note_flushed(&mut self, flushed: Transferred, tools: &mut Tools) {
         if flushed.count > 0 {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.flushed(tools.system.now());
             }
             tools.observers.trace(|| Step::Flushed(self.id(), flushed.count, self.unsent()));
         }
-        match flushed.stop {
-            Stop::Ours => self.stopped_early |= self.unsent() > 0,
-            Stop::NotReady => tools.observers.trace(|| Step::WriteBlocked(self.id())),
-            Stop::Ended | Stop::Failed => {}
+        if flushed.stop == Stop::NotReady {
+            tools.observers.trace(|| Step::WriteBlocked(self.id()));
         }
-        u32::try_from(flushed.count).unwrap_or(u32::MAX)
     }
 
     fn send_end(&mut self, tools: &mut Tools) {
@@ -302,6 +365,11 @@ impl Stream {
         // One that has passed already rings in the next turn, behind all that are due in this one.
         next.map(|(at, _)| at.max(now))
     }
+}
+
+#[cold]
+fn swapped(id: ConnectionId) -> ! {
+    panic!("connection {id} was swapped into the place of another");
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ enum Stage {
     Wake,
     /// So many foreign sources have news that is still to be told.
     Sources(usize),
-    /// So many that were fresh when the stage began are still to be served.
-    Fresh(usize),
+    /// Those that were fresh when the stage began.
+    Fresh,
     /// So many listeners are still to be served, after the one at hand.
     Accepting {
         listeners: usize,
@@ -61,11 +61,19 @@ enum Stage {
     Last,
 }
 
-/// The connection that is being served, and the event of it that was delivered last.
+impl Stage {
+    fn accepting(listeners: usize) -> Self {
+        Self::Accepting { listeners, at_hand: None }
+    }
+}
+
+/// The connection that is being served. One whose event was delivered is settled before anything
+/// else happens, and so does not stand among the touched.
 #[derive(Clone, Copy, Debug)]
 struct Service {
     slot: u32,
-    delivered: Option<Owed>,
+    /// The event of it that was delivered last, and how much it had unsent then.
+    delivered: Option<(Owed, usize)>,
 }
 
 /// Everything that a loop has, and the course of its turns.
@@ -259,23 +267,21 @@ impl<T> Turns<T> {
                     }
                     Stage::Sources(self.sources.ready_count())
                 }
-                Stage::Sources(0) => Stage::Fresh(self.ready.fresh_count()),
+                Stage::Sources(0) => {
+                    self.ready.begin_batch();
+                    Stage::Fresh
+                }
                 Stage::Sources(left) => {
                     if let Some((id, news)) = self.sources.take_ready() {
                         self.announce(Step::SourceReady(id, news), Event::Ready(id, news));
                     }
                     Stage::Sources(left - 1)
                 }
-                Stage::Fresh(0) => {
-                    Stage::Accepting { listeners: self.listeners.ready_count(), at_hand: None }
-                }
-                Stage::Fresh(left) => {
-                    // In place, since most of what is served comes by here.
-                    self.stage = Stage::Fresh(left - 1);
-                    let id = self.ready.take_fresh();
-                    self.serve(id);
-                    continue;
-                }
+                Stage::Fresh => match self.ready.take_fresh() {
+                    Some(id) if self.serve(id) => return Some(Event::Received(id)),
+                    Some(_) => continue,
+                    None => Stage::accepting(self.listeners.ready_count()),
+                },
                 Stage::Accepting { at_hand: Some((id, budget)), listeners } => {
                     Stage::Accepting { listeners, at_hand: self.accept(id, budget) }
                 }
@@ -286,9 +292,11 @@ impl<T> Turns<T> {
                     Stage::Accepting { listeners: listeners - 1, at_hand }
                 }
                 Stage::LeftOver => {
-                    let id = self.ready.take_left_over(self.left_over);
-                    self.serve(id);
-                    Stage::Last
+                    self.stage = Stage::Last;
+                    match self.ready.take_left_over(self.left_over) {
+                        Some(id) if self.serve(id) => return Some(Event::Received(id)),
+                        _ => continue,
+                    }
                 }
                 Stage::Last => {
                     self.stage = Stage::Over;
@@ -299,26 +307,33 @@ impl<T> Turns<T> {
     }
 
     /// Begins the service of a connection that was taken from its queue: the transfers that it
-    /// wants and is ready for. One that has gone meanwhile is skipped.
-    fn serve(&mut self, id: Option<ConnectionId>) {
-        let Some(id) = id else { return };
-        let Some(connection) = self.connections.at(id.slot).filter(|it| it.id() == id) else {
-            return;
-        };
+    /// wants and is ready for. One that has gone meanwhile is skipped. Returns whether its first
+    /// event, delivered herewith, is that it has received something; any other follows.
+    fn serve(&mut self, id: ConnectionId) -> bool {
+        let connection = self.connections.at(id.slot).filter(|it| it.id() == id);
+        let Some(connection) = connection else { return false };
         // First, so that an observer that panics leaves nobody unserved.
         self.service = Some(Service { slot: id.slot, delivered: None });
         connection.stream.queued = Queued::No;
         connection.stream.serve(&mut self.tools);
+        let has_received = connection.exchange.next_owed() == Some(Owed::Received);
+        if has_received {
+            self.service = Some(Service::delivers(connection, Owed::Received));
+        }
+        has_received
     }
 
     /// The next event of the connection that is being served; at the end it is settled.
     fn go_on_serving(&mut self) -> Option<Event> {
         let Service { slot, delivered } = self.service?;
-        let connection = self.connections.at(slot);
-        let owed = connection.and_then(|connection| connection.exchange.next_owed());
-        if let Some(owed) = owed.filter(|owed| delivered.is_none_or(|last| *owed > last)) {
-            self.service = Some(Service { slot, delivered: Some(owed) });
-            return self.deliver(slot, owed);
+        let last = delivered.map(|(last, _)| last);
+        if let Some(connection) = self.connections.at(slot)
+            && let Some(owed) = connection.exchange.next_owed()
+            && last.is_none_or(|last| owed > last)
+        {
+            self.service = Some(Service::delivers(connection, owed));
+            let id = connection.id();
+            return self.event(id, owed);
         }
         self.service = None;
         match delivered {
@@ -333,27 +348,28 @@ impl<T> Turns<T> {
         None
     }
 
-    fn deliver(&mut self, slot: u32, owed: Owed) -> Option<Event> {
-        let stream = &mut self.connections.touch(slot)?.stream;
-        stream.exchange.delivered(owed);
-        let id = stream.id();
+    fn event(&mut self, id: ConnectionId, owed: Owed) -> Option<Event> {
         Some(match owed {
-            Owed::Accepted => Event::Accepted(stream.listener()?, id),
+            Owed::Accepted => Event::Accepted(self.connections.get(id)?.listener()?, id),
             Owed::Connected => Event::Connected(id),
             Owed::Received => Event::Received(id),
             Owed::Drained => Event::Drained(id),
             Owed::Deadline => Event::Deadline(id),
             Owed::PeerFinished => Event::PeerFinished(id),
-            Owed::Closed => {
-                let reason = stream.exchange.close_reason()?;
-                let (unsent, lost) = (stream.unsent(), stream.lost());
-                self.tools.observers.see(Step::Closed(id, reason, unsent, lost));
-                // Now, so that it is one also if the loop is dropped before the next call.
-                stream.prepare_close(&mut self.tools);
-                self.connections.set_closed(slot);
-                Event::Closed(id, reason)
-            }
+            Owed::Closed => Event::Closed(id, self.closed(id)?),
         })
+    }
+
+    /// Prepares for the program to handle the last event of a connection, and tells its reason.
+    fn closed(&mut self, id: ConnectionId) -> Option<CloseReason> {
+        let stream = &mut self.connections.at(id.slot)?.stream;
+        let reason = stream.exchange.close_reason()?;
+        let (unsent, lost) = (stream.unsent(), stream.lost());
+        self.tools.observers.see(Step::Closed(id, reason, unsent, lost));
+        // Now, so that it is one also if the loop is dropped before the next call.
+        stream.prepare_close(&mut self.tools);
+        self.connections.set_closed(id.slot);
+        Some(reason)
     }
 
     /// Frees the connection whose `Closed` was handled, and lets those accept that wait for room.
@@ -421,30 +437,47 @@ impl<T> Turns<T> {
 
     // Settling.
 
+    /// Settles what the program may have changed, and last the connection that is being served.
+    #[inline]
     fn settle_touched(&mut self) {
-        while let Some((Touched { slot, unsent }, connection)) = self.connections.take_touched() {
-            // One that was closed may have gone.
-            let Some(connection) = connection else { continue };
-            connection.stream.assert_lives_in(slot);
-            let queued = connection.unsent().saturating_sub(unsent);
-            if queued > 0 {
-                self.tools.observers.trace(|| Step::Queued(connection.id(), queued));
+        self.settle_listed();
+        if let Some(Service { slot, delivered: Some((_, unsent)) }) = self.service {
+            self.settle(slot, unsent);
+            // Those that read for it.
+            self.settle_listed();
+        }
+    }
+
+    fn settle_listed(&mut self) {
+        while let Some(Touched { slot, unsent }) = self.connections.take_touched() {
+            self.settle(slot, unsent);
+        }
+    }
+
+    /// Settles a connection that was touched when it had so much unsent.
+    fn settle(&mut self, slot: u32, unsent: usize) {
+        // One that was closed may have gone.
+        let Some(connection) = self.connections.at(slot) else { return };
+        debug_assert!(connection.stream.touched, "it is settled once for each time it is touched");
+        connection.stream.touched = false;
+        connection.stream.assert_lives_in(slot);
+        if self.tools.observers.see_everything() && connection.unsent() > unsent {
+            let queued = connection.unsent() - unsent;
+            self.tools.observers.see(Step::Queued(connection.id(), queued));
+        }
+        let mut is_at_rest = connection.stream.settle(&mut self.tools);
+        if connection.has_readers || self.shutdown.is_under_way() {
+            self.settle_others(slot);
+            let connection = self.connections.at(slot);
+            is_at_rest = connection.is_none_or(|connection| connection.exchange.is_at_rest());
+        }
+        if self.service.is_none_or(|service| service.slot != slot) {
+            if !is_at_rest {
+                self.requeue(slot);
             }
-            connection.stream.settle(&mut self.tools);
-            let connection = if connection.has_readers || self.shutdown.is_under_way() {
-                self.settle_others(slot);
-                let Some(connection) = self.connections.at(slot) else { continue };
-                connection
-            } else {
-                connection
-            };
-            let is_served = self.service.is_some_and(|service| service.slot == slot);
-            match connection.exchange.is_at_rest() {
-                // Nothing is left to be told or to be done.
-                true if is_served => self.service = None,
-                false if !is_served => self.ready.requeue(connection),
-                _ => {}
-            }
+        } else if is_at_rest {
+            // Nothing is left to be told or to be done.
+            self.service = None;
         }
     }
 
@@ -518,6 +551,16 @@ impl<T> Turns<T> {
             .insert(|id| Connection::new(data, Stream::new(id, origin, socket.ok(), exchange)));
         self.connections.touch(id.slot);
         id
+    }
+}
+
+impl Service {
+    /// Counts an event as delivered. What the program does now is settled after it.
+    fn delivers<T>(connection: &mut Connection<T>, owed: Owed) -> Self {
+        let stream = &mut connection.stream;
+        stream.exchange.delivered(owed);
+        stream.touched = true;
+        Self { slot: stream.id().slot, delivered: Some((owed, stream.unsent())) }
     }
 }
 

@@ -458,6 +458,7 @@ impl ListeningSocket {
 }
 
 impl Read for Io<'_> {
+    #[inline]
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Kernel(socket) => socket.read(into),
@@ -468,6 +469,7 @@ impl Read for Io<'_> {
 }
 
 impl Write for Io<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Kernel(socket) => socket.write(bytes),

@@ -86,6 +86,38 @@ fn bytes_that_are_left_before_a_service_count_against_the_budget_of_its_turn() {
 }
 
 #[test]
+fn each_turn_has_a_budget_of_its_own_also_for_one_that_is_only_sent_to() {
+    let mut scene = Scene::new(None);
+    let (id, _peer) = scene.accepted();
+    let steps = scene.steps();
+    for _ in 0..3 {
+        scene.server[id].send(&[1; 3]);
+        assert_eq!(scene.turn(), []);
+        let flushed = |step: &Step| matches!(step, Step::Flushed(..));
+        let flushes: Vec<Step> = steps.lock().unwrap().drain(..).filter(flushed).collect();
+        assert_eq!(flushes, [Step::Flushed(id, 3, 0)]);
+    }
+}
+
+#[test]
+fn connection_coupled_to_itself_does_not_read_before_what_a_budget_left_has_left() {
+    let mut scene = Scene::new(None);
+    let (id, mut peer) = scene.accepted();
+    scene.server.couple(id, id);
+    peer.write(&[1; 8]);
+    scene.deliver();
+    assert_eq!(scene.poll(), Some(Event::Received(id)));
+    scene.server[id].consume(4);
+    scene.server[id].send(&[1; 12]);
+    for unsent in [8, 4] {
+        assert_eq!(scene.poll(), None);
+        assert_eq!((scene.server[id].unsent(), scene.server[id].received()), (unsent, &[][..]));
+    }
+    assert_eq!(scene.poll(), Some(Event::Received(id)));
+    assert_eq!((scene.server[id].unsent(), scene.server[id].received()), (0, &[1; 4][..]));
+}
+
+#[test]
 fn bytes_that_were_left_have_gone_the_answer_has_a_budget_of_its_own() {
     let mut scene = Scene::new(None);
     let (id, mut peer) = scene.accepted();
@@ -144,6 +176,21 @@ fn deadline_before_the_one_that_an_alarm_stands_for_comes_in_time() {
     let (id, _peer) = scene.accepted();
     scene.server[id].set_idle_timeout(Some(Duration::from_secs(60)));
     assert_eq!(scene.turn(), []);
+    scene.server[id].set_deadline(Some(Duration::from_secs(1)));
+    assert_eq!(scene.turn(), []);
+    scene.simulation.pass_time(Duration::from_secs(2));
+    assert_eq!(scene.turn(), [Event::Deadline(id)]);
+}
+
+#[test]
+fn deadline_that_is_set_with_an_answer_comes_in_time() {
+    let mut scene = Scene::new(None);
+    let (id, mut peer) = scene.accepted();
+    scene.server.couple(id, id);
+    peer.write(b"?");
+    scene.deliver();
+    assert_eq!(scene.poll(), Some(Event::Received(id)));
+    scene.server[id].send_received();
     scene.server[id].set_deadline(Some(Duration::from_secs(1)));
     assert_eq!(scene.turn(), []);
     scene.simulation.pass_time(Duration::from_secs(2));

@@ -347,6 +347,12 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     }
     let waits = exchange.can_fill() || exchange.can_flush() || exchange.next_owed().is_some();
     assert!(!waits || stream.queued != Queued::No, "3: ready and not queued: {stream:?}");
+    let next = stream.deadlines.as_ref().and_then(|it| it.next(exchange.limits()));
+    let alarm = stream.deadlines.as_ref().and_then(|it| it.alarm);
+    if let Some((at, _)) = next.filter(|_| exchange.close_reason().is_none()) {
+        let is_set = alarm.is_some_and(|alarm| alarm.at() <= at.max(simulation.now()));
+        assert!(is_set, "8: no alarm stands for a deadline: {stream:?}");
+    }
     let Some(Socket::Simulated(socket)) = &stream.socket else { return };
     let probe = lock(&simulation.network).probe(socket.index());
     assert_eq!(probe.interest, stream.interest(), "2: the interest that was told");
@@ -360,7 +366,6 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
         assert!(probe.read_edge, "3: unread, and nobody is told: {probe:?} {stream:?}");
     }
     if exchange.is_connecting() && probe.is_idle {
-        let alarm = stream.deadlines.as_ref().and_then(|deadlines| deadlines.alarm);
         let is_soon = |alarm: Alarm| alarm.at() <= simulation.now() + Duration::from_secs(1);
         assert!(
             alarm.is_some_and(is_soon),

@@ -280,6 +280,7 @@ pub(super) fn set_keepalive(socket: &SockRef<'_>, after: Option<Duration>) -> io
 }
 
 impl Read for &KernelSocket {
+    #[inline]
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             KernelSocket::Tcp(stream) => (&*stream).read(into),
@@ -290,6 +291,7 @@ impl Read for &KernelSocket {
 }
 
 impl Write for &KernelSocket {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             KernelSocket::Tcp(stream) => (&*stream).write(bytes),

@@ -15,7 +15,7 @@ impl<T> Turns<T> {
             Stage::Alarms(_) => 1.hash(hasher),
             Stage::Wake => 2.hash(hasher),
             Stage::Sources(left) => (3, left).hash(hasher),
-            Stage::Fresh(left) => (4, left).hash(hasher),
+            Stage::Fresh => 4.hash(hasher),
             Stage::Accepting { listeners, at_hand } => {
                 let at_hand = at_hand.map(|(id, budget)| (id.slot, budget));
                 (5, listeners, at_hand).hash(hasher);
@@ -28,7 +28,8 @@ impl<T> Turns<T> {
             queue.iter().map(is_there).collect::<Vec<_>>().hash(hasher);
         }
         self.left_over.as_ref().map(is_there).hash(hasher);
-        self.service.map(|Service { slot, delivered }| (slot, delivered)).hash(hasher);
+        let delivered = |service: Service| service.delivered.map(|(owed, _)| owed);
+        self.service.map(|service| (service.slot, delivered(service))).hash(hasher);
         (self.announced.is_some(), self.is_woken, self.shutdown.is_under_way()).hash(hasher);
         (self.connections.order(), self.listeners.states()).hash(hasher);
         for (at, called) in self.tools.alarms.all() {
