@@ -39,13 +39,29 @@ impl Block {
         self.bytes.len()
     }
 
+    /// The room of a block that holds nothing, at most `max` bytes of it.
+    #[inline]
+    pub(crate) fn room(&mut self, max: usize) -> &mut [u8] {
+        debug_assert!(self.end == 0, "a free block holds nothing");
+        let end = self.size().min(max);
+        &mut self.bytes[..end]
+    }
+
+    /// Takes in the first `count` bytes of that room.
+    #[inline]
+    pub(crate) fn take_in(&mut self, count: usize) {
+        debug_assert!(count <= self.size(), "a read reported more bytes than it had room");
+        self.end = count;
+    }
+
     /// Forgets the live bytes.
     pub(crate) fn clear(&mut self) {
         self.start = 0;
         self.end = 0;
     }
 
-    fn live(&self) -> &[u8] {
+    #[inline]
+    pub(crate) fn live(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
@@ -147,13 +163,11 @@ impl Buffer {
         self.block.take()
     }
 
-    /// Gives a block to a buffer that has none. Returns the block's room, at most `max` bytes.
+    /// Puts a block into a buffer that has none.
     #[inline]
-    pub(crate) fn room_in(&mut self, block: Box<Block>, max: usize) -> &mut [u8] {
-        debug_assert!(block.end == 0, "a free block holds nothing");
-        let block = self.block.insert(block);
-        let end = block.size().min(max);
-        &mut block.bytes[..end]
+    pub(crate) fn put_block(&mut self, block: Box<Block>) -> &mut Block {
+        debug_assert!(self.block.is_none(), "a buffer has one block");
+        self.block.get_or_insert(block)
     }
 
     /// Moves the bytes into `block`, which was empty, and returns the block that held them.

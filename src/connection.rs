@@ -110,7 +110,9 @@ pub(crate) enum Queued {
 ///     }
 /// }
 /// ```
+// In the order of C, so that what `Stream::only_sends` compares lies side by side.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Stream {
     pub(crate) exchange: Exchange,
     /// None only if a connect failed before there was a socket.
@@ -118,17 +120,17 @@ pub struct Stream {
     id: ConnectionId,
     pub(crate) origin: Origin,
     pub(crate) deadlines: Option<Box<Deadlines>>,
-    /// Invariant: what the kernel was told last.
-    pub(crate) interest: Interest,
-    pub(crate) queued: Queued,
+    /// How many bytes count against the write budget in the turn of this number.
+    pub(crate) flushed: usize,
     pub(crate) touched: bool,
     /// The last fill or flush stopped while the socket may have been ready for more.
     pub(crate) stopped_early: bool,
-    /// How many bytes count against the write budget in the turn of this number.
-    pub(crate) flushed: u32,
-    pub(crate) flushed_in: u16,
     /// Others read only while this one has nothing unsent.
     pub(crate) has_readers: bool,
+    /// Invariant: what the kernel was told last.
+    pub(crate) interest: Interest,
+    pub(crate) flushed_in: u16,
+    pub(crate) queued: Queued,
 }
 
 impl Stream {
@@ -190,6 +192,7 @@ impl Stream {
 
     /// Sends all that was received back where it came from, and consumes it. Where nothing is
     /// unsent, as by default with an accepted connection, not a byte is copied.
+    #[inline]
     pub fn send_received(&mut self) {
         self.exchange.send_received();
     }

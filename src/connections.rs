@@ -110,10 +110,19 @@ impl<T> Connections<T> {
         self.slots.get(id.slot as usize).filter(|connection| connection.id() == id)
     }
 
+    /// The connection that an id names, unless it has gone. It stands in the id's slot or nowhere,
+    /// so that its generation is enough.
+    #[inline]
+    pub(crate) fn named(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
+        let connection = self.slots.get_mut(id.slot as usize)?;
+        (connection.id().generation == id.generation).then_some(connection)
+    }
+
     /// Lends a connection to the program, to be settled afterwards.
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
         let connection = self.slots.get_mut(id.slot as usize)?;
-        if connection.id() != id {
+        if connection.id().generation != id.generation {
             return None;
         }
         note_touched(&mut self.touched, connection);

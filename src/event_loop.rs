@@ -144,6 +144,9 @@ impl<T> EventLoop<T> {
     /// If two connections that were borrowed from this loop were swapped, since each would answer
     /// to the other's id.
     pub fn next_event(&mut self) -> io::Result<Event> {
+        if let Some(id) = self.turns.next_usual() {
+            return Ok(Event::Received(id));
+        }
         loop {
             if let Some(event) = self.turns.next(None)? {
                 return Ok(event);
@@ -178,7 +181,10 @@ impl<T> EventLoop<T> {
     ///
     /// As [`next_event`](Self::next_event).
     pub fn poll_event(&mut self, timeout: Option<Duration>) -> io::Result<Option<Event>> {
-        self.turns.next(timeout)
+        match self.turns.next_usual() {
+            Some(id) => Ok(Some(Event::Received(id))),
+            None => self.turns.next(timeout),
+        }
     }
 
     // Connections.

@@ -37,7 +37,7 @@
 
 use std::sync::Arc;
 
-use crate::buffer::{Block, Buffer};
+use crate::buffer::Buffer;
 use crate::event::{CloseReason, Deadline};
 use crate::interest::{Interest, Readiness};
 use crate::limits::ConnectionLimits;
@@ -99,7 +99,9 @@ struct Ending {
 }
 
 /// Both directions of one connection: their states, their buffers, and the events they owe.
+// In the order of C, so that what `Exchange::stands_at` compares lies side by side.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Exchange {
     read_buffer: Buffer,
     write_buffer: Buffer,
@@ -109,10 +111,10 @@ pub(crate) struct Exchange {
     state: State,
     owed: OwedEvents,
     pub(crate) readiness: Readiness,
-    coupling: Coupling,
     paused: bool,
-    half_open: bool,
+    coupling: Coupling,
     clogged: bool,
+    half_open: bool,
     /// The peer's end was read: nothing more will be received.
     at_end: bool,
 }
@@ -140,10 +142,10 @@ impl Exchange {
             state,
             owed: OwedEvents::default(),
             readiness: Readiness::default(),
-            coupling,
             paused: false,
-            half_open: false,
+            coupling,
             clogged: false,
+            half_open: false,
             at_end: false,
         }
     }
@@ -232,15 +234,29 @@ impl Exchange {
         self.owed.is_empty() && self.unsent() == 0 && !self.readiness.is_readable()
     }
 
-    /// Whether it is what most are most of the time: open, coupled to itself and not paused, with
-    /// nothing owed and nothing received, and ready for just this. The four that are compared lie
-    /// side by side in memory, so that a compiler asks for all of them at once.
+    /// Whether serving comes to one read, as it mostly does: nothing was left from before.
     #[inline]
-    pub(crate) fn is_usual(&self, readiness: Readiness) -> bool {
-        (self.state, self.owed, self.readiness, self.coupling)
-            == (State::Open, OwedEvents::default(), readiness, Coupling::Itself)
-            && !self.paused
+    pub(crate) fn only_receives(&self) -> bool {
+        self.stands_at(Readiness::READABLE | Readiness::WRITABLE)
             && !self.read_buffer.has_block()
+            && !self.write_buffer.has_block()
+    }
+
+    /// Whether settling comes to one write at most, if that takes all and no block is left in the
+    /// read buffer.
+    #[inline]
+    pub(crate) fn only_sends(&self) -> bool {
+        self.stands_at(Readiness::WRITABLE) && !self.clogged
+    }
+
+    /// Whether it is open, free to read, owes no event, and is ready for just this.
+    #[inline]
+    fn stands_at(&self, readiness: Readiness) -> bool {
+        let Self { state, owed, readiness: remembered, paused, .. } = self;
+        // As bytes, so that a compiler compares the four at once.
+        let standing = [*state as u8, owed.bits(), remembered.bits(), u8::from(*paused)];
+        standing == [State::Open as u8, 0, readiness.bits(), 0]
+            && self.coupling != Coupling::Writer { has_unsent: true }
     }
 
     /// Whether nothing is left to be done for either side: all that had come was read and handled,
@@ -346,7 +362,20 @@ impl Exchange {
     }
 
     /// Moves what was received to the unsent bytes, or loses it where they take no more.
+    #[inline]
     pub(crate) fn send_received(&mut self) {
+        // Mostly nothing is unsent, and so little was received that it passes no mark.
+        let count = self.read_buffer.len();
+        let may_swap = self.state == State::Open && !self.write_buffer.has_block();
+        if may_swap && 0 < count && count <= self.limits.high_water {
+            std::mem::swap(&mut self.read_buffer, &mut self.write_buffer);
+        } else {
+            self.send_received_or_lose();
+        }
+    }
+
+    #[cold]
+    fn send_received_or_lose(&mut self) {
         if self.transfer_to_itself() == 0 {
             let count = self.received().len();
             self.lose(count);
@@ -514,6 +543,7 @@ impl Exchange {
     }
 
     /// The buffer to read into, for a fill.
+    #[inline]
     pub(crate) fn read_buffer(&mut self) -> &mut Buffer {
         &mut self.read_buffer
     }
@@ -522,6 +552,10 @@ impl Exchange {
     #[inline]
     pub(crate) fn filled(&mut self, count: usize) {
         self.read_buffer.extend(count);
+        self.owe_received();
+    }
+
+    pub(crate) fn owe_received(&mut self) {
         self.owed.add(Owed::Received);
     }
 
@@ -546,16 +580,6 @@ impl Exchange {
     #[cold]
     pub(crate) fn read_failed(&mut self, reason: CloseReason) {
         self.end(self.reason().unwrap_or(reason));
-    }
-
-    /// The kernel took all unsent bytes. Returns the block that they were in.
-    #[inline]
-    pub(crate) fn flushed_all(&mut self) -> Option<Box<Block>> {
-        let block = self.write_buffer.take_block();
-        if self.clogged {
-            self.notice_low_water();
-        }
-        block
     }
 
     /// The kernel took the first `count` unsent bytes.
@@ -693,6 +717,12 @@ impl Exchange {
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.read_buffer.capacity() + self.write_buffer.capacity()
+    }
+
+    /// The buffer to write from.
+    #[inline]
+    pub(crate) fn write_buffer(&mut self) -> &mut Buffer {
+        &mut self.write_buffer
     }
 
     /// Both buffers, to give back what they do not need.

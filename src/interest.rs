@@ -94,6 +94,11 @@ impl Readiness {
         self.has(Self::HINTED)
     }
 
+    #[inline]
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
     /// Adds what the kernel says now to what it said before.
     pub(crate) fn fold(&mut self, news: Self) {
         self.0 |= news.0;

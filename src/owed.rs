@@ -67,6 +67,11 @@ impl OwedEvents {
         self.0 & event.bit() != 0
     }
 
+    #[inline]
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }

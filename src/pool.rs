@@ -33,17 +33,15 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// Room in `buffer` to read at most `max` more bytes into: never empty unless `max` is 0.
-    #[inline]
     pub(crate) fn room<'b>(&mut self, buffer: &'b mut Buffer, max: usize) -> &'b mut [u8] {
         if !buffer.has_block() {
-            return buffer.room_in(self.take(), max);
+            return buffer.put_block(self.take()).room(max);
         }
         self.make_room(buffer, max);
         buffer.room(max)
     }
 
     /// Has a buffer take a larger block than it has, if it needs one.
-    #[inline(never)]
     fn make_room(&mut self, buffer: &mut Buffer, max: usize) {
         let wanted = buffer.len() + max;
         if buffer.size() < wanted.min(BLOCK_SIZE) {
@@ -57,7 +55,7 @@ impl Pool {
     }
 
     #[inline]
-    fn take(&mut self) -> Box<Block> {
+    pub(crate) fn take(&mut self) -> Box<Block> {
         self.top.take().unwrap_or_else(|| self.take_below())
     }
 
@@ -68,7 +66,6 @@ impl Pool {
 
     /// Takes back what `buffer` does not need: its block if it is empty, and a block for a
     /// right-sized one if a quarter of it or less is used.
-    #[inline]
     pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
         self.reclaim_empty(buffer);
         if buffer.has_block() {
@@ -77,20 +74,13 @@ impl Pool {
     }
 
     /// Takes back the block of an empty buffer.
-    #[inline]
     pub(crate) fn reclaim_empty(&mut self, buffer: &mut Buffer) {
         if buffer.has_block() && buffer.is_empty() {
-            self.take_back(buffer);
+            self.give(buffer.take_block());
         }
     }
 
-    #[inline(never)]
-    fn take_back(&mut self, buffer: &mut Buffer) {
-        self.give(buffer.take_block());
-    }
-
     /// Takes back the block of a buffer that uses little of it.
-    #[inline(never)]
     fn right_size(&mut self, buffer: &mut Buffer) {
         if buffer.len() <= buffer.capacity() / 4 {
             self.give(buffer.shrink());
@@ -106,12 +96,13 @@ impl Pool {
     #[inline(always)]
     pub(crate) fn give(&mut self, block: Option<Box<Block>>) {
         let Some(mut block) = block else { return };
-        if block.size() == BLOCK_SIZE && block.capacity() == BLOCK_SIZE {
-            block.clear();
-            match self.top {
-                None => self.top = Some(block),
-                Some(_) => self.give_another(block),
-            }
+        if block.size() != BLOCK_SIZE || block.capacity() != BLOCK_SIZE {
+            return discard(block);
+        }
+        block.clear();
+        match self.top {
+            None => self.top = Some(block),
+            Some(_) => self.give_another(block),
         }
     }
 
@@ -121,6 +112,12 @@ impl Pool {
             self.below.extend(self.top.replace(block));
         }
     }
+}
+
+/// Gives a block back to the allocator.
+#[cold]
+fn discard(block: Box<Block>) {
+    drop(block);
 }
 
 #[cfg(test)]

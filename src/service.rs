@@ -5,10 +5,10 @@
 //! interest that has changed, set the alarm. The methods below these two are their leaves: each
 //! makes one kind of system call, and tells the observers what came of it.
 //!
-//! Most messages come to one read and one write, on a connection about which nothing else is to be
-//! decided. One question finds that out for each of the two, and what only the others need stands
-//! in functions of its own, so that a message does not pay for it.
+//! This is the general way, which any connection can go at any time. What most messages come to has
+//! a shorter one: see `turn/usual.rs`.
 
+use std::io;
 use std::time::Instant;
 
 use crate::connection::Stream;
@@ -23,34 +23,17 @@ use crate::system::ConnectOutcome;
 use crate::tools::{Called, Tools};
 #[cfg(unix)]
 use crate::transfer::Attempt;
-use crate::transfer::{self, Stop, Transferred};
+use crate::transfer::{self, Begun, Stop, Transferred};
 
 impl Stream {
-    /// Does what readiness and wants allow: in most cases no more than a fill.
-    #[inline]
+    /// Does what readiness and wants allow.
     pub(crate) fn serve(&mut self, tools: &mut Tools) {
         self.stopped_early = false;
-        (self.flushed, self.flushed_in) = (0, tools.turn);
-        if self.only_receives() {
-            self.fill(self.exchange.limits().read_buffer_max, tools);
-        } else {
-            self.serve_all(tools);
-        }
-    }
-
-    /// Whether serving comes to a fill: nothing else can be under way.
-    #[inline]
-    fn only_receives(&self) -> bool {
-        self.exchange.is_usual(Readiness::READABLE | Readiness::WRITABLE) && self.unsent() == 0
-    }
-
-    #[cold]
-    fn serve_all(&mut self, tools: &mut Tools) {
         if self.exchange.is_connecting() {
             self.look_at_connect(tools);
         }
         if self.exchange.can_flush() {
-            self.flush(tools);
+            self.flush(None, tools);
             if self.unsent() == 0 {
                 // What was left from before has left: what the program sends now has a budget of
                 // its own.
@@ -58,34 +41,15 @@ impl Stream {
             }
         }
         if self.exchange.readiness.is_readable() {
-            self.fill(self.exchange.wanted(), tools);
+            // Which asks how much is wanted.
+            self.fill(None, tools);
         }
     }
 
-    /// Makes good what the program did: in most cases no more than a flush. Returns whether nothing
-    /// is left to be told or to be done.
-    #[inline(always)]
-    pub(crate) fn settle(&mut self, tools: &mut Tools) -> bool {
-        tools.pool.reclaim_empty(self.exchange.read_buffer());
-        let is_settled = self.only_sends() && self.flush(tools) == Stop::Done;
-        if !is_settled {
-            self.settle_all(tools);
-        }
-        self.exchange.is_at_rest()
-    }
-
-    /// Whether settling comes to a flush, if all leaves by it: the state and the interest remain,
-    /// and no deadline runs.
-    #[inline]
-    fn only_sends(&self) -> bool {
-        let is_watched = self.interest == Interest::Readable && self.deadlines.is_none();
-        is_watched && !self.stopped_early && self.exchange.is_usual(Readiness::WRITABLE)
-    }
-
-    #[cold]
-    fn settle_all(&mut self, tools: &mut Tools) {
+    /// Makes good what the program did. `begun` is what came of the first write, if it was made.
+    pub(crate) fn settle(&mut self, begun: Option<io::Result<usize>>, tools: &mut Tools) {
         if self.exchange.can_flush() {
-            self.flush(tools);
+            self.flush(begun, tools);
         }
         for buffer in self.exchange.buffers() {
             tools.pool.reclaim(buffer);
@@ -214,61 +178,41 @@ impl Stream {
         }
     }
 
-    #[inline(always)]
-    fn fill(&mut self, wanted: usize, tools: &mut Tools) {
+    /// Fills the read buffer. `begun` is what came of the first read, if it was made.
+    pub(crate) fn fill(&mut self, begun: Option<io::Result<usize>>, tools: &mut Tools) {
         let Some(socket) = &self.socket else { return };
         let discards = self.exchange.discards();
         let short_proves_empty = tools.system.short_proves_blocked(socket);
-        let mut io = tools.system.io(socket);
-        let filled = transfer::fill(
-            &mut self.exchange,
-            &mut io,
-            &mut tools.pool,
-            wanted,
-            short_proves_empty,
-        );
+        let mut socket = Begun { outcome: begun, socket: tools.system.io(socket) };
+        let filled =
+            transfer::fill(&mut self.exchange, &mut socket, &mut tools.pool, short_proves_empty);
         self.stopped_early |= filled.stop == Stop::Ours && filled.count > 0;
-        if self.is_followed(tools) {
-            self.note_filled(filled, discards, tools);
-        }
+        self.note_filled(filled, discards, tools);
     }
 
     /// Flushes what is left of the budget at most.
-    #[inline(always)]
-    fn flush(&mut self, tools: &mut Tools) -> Stop {
+    fn flush(&mut self, begun: Option<io::Result<usize>>, tools: &mut Tools) {
+        let Some(socket) = &self.socket else { return };
         if self.flushed_in != tools.turn {
             (self.flushed, self.flushed_in) = (0, tools.turn);
         }
-        let Some(socket) = &self.socket else { return Stop::Ours };
-        let budget = self.exchange.limits().write_budget.saturating_sub(self.flushed as usize);
+        let budget = self.exchange.limits().write_budget.saturating_sub(self.flushed);
         let short_proves_full = tools.system.short_proves_blocked(socket);
-        let mut io = tools.system.io(socket);
-        let flushed = transfer::flush(
-            &mut self.exchange,
-            &mut io,
-            &mut tools.pool,
-            budget,
-            short_proves_full,
-        );
-        let count = u32::try_from(flushed.count).unwrap_or(u32::MAX);
-        self.flushed = self.flushed.saturating_add(count);
-        if flushed.stop == Stop::Ours {
-            self.stopped_early = true;
-        }
-        if self.is_followed(tools) {
-            self.note_flushed(flushed, tools);
-        }
-        flushed.stop
+        let mut socket = Begun { outcome: begun, socket: tools.system.io(socket) };
+        let flushed = transfer::flush(&mut self.exchange, &mut socket, budget, short_proves_full);
+        self.stopped_early |= flushed.stop == Stop::Ours && self.unsent() > 0;
+        self.flushed += flushed.count;
+        self.note_flushed(flushed, tools);
     }
 
-    /// Whether a deadline or an observer follows what is transferred.
-    #[inline]
-    fn is_followed(&self, tools: &Tools) -> bool {
-        self.deadlines.is_some() || tools.observers.see_everything()
+    /// Shows how much the program has sent since it had so much unsent.
+    pub(crate) fn note_queued(&self, unsent_before: usize, unsent: usize, tools: &mut Tools) {
+        if unsent > unsent_before {
+            tools.observers.trace(|| Step::Queued(self.id(), unsent - unsent_before));
+        }
     }
 
-    #[cold]
-    fn note_filled(&mut self, filled: Transferred, discards: bool, tools: &mut Tools) {
+    pub(crate) fn note_filled(&mut self, filled: Transferred, discards: bool, tools: &mut Tools) {
         if filled.count > 0 {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.moved(tools.system.now());
@@ -281,12 +225,11 @@ impl Stream {
         match filled.stop {
             Stop::NotReady => tools.observers.trace(|| Step::ReadBlocked(self.id())),
             Stop::Ended => tools.observers.trace(|| Step::PeerEnded(self.id())),
-            Stop::Ours | Stop::Done | Stop::Failed => {}
+            Stop::Ours | Stop::Failed => {}
         }
     }
 
-    #[cold]
-    fn note_flushed(&mut self, flushed: Transferred, tools: &mut Tools) {
+    pub(crate) fn note_flushed(&mut self, flushed: Transferred, tools: &mut Tools) {
         if flushed.count > 0 {
             if let Some(deadlines) = &mut self.deadlines {
                 deadlines.flushed(tools.system.now());

@@ -73,7 +73,7 @@ impl Shutdown {
             && let Some(connection) = connections.at(id.slot)
         {
             connection.stream.close();
-            connection.stream.settle(tools);
+            connection.stream.settle(None, tools);
         }
         if let Some(writer) = connections.writer_of(id)
             && connections.is_quiet(writer)

@@ -35,23 +35,18 @@ impl<T> Attempt<T> {
 }
 
 /// Makes a system call, again if a signal interrupted it.
-#[inline(always)]
 pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
-    match call() {
-        Ok(value) => Attempt::Done(value),
-        Err(error) => attempt_again(error, call),
+    loop {
+        match call() {
+            Ok(value) => return Attempt::Done(value),
+            Err(error) if was_interrupted(&error) => {}
+            Err(error) => return refused(error),
+        }
     }
 }
 
-#[cold]
 #[inline(never)]
-fn attempt_again<T>(mut error: io::Error, mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
-    while was_interrupted(&error) {
-        match call() {
-            Ok(value) => return Attempt::Done(value),
-            Err(next) => error = next,
-        }
-    }
+fn refused<T>(error: io::Error) -> Attempt<T> {
     if error.kind() == ErrorKind::WouldBlock { Attempt::NotReady } else { Attempt::Failed(error) }
 }
 
@@ -66,13 +61,33 @@ pub(crate) fn would_block() -> io::Error {
     ErrorKind::WouldBlock.into()
 }
 
+/// A socket whose first call was made already, and came out so.
+pub(crate) struct Begun<S> {
+    pub(crate) outcome: Option<io::Result<usize>>,
+    pub(crate) socket: S,
+}
+
+impl<S: Read> Read for Begun<S> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.outcome.take().unwrap_or_else(|| self.socket.read(room))
+    }
+}
+
+impl<S: Write> Write for Begun<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.outcome.take().unwrap_or_else(|| self.socket.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
 /// Why a fill or flush came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// We stopped: the budget is spent, or there is no room for more.
+    /// We stopped: the budget is spent, there is no room for more, or nothing more to send.
     Ours,
-    /// Nothing is left to send.
-    Done,
     /// The socket is not ready for more.
     NotReady,
     /// The peer's direction is at its end.
@@ -90,170 +105,89 @@ pub(crate) struct Transferred {
 
 /// Reads into the read buffer, or reads and throws away if the exchange only waits for the end.
 ///
-/// `wanted` is [`Exchange::wanted`], and `short_proves_empty` says whether a read that returns less
-/// than there was room for has emptied the socket.
-#[inline(always)]
+/// `short_proves_empty` says whether a read that returns less than there was room for has emptied
+/// the socket.
 pub(crate) fn fill(
     exchange: &mut Exchange,
     socket: &mut impl Read,
     pool: &mut Pool,
-    wanted: usize,
     short_proves_empty: bool,
 ) -> Transferred {
-    if exchange.discards() {
-        return fill_on(exchange, socket, pool, short_proves_empty, 0);
-    }
-    // Most fills come to one read, which need not carry what a loop does.
-    let max = wanted.min(exchange.limits().read_budget);
-    match read_once(exchange, socket, pool, max, false, short_proves_empty) {
-        (count, Some(stop)) => Transferred { count, stop },
-        (count, None) => fill_on(exchange, socket, pool, short_proves_empty, count),
-    }
-}
-
-/// Goes on with a fill that has come to `count` bytes.
-#[cold]
-#[inline(never)]
-fn fill_on(
-    exchange: &mut Exchange,
-    socket: &mut impl Read,
-    pool: &mut Pool,
-    short_proves_empty: bool,
-    mut count: usize,
-) -> Transferred {
-    loop {
-        let max = exchange.wanted().min(exchange.limits().read_budget - count);
-        let discards = exchange.discards();
-        let (more, stop) = read_once(exchange, socket, pool, max, discards, short_proves_empty);
-        count += more;
-        if let Some(stop) = stop {
-            return Transferred { count, stop };
-        }
-    }
-}
-
-/// Reads once, and says how much it was and, unless there may be more, why to stop.
-#[inline(always)]
-fn read_once(
-    exchange: &mut Exchange,
-    socket: &mut impl Read,
-    pool: &mut Pool,
-    max: usize,
-    discards: bool,
-    short_proves_empty: bool,
-) -> (usize, Option<Stop>) {
-    if max == 0 {
-        return (0, Some(Stop::Ours));
-    }
+    let budget = exchange.limits().read_budget;
     let mut scratch = Buffer::default();
-    let buffer = if discards { &mut scratch } else { exchange.read_buffer() };
-    let room = pool.room(buffer, max);
-    let asked = room.len();
-    let (count, stop) = match attempt(|| socket.read(room)) {
-        Attempt::Done(0) => {
-            exchange.peer_ended();
-            (0, Some(Stop::Ended))
+    let mut count = 0;
+    let stop = loop {
+        let max = exchange.wanted().min(budget - count);
+        if max == 0 {
+            break Stop::Ours;
         }
-        Attempt::Done(count) => {
-            if !discards {
-                exchange.filled(count);
+        let discards = exchange.discards();
+        let buffer = if discards { &mut scratch } else { exchange.read_buffer() };
+        let room = pool.room(buffer, max);
+        let asked = room.len();
+        match attempt(|| socket.read(room)) {
+            Attempt::Done(0) => {
+                exchange.peer_ended();
+                break Stop::Ended;
             }
-            let is_short = count < asked && short_proves_empty;
-            if is_short && !exchange.readiness.is_hinted() {
-                exchange.readiness.clear(Readiness::READABLE);
-                (count, Some(Stop::NotReady))
-            } else {
-                (count, None)
+            Attempt::Done(read) => {
+                count += read;
+                if !discards {
+                    exchange.filled(read);
+                }
+                let is_short = read < asked && short_proves_empty;
+                if is_short && !exchange.readiness.is_hinted() {
+                    exchange.readiness.clear(Readiness::READABLE);
+                    break Stop::NotReady;
+                }
             }
+            Attempt::NotReady => {
+                exchange.readiness.clear(Readiness::READABLE | Readiness::HINTED);
+                break Stop::NotReady;
+            }
+            Attempt::Failed(error) => break read_failed(exchange, error),
         }
-        Attempt::NotReady => {
-            exchange.readiness.clear(Readiness::READABLE | Readiness::HINTED);
-            (0, Some(Stop::NotReady))
-        }
-        Attempt::Failed(error) => (0, Some(read_failed(exchange, error))),
     };
-    if discards {
-        pool.reclaim_empty(&mut scratch);
-    } else if count == 0 {
-        pool.reclaim_empty(exchange.read_buffer());
-    }
-    (count, stop)
+    pool.reclaim_empty(&mut scratch);
+    pool.reclaim_empty(exchange.read_buffer());
+    Transferred { count, stop }
 }
 
 /// Writes the unsent bytes, at most `budget` of them.
-#[inline(always)]
 pub(crate) fn flush(
     exchange: &mut Exchange,
     socket: &mut impl Write,
-    pool: &mut Pool,
     budget: usize,
     short_proves_full: bool,
 ) -> Transferred {
-    match write_once(exchange, socket, pool, budget, short_proves_full) {
-        (count, Some(stop)) => Transferred { count, stop },
-        (count, None) => flush_on(exchange, socket, pool, budget, short_proves_full, count),
-    }
-}
-
-/// Goes on with a flush that has come to `count` bytes.
-#[cold]
-#[inline(never)]
-fn flush_on(
-    exchange: &mut Exchange,
-    socket: &mut impl Write,
-    pool: &mut Pool,
-    budget: usize,
-    short_proves_full: bool,
-    mut count: usize,
-) -> Transferred {
-    loop {
-        let left = budget - count;
-        let (more, stop) = write_once(exchange, socket, pool, left, short_proves_full);
-        count += more;
-        if let Some(stop) = stop {
-            return Transferred { count, stop };
+    let mut count = 0;
+    let stop = loop {
+        let unsent = exchange.unsent_bytes();
+        let asked = unsent.len().min(budget - count);
+        if asked == 0 {
+            break Stop::Ours;
         }
-    }
-}
-
-/// Writes once, and says how much it was and, unless there may be room for more, why to stop.
-#[inline(always)]
-fn write_once(
-    exchange: &mut Exchange,
-    socket: &mut impl Write,
-    pool: &mut Pool,
-    budget: usize,
-    short_proves_full: bool,
-) -> (usize, Option<Stop>) {
-    let unsent = exchange.unsent_bytes();
-    let all = unsent.len();
-    let asked = all.min(budget);
-    if asked == 0 {
-        return (0, Some(if all == 0 { Stop::Done } else { Stop::Ours }));
-    }
-    match attempt(|| socket.write(&unsent[..asked])) {
-        Attempt::Done(0) => (0, Some(write_failed(exchange, ErrorKind::WriteZero.into()))),
-        Attempt::Done(count) if count == all => {
-            pool.give(exchange.flushed_all());
-            (count, Some(Stop::Done))
-        }
-        Attempt::Done(count) => {
-            exchange.flushed(count);
-            if count == asked {
-                (count, Some(Stop::Ours))
-            } else if short_proves_full {
-                exchange.readiness.clear(Readiness::WRITABLE);
-                (count, Some(Stop::NotReady))
-            } else {
-                (count, None)
+        match attempt(|| socket.write(&unsent[..asked])) {
+            Attempt::Done(0) => break write_failed(exchange, ErrorKind::WriteZero.into()),
+            Attempt::Done(written) => {
+                exchange.flushed(written);
+                count += written;
+                if written == asked {
+                    break Stop::Ours;
+                }
+                if short_proves_full {
+                    exchange.readiness.clear(Readiness::WRITABLE);
+                    break Stop::NotReady;
+                }
             }
+            Attempt::NotReady => {
+                exchange.readiness.clear(Readiness::WRITABLE);
+                break Stop::NotReady;
+            }
+            Attempt::Failed(error) => break write_failed(exchange, error),
         }
-        Attempt::NotReady => {
-            exchange.readiness.clear(Readiness::WRITABLE);
-            (0, Some(Stop::NotReady))
-        }
-        Attempt::Failed(error) => (0, Some(write_failed(exchange, error))),
-    }
+    };
+    Transferred { count, stop }
 }
 
 #[cold]

@@ -11,6 +11,11 @@
 //!
 //! After each event the connections that the program touched are settled, those that are coupled
 //! to them are told, and any that has something left to do is queued to be served again.
+//!
+//! All this is the general way of an event. Most come the usual one, which is shorter: see
+//! `turn/usual.rs`.
+
+pub(crate) mod usual;
 
 use std::io;
 use std::sync::Arc;
@@ -59,12 +64,6 @@ enum Stage {
     LeftOver,
     /// The left-over is served; then the turn is over.
     Last,
-}
-
-impl Stage {
-    fn accepting(listeners: usize) -> Self {
-        Self::Accepting { listeners, at_hand: None }
-    }
 }
 
 /// The connection that is being served. One whose event was delivered is settled before anything
@@ -277,10 +276,9 @@ impl<T> Turns<T> {
                     }
                     Stage::Sources(left - 1)
                 }
-                Stage::Fresh => match self.ready.take_fresh() {
-                    Some(id) if self.serve(id) => return Some(Event::Received(id)),
-                    Some(_) => continue,
-                    None => Stage::accepting(self.listeners.ready_count()),
+                Stage::Fresh => match self.serve_fresh() {
+                    Some(event) => return Some(event),
+                    None => continue,
                 },
                 Stage::Accepting { at_hand: Some((id, budget)), listeners } => {
                     Stage::Accepting { listeners, at_hand: self.accept(id, budget) }
@@ -293,10 +291,10 @@ impl<T> Turns<T> {
                 }
                 Stage::LeftOver => {
                     self.stage = Stage::Last;
-                    match self.ready.take_left_over(self.left_over) {
-                        Some(id) if self.serve(id) => return Some(Event::Received(id)),
-                        _ => continue,
+                    if let Some(id) = self.ready.take_left_over(self.left_over) {
+                        self.serve(id);
                     }
+                    continue;
                 }
                 Stage::Last => {
                     self.stage = Stage::Over;
@@ -306,21 +304,31 @@ impl<T> Turns<T> {
         }
     }
 
+    /// Serves the next of those that are fresh, and goes on to the next stage after the last.
+    /// Returns the event if it comes the usual way; any other follows.
+    fn serve_fresh(&mut self) -> Option<Event> {
+        let received = self.next_usual();
+        // What is not usual may have been taken, and its service begun.
+        if received.is_none() && self.service.is_none() {
+            match self.ready.take_fresh() {
+                Some(id) => self.serve(id),
+                None => {
+                    let listeners = self.listeners.ready_count();
+                    self.stage = Stage::Accepting { listeners, at_hand: None };
+                }
+            }
+        }
+        received.map(Event::Received)
+    }
+
     /// Begins the service of a connection that was taken from its queue: the transfers that it
-    /// wants and is ready for. One that has gone meanwhile is skipped. Returns whether its first
-    /// event, delivered herewith, is that it has received something; any other follows.
-    fn serve(&mut self, id: ConnectionId) -> bool {
-        let connection = self.connections.at(id.slot).filter(|it| it.id() == id);
-        let Some(connection) = connection else { return false };
+    /// wants and is ready for. One that has gone meanwhile is skipped.
+    fn serve(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.named(id) else { return };
         // First, so that an observer that panics leaves nobody unserved.
         self.service = Some(Service { slot: id.slot, delivered: None });
         connection.stream.queued = Queued::No;
         connection.stream.serve(&mut self.tools);
-        let has_received = connection.exchange.next_owed() == Some(Owed::Received);
-        if has_received {
-            self.service = Some(Service::delivers(connection, Owed::Received));
-        }
-        has_received
     }
 
     /// The next event of the connection that is being served; at the end it is settled.
@@ -456,21 +464,20 @@ impl<T> Turns<T> {
 
     /// Settles a connection that was touched when it had so much unsent.
     fn settle(&mut self, slot: u32, unsent: usize) {
-        // One that was closed may have gone.
-        let Some(connection) = self.connections.at(slot) else { return };
-        debug_assert!(connection.stream.touched, "it is settled once for each time it is touched");
-        connection.stream.touched = false;
-        connection.stream.assert_lives_in(slot);
-        if self.tools.observers.see_everything() && connection.unsent() > unsent {
-            let queued = connection.unsent() - unsent;
-            self.tools.observers.see(Step::Queued(connection.id(), queued));
-        }
-        let mut is_at_rest = connection.stream.settle(&mut self.tools);
+        // One that was closed may have gone, and one that is served may have been settled when what
+        // came of its write was not usual.
+        let connection = self.connections.at(slot).filter(|connection| connection.stream.touched);
+        let Some(connection) = connection else { return };
+        let stream = &mut connection.stream;
+        stream.touched = false;
+        stream.assert_lives_in(slot);
+        stream.note_queued(unsent, stream.unsent(), &mut self.tools);
+        stream.settle(None, &mut self.tools);
         if connection.has_readers || self.shutdown.is_under_way() {
             self.settle_others(slot);
-            let connection = self.connections.at(slot);
-            is_at_rest = connection.is_none_or(|connection| connection.exchange.is_at_rest());
         }
+        let connection = self.connections.at(slot);
+        let is_at_rest = connection.is_none_or(|connection| connection.exchange.is_at_rest());
         if self.service.is_none_or(|service| service.slot != slot) {
             if !is_at_rest {
                 self.requeue(slot);

@@ -1028,6 +1028,26 @@ fn connections_that_were_swapped_are_caught() {
     assert!(names_one, "{message}");
 }
 
+#[test]
+fn connection_that_is_swapped_with_one_of_another_loop_is_caught() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let mut peers = [peer(address), peer(address)];
+    let ids = [accepted(&mut event_loop), accepted(&mut event_loop)];
+    let (mut other_loop, other, _client) = pair::<()>();
+    turns(&mut event_loop, 1);
+    turns(&mut other_loop, 3);
+    for (peer, id) in peers.iter_mut().zip(ids) {
+        peer.write_all(b"hello").unwrap();
+        assert_eq!(next(&mut event_loop), Event::Received(id));
+    }
+    std::mem::swap(&mut event_loop[ids[1]], &mut other_loop[other]);
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        event_loop.poll_event(Some(Duration::ZERO))
+    }));
+    let message = panic.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("swapped"), "{message}");
+}
+
 // Accounting.
 
 #[test]

@@ -252,7 +252,7 @@ fn where_true(mut is_true: impl FnMut(&File) -> bool) -> Vec<String> {
 
 /// The modules that are a folder, whose files name each other by `super`.
 fn may_have_files(file: &File) -> bool {
-    ["system", "event_loop", "simulation"].contains(&file.module())
+    ["system", "turn", "event_loop", "simulation"].contains(&file.module())
 }
 
 fn is_before_the_seam(file: &File) -> bool {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -40,6 +40,37 @@ fn observer_panics_at_what_the_kernel_said_everybody_is_served_all_the_same() {
         until_panic(&mut event_loop);
         assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
         assert_eq!(next(&mut event_loop), Event::Received(id));
+    }
+}
+
+#[test]
+fn observer_panics_at_a_step_of_a_message_it_is_told_and_answered_all_the_same() {
+    let kinds: [fn(&Step) -> bool; 4] = [
+        |step| matches!(step, Step::Filled(..)),
+        |step| matches!(step, Step::ReadBlocked(..)),
+        |step| matches!(step, Step::Queued(..)),
+        |step| matches!(step, Step::Flushed(..)),
+    ];
+    for (kind, is_of_the_answer) in kinds.into_iter().zip([false, false, true, true]) {
+        let (mut event_loop, id, mut client) = pair::<()>();
+        turns(&mut event_loop, 3);
+        panic_at(&mut event_loop, kind);
+        client.write_all(b"hello").unwrap();
+        if !is_of_the_answer {
+            until_panic(&mut event_loop);
+        }
+        assert_eq!(next(&mut event_loop), Event::Received(id));
+        event_loop[id].send_received();
+        if is_of_the_answer {
+            until_panic(&mut event_loop);
+        }
+        turns(&mut event_loop, 3);
+        let mut answer = [0; 5];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"hello");
+        client.write_all(b"again").unwrap();
+        assert_eq!(next(&mut event_loop), Event::Received(id));
+        assert_eq!(event_loop[id].received(), b"again");
     }
 }
 

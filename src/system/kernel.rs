@@ -110,7 +110,8 @@ impl Kernel {
     /// Hands over each event of the last wait.
     pub(crate) fn take_events(&mut self, mut take: impl FnMut(Watched, Readiness)) {
         for event in &self.events {
-            take(Watched::of(event.token()), readiness(event));
+            let readiness = readiness(event);
+            take(Watched::of(event.token()), readiness);
         }
     }
 
@@ -161,9 +162,12 @@ impl Kernel {
     }
 }
 
-/// What mio reports, as bits. Ends, errors and urgent data are hints: what they announce is learnt
-/// by reading on, and a failed socket is ready for everything.
+/// What mio reports, as bits.
 fn readiness(event: &mio::event::Event) -> Readiness {
+    let is_closed = |event: &mio::event::Event| event.is_read_closed() || event.is_write_closed();
+    if event.is_error() || event.is_priority() || is_closed(event) {
+        return hinted(event);
+    }
     let mut readiness = Readiness::default();
     if event.is_readable() {
         readiness.fold(Readiness::READABLE);
@@ -171,11 +175,16 @@ fn readiness(event: &mio::event::Event) -> Readiness {
     if event.is_writable() {
         readiness.fold(Readiness::WRITABLE);
     }
-    if event.is_read_closed() || event.is_priority() {
-        readiness.fold(Readiness::READABLE | Readiness::HINTED);
-    }
-    if event.is_write_closed() || event.is_error() {
-        readiness.fold(Readiness::READABLE | Readiness::WRITABLE | Readiness::HINTED);
+    readiness
+}
+
+/// The same with an end, an error or urgent data. These are hints: what they announce is learnt by
+/// reading on. A failed socket is ready for everything.
+#[cold]
+fn hinted(event: &mio::event::Event) -> Readiness {
+    let mut readiness = Readiness::READABLE | Readiness::HINTED;
+    if event.is_writable() || event.is_write_closed() || event.is_error() {
+        readiness.fold(Readiness::WRITABLE);
     }
     readiness
 }

@@ -119,27 +119,6 @@ fn sending(bytes: &[u8]) -> Exchange {
     exchange
 }
 
-/// A fill of as much as the exchange wants.
-fn fill(
-    exchange: &mut Exchange,
-    socket: &mut Script,
-    pool: &mut Pool,
-    short_proves_empty: bool,
-) -> Transferred {
-    let wanted = exchange.wanted();
-    super::fill(exchange, socket, pool, wanted, short_proves_empty)
-}
-
-/// A flush that gives its block to a pool of its own, which keeps none of that size.
-fn flush(
-    exchange: &mut Exchange,
-    socket: &mut Script,
-    budget: usize,
-    short_proves_full: bool,
-) -> Transferred {
-    super::flush(exchange, socket, &mut Pool::default(), budget, short_proves_full)
-}
-
 /// One whose write failed with `ConnectionReset`, and which the kernel still holds bytes for.
 fn broken() -> Exchange {
     let mut exchange = sending(b"gone");
@@ -441,8 +420,8 @@ fn flushes() -> Vec<Flush> {
     };
     let slow = |flush| Flush { short_proves_full: false, ..flush };
     vec![
-        flush("all at once", &[Room(100)], b"abcdef", Stop::Done),
-        Flush { unsent: b"", asked: &[], ..flush("nothing", &[], b"", Stop::Done) },
+        flush("all at once", &[Room(100)], b"abcdef", Stop::Ours),
+        Flush { unsent: b"", asked: &[], ..flush("nothing", &[], b"", Stop::Ours) },
         flush("a short write proves the socket full", &[Room(2)], b"ab", Stop::NotReady),
         flush("no room", &[WouldBlock], b"", Stop::NotReady),
         Flush {
@@ -456,7 +435,7 @@ fn flushes() -> Vec<Flush> {
         },
         Flush {
             asked: &[6, 5, 4, 3, 2, 1],
-            ..slow(flush("one byte at a time", &vec![Room(1); 6], b"abcdef", Stop::Done))
+            ..slow(flush("one byte at a time", &vec![Room(1); 6], b"abcdef", Stop::Ours))
         },
         Flush {
             asked: &[6, 6, 6, 4, 4],

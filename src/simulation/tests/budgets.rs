@@ -8,7 +8,7 @@ use crate::connection::{Queued, Stream};
 use crate::event::{CloseReason, ConnectionId, Event, ListenerId};
 use crate::event_loop::EventLoop;
 use crate::interest::Interest;
-use crate::limits::Limits;
+use crate::limits::{ConnectionLimits, Limits};
 use crate::observer::Step;
 use crate::simulation::{Faults, Peer, PeerState, Simulation};
 use crate::system::simulated::lock;
@@ -97,6 +97,41 @@ fn each_turn_has_a_budget_of_its_own_also_for_one_that_is_only_sent_to() {
         let flushes: Vec<Step> = steps.lock().unwrap().drain(..).filter(flushed).collect();
         assert_eq!(flushes, [Step::Flushed(id, 3, 0)]);
     }
+}
+
+#[test]
+fn whatever_leaves_in_a_turn_counts_against_one_budget_whoever_had_it_sent() {
+    let mut scene = Scene::new(None);
+    let ((id, mut peer), (other, mut other_peer)) = (scene.accepted(), scene.accepted());
+    let served = |scene: &mut Scene, peers: [&mut Peer; 2], ids: [ConnectionId; 2]| {
+        for (peer, id) in peers.into_iter().zip(ids) {
+            peer.write(b"?");
+            scene.deliver();
+            assert_eq!(scene.server[id].received(), b"");
+        }
+        assert_eq!(scene.poll(), Some(Event::Received(ids[0])));
+    };
+    // What another has sent to it before its own answer, and behind that.
+    served(&mut scene, [&mut other_peer, &mut peer], [other, id]);
+    scene.server[other].consume(1);
+    scene.server[id].send(&[1; 3]);
+    assert_eq!(scene.poll(), Some(Event::Received(id)));
+    assert_eq!(scene.server[id].unsent(), 0);
+    scene.server[id].consume(1);
+    scene.server[id].send(&[2; 3]);
+    assert_eq!(scene.poll(), None);
+    assert_eq!(scene.server[id].unsent(), 2);
+    assert_eq!((scene.turn(), scene.server[id].unsent()), (vec![], 0));
+
+    served(&mut scene, [&mut peer, &mut other_peer], [id, other]);
+    scene.server[id].consume(1);
+    scene.server[id].send(&[2; 3]);
+    assert_eq!(scene.poll(), Some(Event::Received(other)));
+    assert_eq!(scene.server[id].unsent(), 0);
+    scene.server[other].consume(1);
+    scene.server[id].send(&[1; 3]);
+    assert_eq!(scene.poll(), None);
+    assert_eq!(scene.server[id].unsent(), 2);
 }
 
 #[test]
@@ -273,6 +308,24 @@ fn event_that_comes_up_again_while_it_is_handled_waits_for_the_next_turn() {
         scene.server[id].resume();
         assert_eq!(scene.poll(), None);
     }
+}
+
+#[test]
+fn event_that_waits_for_the_next_turn_comes_behind_what_is_received_in_that() {
+    let mut scene = Scene::new(None);
+    let (id, mut peer) = scene.accepted();
+    let mut limits = ConnectionLimits::default();
+    (limits.high_water, limits.low_water) = (0, 0);
+    scene.server[id].set_limits(limits).unwrap();
+    scene.server[id].send(b"a");
+    assert_eq!(scene.poll(), Some(Event::Drained(id)));
+    scene.server[id].send(b"b");
+    peer.write(b"?");
+    scene.deliver();
+    assert_eq!(scene.poll(), None, "it has drained again, in the same turn");
+    assert_eq!(scene.poll(), Some(Event::Received(id)));
+    scene.server[id].consume(1);
+    assert_eq!(scene.turn(), [Event::Drained(id)]);
 }
 
 #[test]

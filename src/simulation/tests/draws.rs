@@ -3,7 +3,31 @@
 use std::sync::OnceLock;
 
 use crate::limits::Limits;
+use crate::simulation::Faults;
 use crate::system::simulated::Random;
+
+/// Whether the runs of a seed are of programs as most are, whose messages go the usual way.
+pub(super) fn is_usual(seed: u64) -> bool {
+    seed % 5 == 2
+}
+
+pub(super) fn draw_faults(seed: u64) -> Faults {
+    let drawn = Faults::drawn(seed);
+    match is_usual(seed) {
+        true => Faults { silent_rearm: false, disarms_on_report: false, ..drawn },
+        false => drawn,
+    }
+}
+
+/// The limits of a program as most are: they seldom stop anything.
+pub(super) fn draw_usual_limits(random: &mut Random) -> Limits {
+    let mut limits = Limits::default();
+    limits.connection.write_budget = random.one_of(&[5, 64, 64 * 1024]);
+    limits.connection.high_water = random.one_of(&[64, 1024, 16 * 1024]);
+    limits.connection.low_water = random.below(limits.connection.high_water + 1);
+    limits.connection.unsent_max = limits.connection.high_water + 4096;
+    limits
+}
 
 pub(super) fn draw_limits(random: &mut Random) -> Limits {
     let mut limits = Limits::default();

@@ -17,6 +17,8 @@ struct ProgramPanics;
 /// How the program of a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
+    /// What most programs do, and seldom anything else.
+    Answers,
     Echoes,
     Fickle,
     NeverConsumes,
@@ -124,10 +126,12 @@ impl Run {
 
     /// Handles an event as the style has it, and panics on the way now and then.
     pub(super) fn misbehave(&mut self, event: Event, id: ConnectionId) {
-        let actions = self.random.below(4);
+        let acts = self.style != Style::Answers || self.random.below(16) == 0;
+        let actions = if acts { self.random.below(4) } else { 0 };
         let panics = self.random.below(64) == 0;
         let handled = catch_unwind(AssertUnwindSafe(|| {
             match (self.style, event) {
+                (Style::Answers, Event::Received(_)) => self.answer(id),
                 (Style::Echoes, Event::Received(_)) => self.send_received(id),
                 (Style::WritesAlways, _) => self.send_some(id, 1),
                 (Style::Floods, Event::Received(_) | Event::Drained(_)) => {
@@ -149,6 +153,15 @@ impl Run {
         {
             resume_unwind(panicked);
         }
+    }
+
+    fn answer(&mut self, id: ConnectionId) {
+        if self.random.below(2) == 0 {
+            return self.send_received(id);
+        }
+        self.consume(id, usize::MAX);
+        let size = self.random.below(self.piece_max);
+        self.send_some(id, size);
     }
 
     fn act(&mut self, id: ConnectionId) {

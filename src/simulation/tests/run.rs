@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::checker::Checker;
-use super::draws::draw_limits;
+use super::draws::{draw_limits, draw_usual_limits, is_usual};
 use super::embedding::Embedding;
 use super::flow::Told;
 use super::program::Style;
@@ -59,11 +59,17 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed ^ 0xABCD_EF01);
-        let mut limits = draw_limits(&mut random);
+        let mut limits = match is_usual(seed) {
+            true => draw_usual_limits(&mut random),
+            false => draw_limits(&mut random),
+        };
         // Some spin before they wait, which is to change nothing else.
         limits.spin = (seed % 7 == 3).then_some(Duration::from_micros(50));
         let mut run = Self::on(&Simulation::with_faults(seed, faults), limits, random);
         run.embedding.draw();
+        if is_usual(seed) {
+            run.style = Style::Answers;
+        }
         run
     }
 

@@ -3,10 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use super::draws::draw_faults;
 use super::run::Run;
 use super::two_programs::TwoPrograms;
 use crate::simulation::Faults;
 use crate::system::simulated::Random;
+use crate::turn::usual::in_general;
 
 /// What a run came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(super) struct Outcome {
 
 pub(super) fn run_seed(seed: u64) -> Outcome {
     let actions = 50 + Random::new(!seed).below(400);
-    run_with(seed, Faults::drawn(seed), actions, |_| {})
+    run_with(seed, draw_faults(seed), actions, |_| {})
 }
 
 /// A run that fails prints the line that replays it and its last steps.
@@ -47,7 +49,7 @@ pub(super) fn run_with(
 
 /// Two programs against each other.
 fn run_two(seed: u64) -> Outcome {
-    let faults = Faults::drawn(seed);
+    let faults = draw_faults(seed);
     let mut two = TwoPrograms::new(seed, faults.clone());
     let actions = 50 + Random::new(!seed).below(500);
     let outcome = catch_unwind(AssertUnwindSafe(|| two.run(actions)));
@@ -97,6 +99,15 @@ fn the_same_seed_gives_the_same_trace() {
     for seed in 0..100 {
         assert_eq!(run_seed(seed), run_seed(seed), "seed {seed}");
         assert_eq!(run_two(seed), run_two(seed), "seed {seed} of two programs");
+    }
+}
+
+#[test]
+fn the_usual_way_takes_the_steps_of_the_general_one() {
+    for seed in 0..variable("READINESS_SEEDS").unwrap_or(300) {
+        assert_eq!(run_seed(seed), in_general(|| run_seed(seed)), "seed {seed}");
+        let two_in_general = in_general(|| run_two(seed));
+        assert_eq!(run_two(seed), two_in_general, "seed {seed} of two programs");
     }
 }
 

@@ -592,9 +592,7 @@ impl<'l> Life<'l> {
             next_read: &mut self.next_read,
             unsent: &mut self.unsent,
         };
-        let wanted = self.exchange.wanted();
-        let filled =
-            transfer::fill(&mut self.exchange, &mut socket, self.pool, wanted, short_proves);
+        let filled = transfer::fill(&mut self.exchange, &mut socket, self.pool, short_proves);
         assert!(filled.count <= usize::from(self.world.setting.budget), "a budget is kept to");
         if !discards {
             self.received_end += small_count(filled.count);
@@ -614,8 +612,7 @@ impl<'l> Life<'l> {
             unsent: &mut self.unsent,
         };
         let budget = self.exchange.limits().write_budget;
-        let flushed =
-            transfer::flush(&mut self.exchange, &mut socket, self.pool, budget, short_proves);
+        let flushed = transfer::flush(&mut self.exchange, &mut socket, budget, short_proves);
         assert!(flushed.count <= usize::from(self.world.setting.budget), "a budget is kept to");
         let now_lost = self.exchange.lost() - lost;
         if now_lost > 0 {
@@ -623,7 +620,7 @@ impl<'l> Life<'l> {
             assert_eq!(now_lost, self.unsent.len() as u64, "all unsent bytes are lost at once");
             self.unsent.clear();
         }
-        self.world.stopped_early |= flushed.stop == Stop::Ours;
+        self.world.stopped_early |= flushed.stop == Stop::Ours && self.exchange.unsent() > 0;
     }
 
     fn pass(&mut self, deadline: Deadline) {
