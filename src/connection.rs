@@ -110,7 +110,7 @@ pub(crate) enum Queued {
 ///     }
 /// }
 /// ```
-// In the order of C, so that what `Stream::only_sends` compares lies side by side.
+// In the order of C, so that what `Stream::may_write_once` compares lies side by side.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Stream {

@@ -184,9 +184,18 @@ impl<T> Connections<T> {
         Some(connection)
     }
 
-    /// Who is to be settled next; it may have gone.
-    pub(crate) fn take_touched(&mut self) -> Option<Touched> {
-        self.touched.pop()
+    /// Who is to be settled next, until [`Connections::settled`]; it may have gone.
+    pub(crate) fn next_touched(&self) -> Option<Touched> {
+        self.touched.last().copied()
+    }
+
+    /// Counts the connection in a slot as settled: the one that was next, or the one being served,
+    /// which does not stand in the list.
+    pub(crate) fn settled(&mut self, slot: u32) {
+        self.touched.pop_if(|touched| touched.slot == slot);
+        if let Some(connection) = self.at(slot) {
+            connection.stream.touched = false;
+        }
     }
 
     /// From now on the connection is handled as closed, until [`Connections::take_closed`].
@@ -305,8 +314,8 @@ mod tests {
 
     fn touched(connections: &mut Connections<usize>) -> Vec<u32> {
         let next = || {
-            let slot = connections.take_touched()?.slot;
-            connections.at(slot)?.stream.touched = false;
+            let slot = connections.next_touched()?.slot;
+            connections.settled(slot);
             Some(slot)
         };
         let mut slots: Vec<u32> = std::iter::from_fn(next).collect();

@@ -142,7 +142,7 @@ impl<T> EventLoop<T> {
     /// # Panics
     ///
     /// If two connections that were borrowed from this loop were swapped, since each would answer
-    /// to the other's id.
+    /// to the other's id: at each call until they are swapped back.
     pub fn next_event(&mut self) -> io::Result<Event> {
         if let Some(id) = self.turns.next_usual() {
             return Ok(Event::Received(id));

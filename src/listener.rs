@@ -118,13 +118,18 @@ impl<T> Listeners<T> {
 
     /// Closes a listener; peers that wait are reset.
     pub(crate) fn close(&mut self, id: ListenerId, tools: &mut Tools) -> io::Result<()> {
+        self.remove(id, tools)?;
+        tools.observers.see(Step::ListenerClosed(id));
+        Ok(())
+    }
+
+    fn remove(&mut self, id: ListenerId, tools: &mut Tools) -> io::Result<()> {
         let listener = self.slots.remove(id).ok_or_else(|| stale(id))?;
         if let Accepting::OutOfRoom(alarm) = listener.accepting {
             self.out_of_room.retain(|waiting| *waiting != id);
             tools.cancel(alarm);
         }
         tools.system.close_listener(listener.socket);
-        tools.observers.see(Step::ListenerClosed(id));
         Ok(())
     }
 
@@ -145,10 +150,14 @@ impl<T> Listeners<T> {
 
     /// Closes those that are draining, whoever waits.
     pub(crate) fn close_draining(&mut self, tools: &mut Tools) {
-        for id in self.ids() {
-            if self.slots.get(id).is_some_and(|listener| listener.is_draining) {
-                let _ = self.close(id, tools);
-            }
+        let mut closed = self.ids();
+        closed.retain(|id| self.slots.get(*id).is_some_and(|listener| listener.is_draining));
+        for id in &closed {
+            let _ = self.remove(*id, tools);
+        }
+        // Last, so that an observer that panics leaves none of them.
+        for id in closed {
+            tools.observers.see(Step::ListenerClosed(id));
         }
     }
 

@@ -170,7 +170,9 @@ impl fmt::Display for Step {
 /// ```
 pub trait Observer: Send {
     /// Called for each step, in order, within the loop's call. It must not block, and not panic:
-    /// the loop is in the middle of its work.
+    /// the loop is in the middle of its work. If it panics all the same, the next call goes on from
+    /// there, and the step may be shown again; so one that panics each time keeps the loop where it
+    /// is.
     fn observe(&mut self, step: Step);
 }
 

@@ -41,7 +41,7 @@ impl Stream {
             }
         }
         if self.exchange.readiness.is_readable() {
-            // Which asks how much is wanted.
+            // Which itself asks how much is wanted: it may be nothing.
             self.fill(None, tools);
         }
     }
@@ -206,9 +206,10 @@ impl Stream {
     }
 
     /// Shows how much the program has sent since it had so much unsent.
-    pub(crate) fn note_queued(&self, unsent_before: usize, unsent: usize, tools: &mut Tools) {
-        if unsent > unsent_before {
-            tools.observers.trace(|| Step::Queued(self.id(), unsent - unsent_before));
+    pub(crate) fn note_queued(&self, unsent_before: usize, tools: &mut Tools) {
+        if self.unsent() > unsent_before {
+            let queued = self.unsent() - unsent_before;
+            tools.observers.trace(|| Step::Queued(self.id(), queued));
         }
     }
 
@@ -265,13 +266,14 @@ impl Stream {
             return self.exchange.end(CloseReason::of(&error));
         }
         self.interest = to;
-        tools.observers.trace(|| Step::InterestChanged(self.id(), from, to));
         if to.is_readable() && !from.is_readable() {
             self.exchange.readiness.fold(Readiness::READABLE);
         }
         if from == Interest::Writable && to.is_readable() {
             self.exchange.readiness.fold(Readiness::HINTED);
         }
+        // Last, so that an observer that panics leaves nothing undone.
+        tools.observers.trace(|| Step::InterestChanged(self.id(), from, to));
     }
 
     /// Sets the alarm for the next deadline. One that is set already rings first, and is set again

@@ -49,31 +49,26 @@ impl Shutdown {
         }
         let at = tools.system.now().checked_add(after);
         *self = Self::Until(at.map(|at| tools.alarms.set(at, Called::Shutdown)));
-        tools.observers.see(Step::ShuttingDown(connections.len(), after));
-        listeners.drain(limits, tools);
         for connection in connections.iter_mut() {
             // So that each is read until there is no more; a short read does not prove that.
             let exchange = &mut connection.stream.exchange;
             exchange.readiness.fold(Readiness::READABLE | Readiness::HINTED);
         }
+        listeners.drain(limits, tools);
+        // Last, so that an observer that panics leaves nothing undone.
+        tools.observers.see(Step::ShuttingDown(connections.len(), after));
     }
 
     /// Closes a connection that was settled, if it is quiet now, and has the one that it reads for
     /// looked at, which may have waited for that alone.
-    pub(crate) fn close_quiet<T>(
-        self,
-        id: ConnectionId,
-        connections: &mut Connections<T>,
-        tools: &mut Tools,
-    ) {
+    pub(crate) fn close_quiet<T>(self, id: ConnectionId, connections: &mut Connections<T>) {
         if !matches!(self, Self::Until(_)) {
             return;
         }
         if connections.is_quiet(id)
-            && let Some(connection) = connections.at(id.slot)
+            && let Some(connection) = connections.touch(id.slot)
         {
             connection.stream.close();
-            connection.stream.settle(None, tools);
         }
         if let Some(writer) = connections.writer_of(id)
             && connections.is_quiet(writer)
@@ -91,10 +86,10 @@ impl Shutdown {
         tools: &mut Tools,
     ) {
         *self = Self::Aborted(connections.newest());
-        listeners.close_draining(tools);
         for connection in connections.iter_mut() {
             connection.abort();
         }
+        listeners.close_draining(tools);
     }
 
     /// Whether nothing is left, so that the program is to be told.

@@ -67,7 +67,7 @@ enum Stage {
 }
 
 /// The connection that is being served. One whose event was delivered is settled before anything
-/// else happens, and so does not stand among the touched.
+/// else happens: it is marked as touched, but does not stand in the list of those.
 #[derive(Clone, Copy, Debug)]
 struct Service {
     slot: u32,
@@ -339,9 +339,11 @@ impl<T> Turns<T> {
             && let Some(owed) = connection.exchange.next_owed()
             && last.is_none_or(|last| owed > last)
         {
-            self.service = Some(Service::delivers(connection, owed));
             let id = connection.id();
-            return self.event(id, owed);
+            // First, so that an observer that panics does not lose it.
+            let event = self.event(id, owed);
+            self.count_delivered(slot, owed);
+            return event;
         }
         self.service = None;
         match delivered {
@@ -354,6 +356,15 @@ impl<T> Turns<T> {
             Some(_) => self.requeue(slot),
         }
         None
+    }
+
+    /// Counts an event as delivered. What the program does now is settled after it.
+    fn count_delivered(&mut self, slot: u32, owed: Owed) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let stream = &mut connection.stream;
+        stream.exchange.delivered(owed);
+        stream.touched = true;
+        self.service = Some(Service { slot, delivered: Some((owed, stream.unsent())) });
     }
 
     fn event(&mut self, id: ConnectionId, owed: Owed) -> Option<Event> {
@@ -457,7 +468,7 @@ impl<T> Turns<T> {
     }
 
     fn settle_listed(&mut self) {
-        while let Some(Touched { slot, unsent }) = self.connections.take_touched() {
+        while let Some(Touched { slot, unsent }) = self.connections.next_touched() {
             self.settle(slot, unsent);
         }
     }
@@ -467,15 +478,14 @@ impl<T> Turns<T> {
         // One that was closed may have gone, and one that is served may have been settled when what
         // came of its write was not usual.
         let connection = self.connections.at(slot).filter(|connection| connection.stream.touched);
-        let Some(connection) = connection else { return };
+        let Some(connection) = connection else { return self.connections.settled(slot) };
         let stream = &mut connection.stream;
-        stream.touched = false;
         stream.assert_lives_in(slot);
-        stream.note_queued(unsent, stream.unsent(), &mut self.tools);
+        stream.note_queued(unsent, &mut self.tools);
         stream.settle(None, &mut self.tools);
-        if connection.has_readers || self.shutdown.is_under_way() {
-            self.settle_others(slot);
-        }
+        // Not before, so that an observer that panics leaves nobody unsettled.
+        self.connections.settled(slot);
+        self.settle_others(slot);
         let connection = self.connections.at(slot);
         let is_at_rest = connection.is_none_or(|connection| connection.exchange.is_at_rest());
         if self.service.is_none_or(|service| service.slot != slot) {
@@ -495,7 +505,7 @@ impl<T> Turns<T> {
         if connection.has_readers {
             self.connections.tell_readers(id, has_unsent);
         }
-        self.shutdown.close_quiet(id, &mut self.connections, &mut self.tools);
+        self.shutdown.close_quiet(id, &mut self.connections);
     }
 
     fn requeue(&mut self, slot: u32) {
@@ -558,16 +568,6 @@ impl<T> Turns<T> {
             .insert(|id| Connection::new(data, Stream::new(id, origin, socket.ok(), exchange)));
         self.connections.touch(id.slot);
         id
-    }
-}
-
-impl Service {
-    /// Counts an event as delivered. What the program does now is settled after it.
-    fn delivers<T>(connection: &mut Connection<T>, owed: Owed) -> Self {
-        let stream = &mut connection.stream;
-        stream.exchange.delivered(owed);
-        stream.touched = true;
-        Self { slot: stream.id().slot, delivered: Some((owed, stream.unsent())) }
     }
 }
 

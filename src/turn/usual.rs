@@ -9,7 +9,7 @@
 //!
 //! What is not usual goes the general way, from where it stands: before the call, or with the
 //! outcome of the call that was made. So nothing is done here that would not be done there; a test
-//! has every connection go both ways and compares the steps.
+//! has simulated runs go both ways and compares the steps.
 
 use std::io::{self, Read, Write};
 
@@ -32,9 +32,11 @@ thread_local! {
 #[cfg(test)]
 pub(crate) fn in_general<R>(run: impl FnOnce() -> R) -> R {
     GENERAL_ONLY.set(true);
-    let outcome = run();
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    let outcome = catch_unwind(AssertUnwindSafe(run));
     GENERAL_ONLY.set(false);
-    outcome
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
 }
 
 impl<T> Turns<T> {
@@ -66,7 +68,7 @@ impl<T> Turns<T> {
         if connection.id().slot != slot {
             return unusual();
         }
-        connection.stream.settle_usual(unsent, &mut self.tools)?;
+        connection.stream.write_once(unsent, &mut self.tools)?;
         self.service = None;
         Some(())
     }
@@ -80,7 +82,7 @@ impl<T> Turns<T> {
         // First, so that an observer that panics leaves nobody unserved.
         self.service = Some(Service { slot: id.slot, delivered: None });
         stream.queued = Queued::No;
-        stream.serve_usual(&mut self.tools)?;
+        stream.read_once(&mut self.tools)?;
         stream.touched = true;
         self.service = Some(Service { slot: id.slot, delivered: Some((Owed::Received, 0)) });
         Some(id)
@@ -99,10 +101,10 @@ impl Stream {
     /// Serves by one read that brings less than there is room for. If that is not usual, or is not
     /// what comes of it, it is served in the general way.
     #[inline(always)]
-    fn serve_usual(&mut self, tools: &mut Tools) -> Option<()> {
-        let Some(socket) = &self.socket else { return self.serve_otherwise(tools) };
-        if !self.only_receives() || !tools.system.short_proves_blocked(socket) {
-            return self.serve_otherwise(tools);
+    fn read_once(&mut self, tools: &mut Tools) -> Option<()> {
+        let Some(socket) = &self.socket else { return self.serve_generally(tools) };
+        if !self.may_read_once() || !tools.system.short_proves_blocked(socket) {
+            return self.serve_generally(tools);
         }
         self.stopped_early = false;
         let limits = self.exchange.limits();
@@ -119,17 +121,17 @@ impl Stream {
                 }
                 Some(())
             }
-            outcome => self.go_on_serving(outcome, tools),
+            outcome => self.go_on_filling(outcome, tools),
         }
     }
 
     #[inline(always)]
-    fn only_receives(&self) -> bool {
+    fn may_read_once(&self) -> bool {
         self.deadlines.is_none() && self.exchange.only_receives()
     }
 
     #[inline(always)]
-    fn only_sends(&self) -> bool {
+    fn may_write_once(&self) -> bool {
         // As bytes, so that a compiler compares the four at once.
         let standing = [
             u8::from(self.touched),
@@ -143,13 +145,13 @@ impl Stream {
     }
 
     #[cold]
-    fn serve_otherwise(&mut self, tools: &mut Tools) -> Option<()> {
+    fn serve_generally(&mut self, tools: &mut Tools) -> Option<()> {
         self.serve(tools);
         None
     }
 
     #[cold]
-    fn go_on_serving(&mut self, outcome: io::Result<usize>, tools: &mut Tools) -> Option<()> {
+    fn go_on_filling(&mut self, outcome: io::Result<usize>, tools: &mut Tools) -> Option<()> {
         self.fill(Some(outcome), tools);
         None
     }
@@ -157,32 +159,38 @@ impl Stream {
     /// Settles by one write that takes all that is unsent, or by none. If that is not what comes
     /// of it, it is settled in the general way.
     #[inline(always)]
-    fn settle_usual(&mut self, unsent_before: usize, tools: &mut Tools) -> Option<()> {
+    fn write_once(&mut self, unsent_before: usize, tools: &mut Tools) -> Option<()> {
         if self.exchange.read_buffer().has_block() {
             self.give_back(tools)?;
         }
-        if !self.only_sends() || self.flushed_in == tools.turn {
+        if !self.may_write_once() || self.flushed_in == tools.turn {
             return unusual();
         }
         let Some(socket) = &self.socket else { return unusual() };
-        self.touched = false;
-        let Some(block) = self.exchange.write_buffer().take_block() else { return Some(()) };
+        if tools.observers.see_everything() {
+            self.note_queued(unsent_before, tools);
+        }
+        let Some(block) = self.exchange.write_buffer().take_block() else {
+            self.touched = false;
+            return Some(());
+        };
         let unsent = block.live();
         let count = unsent.len();
         debug_assert!(count > 0, "an empty buffer holds no block");
         if count > self.exchange.limits().write_budget {
-            return self.go_on_settling(block, None, unsent_before, tools);
+            return self.go_on_settling(block, None, tools);
         }
         match tools.system.io(socket).write(unsent) {
             Ok(written) if written == count => {
                 tools.pool.give(Some(block));
                 (self.flushed, self.flushed_in) = (count, tools.turn);
+                self.touched = false;
                 if tools.observers.see_everything() {
-                    self.show_sent(count, unsent_before, tools);
+                    self.show_sent(count, tools);
                 }
                 Some(())
             }
-            outcome => self.go_on_settling(block, Some(outcome), unsent_before, tools),
+            outcome => self.go_on_settling(block, Some(outcome), tools),
         }
     }
 
@@ -199,12 +207,11 @@ impl Stream {
         &mut self,
         block: Box<Block>,
         outcome: Option<io::Result<usize>>,
-        unsent_before: usize,
         tools: &mut Tools,
     ) -> Option<()> {
         self.exchange.write_buffer().put_block(block);
-        self.note_queued(unsent_before, self.unsent(), tools);
         self.settle(outcome, tools);
+        self.touched = false;
         None
     }
 
@@ -217,8 +224,7 @@ impl Stream {
     }
 
     #[cold]
-    fn show_sent(&mut self, count: usize, unsent_before: usize, tools: &mut Tools) {
-        self.note_queued(unsent_before, count, tools);
+    fn show_sent(&mut self, count: usize, tools: &mut Tools) {
         self.note_flushed(Transferred { count, stop: Stop::Ours }, tools);
     }
 }

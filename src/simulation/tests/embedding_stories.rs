@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::event::{CloseReason, ConnectionId, Deadline, Event};
 use crate::event_loop::EventLoop;
+use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::observer::Step;
 use crate::simulation::{Faults, Simulation};
@@ -76,6 +77,47 @@ fn observer_panics_at_what_is_told_next_it_is_told_all_the_same() {
         events.extend(polled.ok().map(Result::unwrap));
     }
     assert_eq!(events, [Event::ShutDown, Event::Timer(id), Event::Woken]);
+}
+
+/// What the kernel had taken of the answer was forgotten, and would have been sent once more.
+#[test]
+fn observer_panics_while_an_answer_leaves_in_part_every_byte_leaves_once() {
+    let kinds: [fn(&Step) -> bool; 4] = [
+        |step| matches!(step, Step::Queued(..)),
+        |step| matches!(step, Step::Flushed(..)),
+        |step| matches!(step, Step::WriteBlocked(..)),
+        |step| matches!(step, Step::InterestChanged(_, Interest::Readable, _)),
+    ];
+    for kind in kinds {
+        let narrow = Faults { send_buffer: 4, receive_buffer: 4, ..Faults::none() };
+        let simulation = Simulation::with_faults(1, narrow);
+        let mut server: EventLoop = simulation.event_loop();
+        let listener = server.listen("127.0.0.1:0").unwrap();
+        let mut peer = simulation.connect(server.listener_addr(listener).unwrap());
+        let Some(Event::Accepted(_, id)) = next_at_once(&mut server) else {
+            panic!("accepted comes first");
+        };
+        while next_at_once(&mut server).is_some() || simulation.step() {}
+        peer.write(b"?");
+        while simulation.step() {}
+        assert_eq!(next_at_once(&mut server), Some(Event::Received(id)));
+        server[id].consume(1);
+        server[id].send(b"0123456789");
+        let mut has_panicked = false;
+        server.set_observer(move |step| {
+            if kind(&step) && !std::mem::replace(&mut has_panicked, true) {
+                panic!("an observer's bug");
+            }
+        });
+        catch_unwind(AssertUnwindSafe(|| server.next_event())).expect_err("it panics");
+        let mut answer = Vec::new();
+        while answer.len() < 10 {
+            assert_eq!(next_at_once(&mut server), None);
+            while simulation.step() {}
+            answer.extend(peer.read());
+        }
+        assert_eq!(answer, b"0123456789");
+    }
 }
 
 /// The second deadline of the connection stood before all that were due, and was not due itself in

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::connection::Queued;
 use crate::event::{CloseReason, ConnectionId};
 use crate::simulation::{Peer, PeerState};
 
@@ -62,8 +63,8 @@ pub(super) struct Flow {
     pub(super) moved: Instant,
     pub(super) taken: Instant,
     pub(super) finished: Option<Instant>,
-    /// It waits to be served, which must have happened by this turn.
-    pub(super) served_until: Option<u64>,
+    /// It waits to be served in this queue, which must have happened by this turn.
+    pub(super) served_until: Option<(Queued, u64)>,
 }
 
 impl Flow {

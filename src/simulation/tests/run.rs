@@ -2,6 +2,8 @@
 //! after every step. Then all must come to rest: see `rest.rs`.
 
 use std::cell::RefCell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use super::draws::{draw_limits, draw_usual_limits, is_usual};
 use super::embedding::Embedding;
 use super::flow::Told;
 use super::program::Style;
-use super::trace::look;
+use super::trace::{ObserverPanics, look};
 use crate::event::{ConnectionId, Event, ListenerId, TimerId};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
@@ -159,7 +161,7 @@ impl Run {
     /// Returns whether there was an event.
     pub(super) fn poll_for(&mut self, timeout: Duration) -> bool {
         self.checker.before_call(timeout);
-        let event = self.event_loop.poll_event(Some(timeout)).unwrap();
+        let event = self.call(timeout).unwrap();
         for step in self.checker.absorb() {
             self.note(Line::Loop(step));
         }
@@ -175,6 +177,21 @@ impl Run {
         }
         self.answer_around(event);
         true
+    }
+
+    /// Calls the loop, again if the observer has panicked.
+    fn call(&mut self, timeout: Duration) -> io::Result<Option<Event>> {
+        let Self { event_loop, checker, .. } = self;
+        loop {
+            look(&checker.trace).is_in_call = true;
+            let polled = catch_unwind(AssertUnwindSafe(|| event_loop.poll_event(Some(timeout))));
+            look(&checker.trace).is_in_call = false;
+            match polled {
+                Ok(event) => return event,
+                Err(payload) if payload.is::<ObserverPanics>() => {}
+                Err(payload) => resume_unwind(payload),
+            }
+        }
     }
 
     /// Drops the loop and then the peers, and looks that nothing is left.

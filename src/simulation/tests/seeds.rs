@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::draws::draw_faults;
 use super::run::Run;
+use super::trace::look;
 use super::two_programs::TwoPrograms;
 use crate::simulation::Faults;
 use crate::system::simulated::Random;
@@ -95,6 +96,16 @@ fn promises_hold_under_every_seed_between_two_programs() {
 }
 
 #[test]
+fn promises_hold_although_the_observer_panics() {
+    try_many(500, |seed| {
+        let prepare = |run: &mut Run| {
+            look(&run.checker.trace).panics = Some(Random::new(seed));
+        };
+        run_with(seed, draw_faults(seed), 200, prepare)
+    });
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..100 {
         assert_eq!(run_seed(seed), run_seed(seed), "seed {seed}");
@@ -123,4 +134,11 @@ fn seed_of_the_left_over_that_stood_in_line_twice() {
 #[test]
 fn seed_of_the_turns_that_nobody_saw() {
     run_two(23014);
+}
+
+/// A connection was served in vain, because what it had sent in the same turn had spent its budget,
+/// and counted as not served. The error was the checker's.
+#[test]
+fn seed_of_the_service_that_had_no_budget() {
+    run_seed(25869);
 }

@@ -1,8 +1,10 @@
 //! What the loop of a run did, step by step, as its observer saw it.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::observer::Step;
+use crate::system::simulated::Random;
 
 /// What the loop did, as an observer saw it.
 #[derive(Default)]
@@ -12,7 +14,13 @@ pub(super) struct Trace {
     /// Waits that nothing has come of, in the call at hand.
     pub(super) fruitless: usize,
     pub(super) fruitless_max: usize,
+    /// If there is one, it makes the observer panic now and then in a call.
+    pub(super) panics: Option<Random>,
+    pub(super) is_in_call: bool,
 }
+
+/// What an observer panics with that is to.
+pub(super) struct ObserverPanics;
 
 impl Trace {
     /// A loop that spins never returns, so it is stopped here.
@@ -27,6 +35,13 @@ impl Trace {
             _ => self.fruitless = 0,
         }
         self.news.push(step);
+        if self.is_in_call
+            && let Some(random) = &mut self.panics
+            && random.below(8) == 0
+        {
+            // Without a word.
+            resume_unwind(Box::new(ObserverPanics));
+        }
     }
 }
 
