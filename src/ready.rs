@@ -3,7 +3,9 @@
 //! - `fresh`: what the last wait brought, and what a resume or an owed event made ready. A turn
 //!   serves all that were there when it began.
 //! - `left_over`: those that stopped early, at a budget or a full buffer. One is served in each
-//!   turn, so that a small talker waits for one bulk stream at most, not for all of them.
+//!   turn, so that a small talker waits for one bulk stream at most, not for all of them. It is the
+//!   same one for a few turns in a row if it can go on, since what its socket holds lies in the
+//!   caches; then the next.
 //!
 //! A connection stands in one of them at most, and news from its peer does not move it forward; an
 //! event that it owes does. Ids stand in the queues, so that one that has gone is skipped, and its
@@ -15,6 +17,10 @@ use crate::connection::{Connection, Queued};
 use crate::event::ConnectionId;
 use crate::interest::Readiness;
 
+/// In so many turns in a row the same left-over is served while others wait. Measured: with one
+/// turn each, streams move 2 to 6 % fewer bytes.
+const TURNS_IN_A_ROW: u32 = 4;
+
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     fresh: Vec<ConnectionId>,
@@ -22,6 +28,8 @@ pub(crate) struct Ready {
     batch: Vec<ConnectionId>,
     taken: usize,
     left_over: VecDeque<ConnectionId>,
+    /// The left-over of the last turn, and in how many in a row it was that.
+    at_hand: Option<(ConnectionId, u32)>,
 }
 
 impl Ready {
@@ -54,7 +62,12 @@ impl Ready {
             stream.queued = queue;
             match queue {
                 Queued::Fresh => self.fresh.push(stream.id()),
-                Queued::LeftOver => self.left_over.push_back(stream.id()),
+                Queued::LeftOver => match self.at_hand {
+                    Some((id, turns)) if id == stream.id() && turns < TURNS_IN_A_ROW => {
+                        self.left_over.push_front(id);
+                    }
+                    _ => self.left_over.push_back(stream.id()),
+                },
                 Queued::No => {}
             }
         }
@@ -66,6 +79,8 @@ impl Ready {
         self.batch.clear();
         self.taken = 0;
         std::mem::swap(&mut self.batch, &mut self.fresh);
+        // It could not go on, and what it does in this turn is another matter.
+        self.at_hand.take_if(|(id, _)| self.left_over.front() != Some(id));
     }
 
     /// The next of the turn's batch.
@@ -83,7 +98,14 @@ impl Ready {
 
     /// Takes it out, if it is still this one: an event that it owes may have moved it forward.
     pub(crate) fn take_left_over(&mut self, id: Option<ConnectionId>) -> Option<ConnectionId> {
-        if self.next_left_over() == id { self.left_over.pop_front() } else { None }
+        if self.next_left_over() != id {
+            return None;
+        }
+        let id = self.left_over.pop_front()?;
+        let before =
+            self.at_hand.filter(|(at_hand, turns)| *at_hand == id && *turns < TURNS_IN_A_ROW);
+        self.at_hand = Some((id, before.map_or(0, |(_, turns)| turns) + 1));
+        Some(id)
     }
 
     /// Who stands in the queues, from their fronts: in the batch, fresh, and left over.
@@ -91,6 +113,12 @@ impl Ready {
     pub(crate) fn queues(&self) -> [Vec<ConnectionId>; 3] {
         let left_over = self.left_over.iter().copied().collect();
         [self.batch[self.taken..].to_vec(), self.fresh.clone(), left_over]
+    }
+
+    /// The left-over of the last turn, and in how many turns in a row it was that.
+    #[cfg(test)]
+    pub(crate) fn at_hand(&self) -> Option<(ConnectionId, u32)> {
+        self.at_hand
     }
 
     /// How many times a connection stands in the queues.
@@ -198,6 +226,66 @@ mod tests {
         assert_eq!(ready.take_left_over(Some(two.id())), None);
         assert_eq!(ready.take_left_over(Some(one.id())), Some(one.id()));
         assert_eq!(queues(&ready), (vec![2], vec![3]));
+    }
+
+    /// Serves the left-over of a turn, which can go on.
+    fn serve_left_over(ready: &mut Ready, connections: &mut [Connection<()>]) -> u32 {
+        let chosen = ready.next_left_over();
+        ready.begin_batch();
+        let id = ready.take_left_over(chosen).expect("somebody is left over");
+        let connection = connections.iter_mut().find(|connection| connection.id() == id);
+        let connection = connection.expect("it is one of them");
+        connection.stream.queued = Queued::No;
+        ready.requeue(connection);
+        id.slot
+    }
+
+    fn left_over(slot: u32) -> Connection<()> {
+        let mut connection = at_rest(slot);
+        connection.exchange.readiness = Readiness::READABLE;
+        connection.stream.stopped_early = true;
+        connection
+    }
+
+    #[test]
+    fn left_over_that_can_go_on_has_four_turns_in_a_row_and_then_the_next() {
+        let mut ready = Ready::default();
+        let mut connections = [left_over(1), left_over(2), left_over(3)];
+        connections.iter_mut().for_each(|connection| ready.requeue(connection));
+        let served = (0..14).map(|_| serve_left_over(&mut ready, &mut connections));
+        let served: Vec<u32> = served.collect();
+        assert_eq!(served, [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 1, 1]);
+    }
+
+    #[test]
+    fn left_over_alone_goes_on_and_who_comes_then_waits_for_four_turns_at_most() {
+        for alone in 1..10 {
+            let mut ready = Ready::default();
+            let mut connections = [left_over(1), left_over(2)];
+            ready.requeue(&mut connections[0]);
+            for _ in 0..alone {
+                assert_eq!(serve_left_over(&mut ready, &mut connections), 1);
+            }
+            ready.requeue(&mut connections[1]);
+            let waits = (0..).take_while(|_| serve_left_over(&mut ready, &mut connections) == 1);
+            assert!(waits.count() <= 4);
+        }
+    }
+
+    #[test]
+    fn left_over_that_could_not_go_on_stands_behind_the_others_when_it_comes_again() {
+        let mut ready = Ready::default();
+        let mut connections = [left_over(1), left_over(2)];
+        connections.iter_mut().for_each(|connection| ready.requeue(connection));
+        connections[0].exchange.readiness = Readiness::default();
+        assert_eq!(serve_left_over(&mut ready, &mut connections), 1);
+        // The kernel has news of it, and in that turn it stops early again.
+        ready.fold(&mut connections[0], Readiness::READABLE);
+        ready.begin_batch();
+        assert_eq!(ready.take_fresh(), Some(connections[0].id()));
+        connections[0].stream.queued = Queued::No;
+        ready.requeue(&mut connections[0]);
+        assert_eq!(queues(&ready), (vec![], vec![2, 1]));
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl Checker {
         // came back to it, unseen: what it waits for counts from here.
         let is_blind = turns > self.looked_at + 1;
         self.looked_at = turns;
-        let left_over_max = event_loop.connection_count() as u64 + 3;
+        let left_over_max = 4 * event_loop.connection_count() as u64 + 3;
         for connection in event_loop.connections() {
             let times = event_loop.turns().times_queued(connection.id());
             assert!(times <= 1, "10: {} stands in the queues {times} times", connection.id());
