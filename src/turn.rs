@@ -89,9 +89,6 @@ pub(crate) struct Turns<T> {
     connection_limits: Arc<ConnectionLimits>,
     ready: Ready,
     stage: Stage,
-    /// The one left-over that this turn serves: chosen when it began, because a budget is for a
-    /// turn, and who stops at it in this turn waits for the next.
-    left_over: Option<ConnectionId>,
     service: Option<Service>,
     spin: Spin,
     /// An event that is no connection's, to be told next.
@@ -115,7 +112,6 @@ impl<T> Turns<T> {
             limits,
             ready: Ready::default(),
             stage: Stage::Over,
-            left_over: None,
             service: None,
             announced: None,
             is_woken: false,
@@ -158,7 +154,7 @@ impl<T> Turns<T> {
         let count = count.map_err(|error| diagnosed(&error, &self.diagnosis()));
         let count = count?;
         let news = self.fold();
-        self.left_over = self.ready.next_left_over();
+        self.ready.choose_left_over();
         self.stage = match self.tools.alarms.earliest() {
             Some(_) => Stage::Alarms(self.tools.alarms.due(self.tools.system.now())),
             None => Stage::Wake,
@@ -291,7 +287,7 @@ impl<T> Turns<T> {
                 }
                 Stage::LeftOver => {
                     self.stage = Stage::Last;
-                    if let Some(id) = self.ready.take_left_over(self.left_over) {
+                    if let Some(id) = self.ready.take_left_over() {
                         self.serve(id);
                     }
                     continue;

@@ -101,6 +101,7 @@ impl Run {
         limits.low_water = before.low_water;
         limits.idle_timeout = before.idle_timeout;
         connection.set_limits(limits).unwrap();
+        self.checker.flow(id).filled.1 = 0;
         self.note(Line::Program("changes its limits", id, 0));
     }
 

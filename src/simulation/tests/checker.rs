@@ -37,8 +37,9 @@ pub(super) struct Checker {
     looked_at: u64,
     /// By which turn a listener that has peers waiting must have accepted, or tried to.
     accepts_until: BTreeMap<ListenerId, u64>,
-    /// The virtual time before the last call.
+    /// The virtual time before the last call, and whether that may have waited.
     before: Instant,
+    may_have_waited: bool,
     /// For comparing runs.
     pub(super) digest: u64,
 }
@@ -60,6 +61,7 @@ impl Checker {
             looked_at: 0,
             accepts_until: BTreeMap::new(),
             before: simulation.now(),
+            may_have_waited: false,
             digest: 0,
         }
     }
@@ -86,7 +88,8 @@ impl Checker {
 
     pub(super) fn before_call(&mut self, timeout: Duration) {
         self.before = self.simulation.now();
-        if !timeout.is_zero() {
+        self.may_have_waited = !timeout.is_zero();
+        if self.may_have_waited {
             // A call that waits can end a turn and begin another: what came between is unseen.
             self.accepts_until.clear();
         }
@@ -118,8 +121,11 @@ impl Checker {
                 (flow.moved, flow.taken) = (before, before);
                 flow.served_until = None;
             }
-            Step::Filled(id, _) | Step::Discarded(id, _) => {
+            Step::Filled(id, count) | Step::Discarded(id, count) => {
+                let turn = self.turns;
                 let flow = self.flow(id);
+                let in_turn = if flow.filled.0 == turn { flow.filled.1 } else { 0 };
+                flow.filled = (turn, in_turn + count);
                 flow.moved = before;
                 flow.served_until = None;
             }
@@ -258,7 +264,17 @@ impl Checker {
             let times = event_loop.turns().times_queued(connection.id());
             assert!(times <= 1, "10: {} stands in the queues {times} times", connection.id());
             let Some(flow) = self.by_id.get(&connection.id()) else { continue };
-            let until = &mut self.flows[*flow].served_until;
+            let flow = &mut self.flows[*flow];
+            // Before a deadline counts, the loop looks at the socket once more. One that was set in
+            // this call can have passed only if it waited.
+            if connection.stream.deadlines.is_some() || self.may_have_waited {
+                flow.rings_until = turns + 1;
+            }
+            let services = if turns <= flow.rings_until { 2 } else { 1 };
+            let budget = connection.exchange.limits().read_budget;
+            let (_, filled) = flow.filled;
+            assert!(filled <= services * budget, "10: {} had its budget twice", connection.id());
+            let until = &mut flow.served_until;
             if is_blind {
                 *until = None;
             }

@@ -65,6 +65,10 @@ pub(super) struct Flow {
     pub(super) finished: Option<Instant>,
     /// It waits to be served in this queue, which must have happened by this turn.
     pub(super) served_until: Option<(Queued, u64)>,
+    /// How many bytes were read in one turn, and which that was.
+    pub(super) filled: (u64, usize),
+    /// Until this turn a deadline of its may be found to have passed.
+    pub(super) rings_until: u64,
 }
 
 impl Flow {
@@ -96,6 +100,8 @@ impl Flow {
             taken: now,
             finished: None,
             served_until: None,
+            filled: (0, 0),
+            rings_until: 0,
         }
     }
 

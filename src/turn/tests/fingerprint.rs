@@ -28,7 +28,6 @@ impl<T> Turns<T> {
             queue.iter().map(is_there).collect::<Vec<_>>().hash(hasher);
         }
         self.ready.at_hand().map(|(id, turns)| (is_there(&id), turns)).hash(hasher);
-        self.left_over.as_ref().map(is_there).hash(hasher);
         let delivered = |service: Service| service.delivered.map(|(owed, _)| owed);
         self.service.map(|service| (service.slot, delivered(service))).hash(hasher);
         (self.announced.is_some(), self.is_woken, self.shutdown.is_under_way()).hash(hasher);
