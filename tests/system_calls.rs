@@ -16,6 +16,7 @@ use common::server::{Protocol, Server};
 
 const MESSAGES: usize = 10_000;
 const MESSAGE: [u8; 64] = [5; 64];
+const VISITS: usize = 1_000;
 
 /// What a kernel may do beyond the rule: report an event that nothing is behind.
 const SPURIOUS: usize = 4;
@@ -42,8 +43,8 @@ fn can_trace() -> bool {
     can
 }
 
-/// The calls that an echo server makes between two questions, while `talk` keeps so many
-/// connections busy that have talked before. The first question's answer and the wait for the
+/// The calls that an echo server makes between two questions, while `talk` goes on with so many
+/// connections that have talked before. The first question's answer and the wait for the
 /// second are among them.
 fn calls_during(test: &str, connections: usize, talk: impl FnOnce(&mut [TcpStream])) -> Calls {
     let file = format!("{}/{test}-{}.strace", env!("CARGO_TARGET_TMPDIR"), std::process::id());
@@ -70,7 +71,7 @@ fn calls_during(test: &str, connections: usize, talk: impl FnOnce(&mut [TcpStrea
             *calls.entry(name.to_owned()).or_default() += 1;
         }
     }
-    aloud(format!("{MESSAGES} messages on {connections} connections: {calls:?}"));
+    aloud(format!("{test}: {calls:?}"));
     Calls(calls)
 }
 
@@ -124,4 +125,37 @@ fn fifty_busy_connections_cost_one_read_and_one_write_for_each_message_and_share
             talk_at_once(peers);
         }
     }));
+}
+
+#[test]
+fn short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_one_close() {
+    let name =
+        "short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_one_close";
+    if has_played(name) || !can_trace() {
+        return;
+    }
+    let mut calls = calls_during(name, 1, |peers| {
+        let address = peers[0].peer_addr().unwrap();
+        for _ in 0..VISITS {
+            talk_at_once(&mut [peer(address)]);
+        }
+    });
+    // The second accept finds nobody, and the second read the end.
+    let most: [(&[&str], usize); 5] = [
+        (&["accept4", "accept"], 2),
+        (&["epoll_ctl"], 1),
+        (&["recvfrom", "recv", "read", "recvmsg", "readv"], 2),
+        (&["sendto", "send", "write", "sendmsg", "writev"], 1),
+        (&["close"], 1),
+    ];
+    for (names, each) in most {
+        let count = calls.take(names);
+        assert!(count + SPURIOUS >= VISITS, "the trace lacks {names:?}: {count}");
+        assert!(count <= each * VISITS + SPURIOUS, "{count} calls of {names:?}");
+    }
+    let waits = calls.take(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
+    assert!(waits <= 3 * VISITS + SPURIOUS, "{waits} waits");
+    // Where the standard library has debug assertions, it looks at what it closes.
+    calls.take(&["fcntl"]);
+    assert!(calls.0.is_empty(), "calls that a short connection has no use for: {calls:?}");
 }
