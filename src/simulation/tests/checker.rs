@@ -16,6 +16,7 @@ use crate::event::{CloseReason, ConnectionId, Deadline, Event, ListenerId};
 use crate::event_loop::EventLoop;
 use crate::exchange::Coupling;
 use crate::observer::Step;
+use crate::ready::TURNS_IN_A_ROW;
 use crate::simulation::Simulation;
 use crate::system::simulated::lock;
 use crate::system::{Socket, System};
@@ -259,7 +260,8 @@ impl Checker {
         // came back to it, unseen: what it waits for counts from here.
         let is_blind = turns > self.looked_at + 1;
         self.looked_at = turns;
-        let left_over_max = 4 * event_loop.connection_count() as u64 + 3;
+        let in_a_row = u64::from(TURNS_IN_A_ROW);
+        let left_over_max = in_a_row * event_loop.connection_count() as u64 + 3;
         for connection in event_loop.connections() {
             let times = event_loop.turns().times_queued(connection.id());
             assert!(times <= 1, "10: {} stands in the queues {times} times", connection.id());
