@@ -1,7 +1,8 @@
 //! From the rounds of one server in one scenario to the figures that are shown.
 //!
 //! Noise has one side: another program can take time away and give none. So the best round says
-//! what a server can do, and the median what to expect.
+//! what a server can do, and the median what to expect. Two servers are compared best round by
+//! round: what disturbs one for seconds disturbs the other too.
 
 use serde::Serialize;
 
@@ -23,12 +24,22 @@ impl Cell {
 
     /// Units a second.
     pub(crate) fn rate(&self) -> Option<Spread> {
-        self.spread(true, |report| Some(report.messages as f64 / report.seconds))
+        self.spread(true, a_second)
+    }
+
+    /// The same in ratio to another server's.
+    pub(crate) fn rate_to(&self, other: &Cell) -> Option<Paired> {
+        self.paired(other, a_second)
     }
 
     /// Microseconds of the server's processor time for a unit.
     pub(crate) fn server_time(&self) -> Option<Spread> {
-        self.spread(false, |report| a_unit(report.server_time, report))
+        self.spread(false, server_time_a_unit)
+    }
+
+    /// The same in ratio to another server's.
+    pub(crate) fn server_time_to(&self, other: &Cell) -> Option<Paired> {
+        self.paired(other, server_time_a_unit)
     }
 
     /// The same of the load.
@@ -52,6 +63,20 @@ impl Cell {
     fn spread(&self, more: bool, figure: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
         Spread::of(self.rounds.iter().filter_map(figure).collect(), more)
     }
+
+    fn paired(&self, other: &Cell, figure: impl Fn(&Report) -> Option<f64>) -> Option<Paired> {
+        let rounds = self.rounds.iter().zip(&other.rounds);
+        let ratios = rounds.filter_map(|(one, other)| Some(figure(one)? / figure(other)?));
+        Paired::of(&ratios.collect::<Vec<f64>>())
+    }
+}
+
+fn a_second(report: &Report) -> Option<f64> {
+    Some(report.messages as f64 / report.seconds)
+}
+
+fn server_time_a_unit(report: &Report) -> Option<f64> {
+    a_unit(report.server_time, report)
 }
 
 fn a_unit(nanoseconds: u64, report: &Report) -> Option<f64> {
@@ -92,9 +117,54 @@ impl Spread {
     }
 }
 
+/// The ratio of two servers round by round: its mean, and the standard error of that. The mean is
+/// the geometric one, so that whose figure is held against whose makes no difference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Paired {
+    pub(crate) mean: f64,
+    pub(crate) error: f64,
+}
+
+impl Paired {
+    /// Of two rounds at least, since one does not tell how sure it is.
+    fn of(ratios: &[f64]) -> Option<Self> {
+        let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
+        let count = logarithms.len() as f64;
+        let mean = logarithms.iter().sum::<f64>() / count;
+        let squares: f64 = logarithms.iter().map(|one| (one - mean).powi(2)).sum();
+        let error = (squares / (count - 1.0) / count).sqrt();
+        let paired = Self { mean: mean.exp(), error: mean.exp() * error };
+        (ratios.len() > 1 && paired.error.is_finite()).then_some(paired)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ratio_round_by_round_does_not_see_what_disturbs_both() {
+        let disturbed = [1.0, 7.0, 3.0];
+        let ratios = disturbed.map(|speed| (speed * 2.0) / speed);
+        assert_eq!(Paired::of(&ratios), Some(Paired { mean: 2.0, error: 0.0 }));
+    }
+
+    #[test]
+    fn ratio_is_as_sure_as_the_rounds_agree() {
+        let paired = Paired::of(&[0.5, 2.0]).unwrap();
+        assert!((paired.mean - 1.0).abs() < 1e-9, "half and double cancel out: {paired:?}");
+        // Both are ln 2 off, so that is the standard error of the two.
+        assert!((paired.error - 2f64.ln()).abs() < 1e-9, "{paired:?}");
+        let more = Paired::of(&[0.5, 2.0, 0.5, 2.0, 0.5, 2.0]).unwrap();
+        assert!(more.error < paired.error / 2.0);
+    }
+
+    #[test]
+    fn one_round_and_one_without_messages_tell_no_ratio() {
+        for ratios in [&[][..], &[1.0], &[1.0, 0.0], &[1.0, f64::NAN]] {
+            assert_eq!(Paired::of(ratios), None, "{ratios:?}");
+        }
+    }
 
     #[test]
     fn best_is_most_or_least() {

@@ -4,7 +4,7 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
 use crate::calls::Calls;
-use crate::figures::{Cell, Spread};
+use crate::figures::{Cell, Paired, Spread};
 use crate::instructions::Instructions;
 use crate::load::Latency;
 use crate::memory::Memory;
@@ -35,10 +35,12 @@ pub(crate) fn speed(row: &Row) -> String {
         "ratio",
         "median",
         "ratio",
+        "by round",
         &cpu,
         "ratio",
         "median",
         "ratio",
+        "by round",
         "load's",
         "p50 µs",
         "p99 µs",
@@ -62,13 +64,17 @@ fn cells(cell: &Cell, row: &Row) -> Vec<String> {
     }
     let per_unit = if unit == Unit::Block { 65_536.0 / 1e6 } else { 1.0 };
     let mut cells = vec![cell.server.clone()];
+    // To itself there is nothing to tell.
+    let other = reference.filter(|other| other.server != cell.server);
     let rate = cell.rate();
     push_with_ratios(&mut cells, rate, reference.and_then(Cell::rate), per_unit, 0);
+    cells.push(paired(other.and_then(|other| cell.rate_to(other))));
     // Where others keep the server busy, its time is not that of the measured messages.
     let alone = row.scenario.judged_by == Judge::Throughput;
     let server_time = |cell: &Cell| cell.server_time().filter(|_| alone);
     let (time, load_time) = (server_time(cell), cell.load_time().filter(|_| alone));
     push_with_ratios(&mut cells, time, reference.and_then(server_time), 1.0, 2);
+    cells.push(paired(other.filter(|_| alone).and_then(|other| cell.server_time_to(other))));
     cells.push(shown(load_time.map(|time| time.best), 2));
     let quantiles: [fn(Latency) -> u64; 3] = [|one| one.p50, |one| one.p99, |one| one.p999];
     for quantile in quantiles {
@@ -91,6 +97,10 @@ fn push_with_ratios(
     cells.push(shown(ratio.map(|ratio| ratio.best), 2));
     cells.push(shown(figure.map(|figure| figure.median * factor), digits));
     cells.push(shown(ratio.map(|ratio| ratio.median), 2));
+}
+
+fn paired(ratio: Option<Paired>) -> String {
+    ratio.map_or_else(String::new, |ratio| format!("{:.2} ±{:.2}", ratio.mean, ratio.error))
 }
 
 pub(crate) fn calls(all: &[Calls]) -> String {
