@@ -120,7 +120,7 @@ pub struct Stream {
     id: ConnectionId,
     pub(crate) origin: Origin,
     pub(crate) deadlines: Option<Box<Deadlines>>,
-    /// How many bytes count against the write budget in the turn of this number.
+    /// How many bytes count against the write budget in the turn of the number `flushed_in`.
     pub(crate) flushed: usize,
     pub(crate) touched: bool,
     /// The last fill or flush stopped while the socket may have been ready for more.
@@ -358,7 +358,8 @@ impl Stream {
     }
 
     /// Gives this connection limits of its own, with the socket options and the idle timeout among
-    /// them. The options are TCP's, and are passed over in the Unix domain.
+    /// them, whatever was set before by a call of its own. The options are TCP's, and are passed
+    /// over in the Unix domain.
     ///
     /// # Errors
     ///
@@ -366,15 +367,12 @@ impl Stream {
     /// option; then nothing is changed but options that could be.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
-        let before = self.exchange.limits().clone();
-        let has_options = !self.socket.as_ref().is_some_and(Socket::is_unix);
-        if has_options && limits.nodelay != before.nodelay {
-            self.socket()?.set_nodelay(limits.nodelay)?;
+        // Not only what differs from the limits before: a call of its own may have set it since.
+        if let Some(socket) = self.socket.as_ref().filter(|socket| !socket.is_unix()) {
+            socket.set_nodelay(limits.nodelay)?;
+            socket.set_keepalive(limits.keepalive)?;
         }
-        if has_options && limits.keepalive != before.keepalive {
-            self.socket()?.set_keepalive(limits.keepalive)?;
-        }
-        if limits.idle_timeout != before.idle_timeout {
+        if self.deadlines.is_some() || limits.idle_timeout.is_some() {
             self.set_idle_timeout(limits.idle_timeout);
         }
         self.exchange.set_limits(Arc::new(limits));

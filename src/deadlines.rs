@@ -78,6 +78,10 @@ impl Deadlines {
 
     /// Notes what the exchange waits for now.
     pub(crate) fn enter(&mut self, phase: Phase, now: Instant) {
+        if self.phase == Phase::Connecting && phase != Phase::Connecting {
+            // Nothing could move before, so that the idle timeout counts from here.
+            self.moved = Some(now);
+        }
         if self.phase != phase || self.began.is_none() {
             self.phase = phase;
             self.began = Some(now);
@@ -102,6 +106,10 @@ impl Deadlines {
 
     pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.idle_timeout = timeout;
+    }
+
+    pub(crate) fn has_idle_timeout(&self) -> bool {
+        self.idle_timeout.is_some()
     }
 
     pub(crate) fn set_program(&mut self, after: Option<Duration>) {
@@ -169,6 +177,19 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn idle_timeout_counts_from_when_it_connected() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(Some(SECOND));
+        deadlines.enter(Phase::Connecting, start);
+        deadlines.enter(Phase::Connecting, start + 2 * SECOND);
+        deadlines.enter(Phase::Unbounded, start + 3 * SECOND);
+        deadlines.enter(Phase::Unbounded, start + 3 * SECOND + SECOND / 2);
+        let idle = Passed::Limit(Deadline::Idle);
+        let limits = ConnectionLimits::default();
+        assert_eq!(deadlines.next(&limits), Some((start + 4 * SECOND, idle)));
+    }
 
     fn started(start: Instant, idle_timeout: Option<Duration>) -> Deadlines {
         let mut deadlines = Deadlines::new(idle_timeout);

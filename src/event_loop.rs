@@ -45,7 +45,9 @@ use crate::turn::Turns;
 /// }
 /// ```
 ///
-/// Dropping the loop closes everything at once: unsent bytes are lost, and no more events come.
+/// Dropping the loop closes everything at once, as the end of the process would: unsent bytes are
+/// lost, and their peers read an end where those would have come. No more events come. To leave
+/// nothing half sent, [`shutdown`](Self::shutdown) first.
 pub struct EventLoop<T = ()> {
     turns: Turns<T>,
 }
@@ -142,7 +144,8 @@ impl<T> EventLoop<T> {
     /// # Panics
     ///
     /// If two connections that were borrowed from this loop were swapped, since each would answer
-    /// to the other's id: at each call until they are swapped back.
+    /// to the other's id: at each call until they are swapped back. With one of another loop that
+    /// is noticed only if their slots differ.
     pub fn next_event(&mut self) -> io::Result<Event> {
         if let Some(id) = self.turns.next_usual() {
             return Ok(Event::Received(id));

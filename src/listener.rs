@@ -40,6 +40,8 @@ pub(crate) struct Listener<T> {
     accepting: Accepting,
     /// How long the next failure pauses it; `None` since nobody has waited any more.
     next_pause: Option<Duration>,
+    /// The program was told that accepting fails, and since then somebody has always waited.
+    is_failure_told: bool,
     /// The kernel said that peers wait, and no accept has disproved it.
     ready: bool,
     queued: bool,
@@ -94,6 +96,7 @@ impl<T> Listeners<T> {
             make_data,
             accepting: Accepting::Open,
             next_pause: None,
+            is_failure_told: false,
             ready: false,
             queued: false,
             is_draining: false,
@@ -274,6 +277,7 @@ impl<T> Listeners<T> {
             Attempt::NotReady => {
                 listener.ready = false;
                 listener.next_pause = None;
+                listener.is_failure_told = false;
                 if listener.is_draining {
                     let _ = self.close(id, tools);
                 }
@@ -283,10 +287,17 @@ impl<T> Listeners<T> {
                 tools.observers.see(Step::AcceptSkipped(id));
                 Accept::Skipped
             }
-            Attempt::Failed(error) => match self.back_off(id, &error, limits, tools) {
-                Some(event) => Accept::Failed(event),
-                None => Accept::Done,
-            },
+            Attempt::Failed(error) => {
+                self.back_off(id, &error, limits, tools);
+                let listener = self.slots.get_mut(id);
+                match listener.filter(|listener| !listener.is_failure_told) {
+                    None => Accept::Done,
+                    Some(listener) => {
+                        listener.is_failure_told = true;
+                        Accept::Failed(Event::AcceptFailed(id, error.kind()))
+                    }
+                }
+            }
         }
     }
 
@@ -336,17 +347,9 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// Pauses a listener that failed for a time that doubles. Returns the event to tell, if this is
-    /// the first failure in a row.
-    fn back_off(
-        &mut self,
-        id: ListenerId,
-        error: &io::Error,
-        limits: &Limits,
-        tools: &mut Tools,
-    ) -> Option<Event> {
-        let listener = self.slots.get_mut(id)?;
-        let is_first = listener.next_pause.is_none();
+    /// Pauses a listener that failed for a time that doubles.
+    fn back_off(&mut self, id: ListenerId, error: &io::Error, limits: &Limits, tools: &mut Tools) {
+        let Some(listener) = self.slots.get_mut(id) else { return };
         let pause = listener.next_pause.unwrap_or(limits.accept_pause_min);
         listener.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
         let at = tools.system.now().checked_add(pause);
@@ -354,7 +357,6 @@ impl<T> Listeners<T> {
         // A listener that cannot be taken from the kernel's list only wakes the loop in vain.
         let _ = self.set_accepting(id, Accepting::OutOfRoom(alarm), tools);
         tools.observers.see(Step::AcceptPaused(id, Failure::of(error), pause));
-        is_first.then_some(Event::AcceptFailed(id, error.kind()))
     }
 }
 

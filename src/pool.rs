@@ -108,8 +108,9 @@ impl Pool {
 
     #[cold]
     fn give_another(&mut self, block: Box<Block>) {
+        let before = self.top.replace(block);
         if self.below.len() < FREE_MAX - 1 {
-            self.below.extend(self.top.replace(block));
+            self.below.extend(before);
         }
     }
 }
@@ -223,10 +224,14 @@ mod tests {
         pool.give(too_small);
         pool.give(too_large);
         assert_eq!(pool.free_count(), 0);
+        let mut last = std::ptr::null();
         for _ in 0..FREE_MAX + 5 {
-            pool.give(Some(Block::zeroed(BLOCK_SIZE)));
+            let mut block = Block::zeroed(BLOCK_SIZE);
+            last = block.room(BLOCK_SIZE).as_ptr();
+            pool.give(Some(block));
         }
         assert_eq!(pool.free_count(), FREE_MAX);
+        assert_eq!(pool.take().room(BLOCK_SIZE).as_ptr(), last, "what was used last is hot");
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! a shorter one: see `turn/usual.rs`.
 
 use std::io;
+#[cfg(unix)]
+use std::time::Duration;
 use std::time::Instant;
 
 use crate::connection::Stream;
@@ -112,14 +114,22 @@ impl Stream {
         }
     }
 
-    /// Has a connect that could not begin be tried again after a pause.
+    /// Has a connect that could not begin be tried again after a pause, and shows that.
     #[cfg(unix)]
-    pub(crate) fn pause_connecting(&mut self, tools: &mut Tools) {
-        let Origin::ConnectedUnix(Some(again)) = &mut self.origin else { return };
+    fn pause_connecting(&mut self, tools: &mut Tools) {
+        if let Some(pause) = self.connect_later(tools) {
+            tools.observers.see(Step::ConnectPaused(self.id(), pause));
+        }
+    }
+
+    /// The same without showing it. Returns the pause, if there is something to try again.
+    #[cfg(unix)]
+    pub(crate) fn connect_later(&mut self, tools: &Tools) -> Option<Duration> {
+        let Origin::ConnectedUnix(Some(again)) = &mut self.origin else { return None };
         let pause = again.take_pause();
         let at = tools.system.now().checked_add(pause);
         self.deadlines_mut().set_again(at);
-        tools.observers.see(Step::ConnectPaused(self.id(), pause));
+        Some(pause)
     }
 
     /// The deadline that has passed by `now`, if one has.
@@ -291,8 +301,10 @@ impl Stream {
             (None, alarm) => {
                 tools.cancel(alarm);
                 deadlines.alarm = None;
-                // Where the limits have an idle timeout, this remembers that it was taken back.
-                if self.exchange.limits().idle_timeout.is_none() {
+                // This remembers an idle timeout of its own, which counts in another phase, and that
+                // the one of the limits was taken back.
+                let has_idle_timeout = deadlines.has_idle_timeout();
+                if !has_idle_timeout && self.exchange.limits().idle_timeout.is_none() {
                     self.deadlines = None;
                 }
             }

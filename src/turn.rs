@@ -66,8 +66,9 @@ enum Stage {
     Last,
 }
 
-/// The connection that is being served. One whose event was delivered is settled before anything
-/// else happens: it is marked as touched, but does not stand in the list of those.
+/// The connection that is being served. One whose event was delivered is settled when the program
+/// comes back, after those that it touched meanwhile: it is marked as touched, but does not stand in
+/// the list of those.
 #[derive(Clone, Copy, Debug)]
 struct Service {
     slot: u32,
@@ -154,7 +155,7 @@ impl<T> Turns<T> {
         let count = count.map_err(|error| diagnosed(&error, &self.diagnosis()));
         let count = count?;
         let news = self.fold();
-        self.ready.choose_left_over();
+        self.ready.choose_left_over(|id| self.connections.get(id).is_some());
         self.stage = match self.tools.alarms.earliest() {
             Some(_) => Stage::Alarms(self.tools.alarms.due(self.tools.system.now())),
             None => Stage::Wake,

@@ -155,6 +155,19 @@ fn new_limits_without_an_idle_timeout_take_it_back() {
 }
 
 #[test]
+fn new_limits_take_back_what_calls_of_their_own_have_set_also_where_the_limits_are_the_same() {
+    let (mut event_loop, incoming, outgoing) = pair(|_| {});
+    let short = Duration::from_millis(60);
+    event_loop[incoming].set_idle_timeout(Some(short));
+    event_loop[incoming].set_keepalive(Some(Duration::from_secs(10))).unwrap();
+    turns(&mut event_loop, 1);
+    event_loop[incoming].set_limits(ConnectionLimits::default()).unwrap();
+    assert!(!SockRef::from(&*event_loop[incoming]).keepalive().unwrap());
+    event_loop[outgoing].set_deadline(Some(4 * short));
+    assert_eq!(next(&mut event_loop), Event::Deadline(outgoing));
+}
+
+#[test]
 fn connections_of_an_adopted_listener_have_the_options_too() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -148,9 +148,12 @@ impl<T> EventLoop<T> {
             });
         let id = self.turns.add_outgoing(data, Origin::ConnectedUnix(again), socket);
         let Turns { tools, connections, .. } = &mut self.turns;
+        // First, so that an observer that panics leaves no connect that nobody tries again.
+        let connection = connections.get_mut(id);
+        let pause = connection.and_then(|connection| connection.stream.connect_later(tools));
         tools.observers.see(Step::Connecting(id, None));
-        if let Some(connection) = connections.get_mut(id) {
-            connection.stream.pause_connecting(tools);
+        if let Some(pause) = pause {
+            tools.observers.see(Step::ConnectPaused(id, pause));
         }
         id
     }

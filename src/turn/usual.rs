@@ -76,6 +76,7 @@ impl<T> Turns<T> {
     /// Serves the next of those that are fresh.
     #[inline(always)]
     fn serve_usual(&mut self) -> Option<ConnectionId> {
+        debug_assert!(!self.connections.is_any_closed(), "its service stands until it is freed");
         let Some(id) = self.ready.take_fresh() else { return unusual() };
         let Some(connection) = self.connections.named(id) else { return unusual() };
         let stream = &mut connection.stream;

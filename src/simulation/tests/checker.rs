@@ -130,6 +130,7 @@ impl Checker {
                 flow.moved = before;
                 flow.served_until = None;
             }
+            Step::Connected(id) => self.flow(id).moved = before,
             Step::Finished(id) => {
                 let flow = self.flow(id);
                 assert_eq!(flow.flushed, flow.sent.len(), "9: {id} finished with bytes unsent");

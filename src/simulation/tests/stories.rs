@@ -332,3 +332,75 @@ fn out_of_descriptors_with_many_that_wait_is_told_once_until_nobody_waits() {
         assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None);
     }
 }
+
+/// What a failed registration had not told was then counted as told, and no failed accept was any more.
+#[test]
+fn accepting_that_fails_behind_a_failed_registration_is_told() {
+    let simulation = Simulation::new(1);
+    let limits = Limits { connections_max: Some(1), ..Limits::default() };
+    let mut server: EventLoop = simulation.event_loop_with_limits(limits).unwrap();
+    let listener = server.listen("127.0.0.1:0").unwrap();
+    let address = server.listener_addr(listener).unwrap();
+    let _peers: Vec<Peer> = (0..2).map(|_| simulation.connect(address)).collect();
+    while simulation.step() {}
+    let Event::Accepted(_, id) = server.next_event().unwrap() else {
+        panic!("accepted comes first");
+    };
+    assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None, "there is no more room");
+    server[id].abort();
+    assert_eq!(server.next_event().unwrap(), Event::Closed(id, CloseReason::Aborted));
+    let fail = |nth| {
+        let mut network = lock(&simulation.network);
+        let at = network.calls + nth;
+        let error = || ErrorKind::StorageFull.into();
+        network.script.failures.push(Failing { at, is_persistent: false, error });
+    };
+    // To register the listener, for which there is room now, which tells nobody anything; then,
+    // when that is tried again and does, to accept.
+    fail(1);
+    assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None);
+    fail(2);
+    let failed = Event::AcceptFailed(listener, ErrorKind::StorageFull);
+    assert_eq!(server.next_event().unwrap(), failed);
+    assert!(matches!(server.next_event().unwrap(), Event::Accepted(..)), "it goes on");
+}
+
+/// The time that a connect took counted as silence: it ended as soon as it was connected.
+#[test]
+fn connect_takes_longer_than_the_idle_timeout_is_connected_and_stays() {
+    let mut slow = 0;
+    for seed in 0..20 {
+        let simulation = Simulation::new(seed);
+        let mut limits = Limits::default();
+        limits.connection.idle_timeout = Some(Duration::from_secs(1));
+        let mut client: EventLoop = simulation.event_loop_with_limits(limits).unwrap();
+        let listener = simulation.listen(([10, 0, 0, 9], 80).into());
+        let id = client.connect(listener.address(), ());
+        if client.poll_event(Some(Duration::ZERO)).unwrap().is_some() {
+            continue; // it was connected at once
+        }
+        slow += 1;
+        simulation.pass_time(Duration::from_secs(3));
+        assert_eq!(client.next_event().unwrap(), Event::Connected(id));
+        let connected = simulation.now();
+        let idle = CloseReason::TimedOut(Deadline::Idle);
+        assert_eq!(client.next_event().unwrap(), Event::Closed(id, idle));
+        assert!(simulation.now() - connected >= Duration::from_secs(1), "seed {seed}");
+    }
+    assert!(slow > 0, "no connect took any time");
+}
+
+/// A connect without a deadline had nothing to wait for, and forgot the idle timeout of its own.
+#[test]
+fn idle_timeout_set_while_connecting_without_a_deadline_counts_afterwards() {
+    let simulation = Simulation::new(1);
+    let mut limits = Limits::default();
+    limits.connection.connect_deadline = Duration::MAX;
+    let mut client: EventLoop = simulation.event_loop_with_limits(limits).unwrap();
+    let listener = simulation.listen(([10, 0, 0, 9], 80).into());
+    let id = client.connect(listener.address(), ());
+    client[id].set_idle_timeout(Some(Duration::from_secs(1)));
+    assert_eq!(client.next_event().unwrap(), Event::Connected(id));
+    let idle = CloseReason::TimedOut(Deadline::Idle);
+    assert_eq!(client.next_event().unwrap(), Event::Closed(id, idle));
+}
