@@ -153,8 +153,12 @@ fn short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_o
         assert!(count + SPURIOUS >= VISITS, "the trace lacks {names:?}: {count}");
         assert!(count <= each * VISITS + SPURIOUS, "{count} calls of {names:?}");
     }
+    // One for the peer, one for its message, one for its end, of which two may come at once.
     let waits = calls.take(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
-    assert!(waits <= 3 * VISITS + SPURIOUS, "{waits} waits");
+    assert!(
+        10 * waits <= 27 * VISITS,
+        "{waits} waits: with the others more than 9.7 calls a visit"
+    );
     // Where the standard library has debug assertions, it looks at what it closes.
     calls.take(&["fcntl"]);
     assert!(calls.0.is_empty(), "calls that a short connection has no use for: {calls:?}");

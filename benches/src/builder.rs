@@ -21,14 +21,14 @@ pub(crate) struct Built {
     after: Vec<String>,
 }
 
-/// What is not measured, and why.
+/// What could not be measured, and why.
 #[derive(Serialize)]
-pub(crate) struct Skipped {
+pub(crate) struct Unmeasured {
     pub(crate) name: String,
     pub(crate) reason: String,
 }
 
-impl fmt::Display for Skipped {
+impl fmt::Display for Unmeasured {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.name, self.reason)
     }
@@ -54,7 +54,7 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// Builds all; a server that lacks something is skipped, one that does not compile is an error.
-pub(crate) fn build(servers: &[Server]) -> Result<(Vec<Built>, Vec<Skipped>), Box<dyn Error>> {
+pub(crate) fn build(servers: &[Server]) -> Result<(Vec<Built>, Vec<Unmeasured>), Box<dyn Error>> {
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(std::time::Duration::from_millis(100));
     progress.set_message("building the servers in Rust");
@@ -64,7 +64,7 @@ pub(crate) fn build(servers: &[Server]) -> Result<(Vec<Built>, Vec<Skipped>), Bo
         progress.set_message(format!("building {}", server.name));
         match build_one(server)? {
             Ok(one) => built.push(one),
-            Err(reason) => skipped.push(Skipped { name: server.name.to_owned(), reason }),
+            Err(reason) => skipped.push(Unmeasured { name: server.name.to_owned(), reason }),
         }
     }
     progress.finish_and_clear();

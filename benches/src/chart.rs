@@ -22,9 +22,10 @@ const HEAD: f64 = 96.0;
 const RATIO_MAX: f64 = 2.5;
 
 /// Told apart also by those who see few colours: neighbours differ in brightness.
-const COLOURS: [&str; 16] = [
+const COLOURS: [&str; 17] = [
     "#d1495b", "#1b3a4b", "#66a182", "#edae49", "#00798c", "#9d6b9e", "#8d99ae", "#3f6634",
     "#c97b4a", "#274690", "#f4b6c2", "#7a5c00", "#a3d5ff", "#6f1d1b", "#b8c480", "#444444",
+    "#e07be0",
 ];
 
 /// What a column shows.
@@ -187,4 +188,19 @@ fn rectangle(left: f64, top: f64, width: f64) -> Rectangle {
 
 fn text(left: f64, top: f64, text: &str) -> Text {
     Text::new(text).set("x", left).set("y", top)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_server_has_a_colour_of_its_own() {
+        let servers = crate::servers::all();
+        let families: BTreeSet<&str> = servers.iter().map(|one| family(one.name)).collect();
+        let colours: BTreeSet<&str> = COLOURS.into_iter().collect();
+        assert!(families.len() <= colours.len(), "{families:?}");
+    }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::builder::{self, Built, Skipped};
+use crate::builder::{self, Built, Unmeasured};
 use crate::calls::{self, Calls};
 use crate::instructions::{self, Instructions};
 use crate::machine::Machine;
@@ -15,7 +15,7 @@ use crate::report::Report;
 use crate::running::Cores;
 use crate::scenarios::{Protocol, Scenario};
 use crate::servers::Server;
-use crate::speed;
+use crate::speed::{self, Row};
 
 /// Open files that a process needs besides its connections.
 const OTHER_FILES: u64 = 100;
@@ -38,17 +38,23 @@ pub(crate) fn run(mut options: Options) -> Result<(), Box<dyn Error>> {
             built.iter().filter(|one| options.is_timed(&one.server)).cloned().collect();
         speed = speed::measure(&options.scenarios, &timed, options.pace, cores, &mut skipped)?;
     }
-    let mut others = Others { options: &options, built: &built, cores, skipped };
+    let failed = speed.iter().flat_map(Row::failed).collect();
+    let mut others = Others { options: &options, built: &built, cores, skipped, failed };
     let calls = others.calls();
     let instructions = others.instructions();
     let memory = others.memory(connections_max.min(CROWD));
-    let skipped = others.skipped;
-    let pace = options.pace;
-    Report { machine, pace, speed, calls, instructions, memory, skipped }.publish(&options.out)
+    let Others { skipped, failed, .. } = others;
+    let (pace, failures) = (options.pace, failed.len());
+    let report = Report { machine, pace, speed, calls, instructions, memory, skipped, failed };
+    report.publish(&options.out)?;
+    match failures {
+        0 => Ok(()),
+        _ => Err(format!("{failures} measurements have failed").into()),
+    }
 }
 
 /// A process can have only so many connections; a quick run needs no crowd.
-fn limit_connections(options: &mut Options, skipped: &mut Vec<Skipped>) -> usize {
+fn limit_connections(options: &mut Options, skipped: &mut Vec<Unmeasured>) -> usize {
     let files = process::raise_open_files().saturating_sub(OTHER_FILES);
     let allowed = usize::try_from(files).unwrap_or(usize::MAX);
     let (most, reason) = match options.quick && allowed > QUICK_MAX {
@@ -58,17 +64,18 @@ fn limit_connections(options: &mut Options, skipped: &mut Vec<Skipped>) -> usize
     for scenario in &mut options.scenarios {
         if scenario.limit_connections(most) {
             let name = format!("connections above {most} in {}", scenario.name);
-            skipped.push(Skipped { name, reason: reason.to_owned() });
+            skipped.push(Unmeasured { name, reason: reason.to_owned() });
         }
     }
     most
 }
 
-fn choose_cores(skipped: &mut Vec<Skipped>) -> Result<Cores, Box<dyn Error>> {
+fn choose_cores(skipped: &mut Vec<Unmeasured>) -> Result<Cores, Box<dyn Error>> {
     let cores = process::cores()?;
     if cores.len() < 2 {
         let reason = "there is one only, and everything runs on it";
-        skipped.push(Skipped { name: "a core for the load".to_owned(), reason: reason.to_owned() });
+        skipped
+            .push(Unmeasured { name: "a core for the load".to_owned(), reason: reason.to_owned() });
     }
     Ok(Cores { server: cores.first().copied(), load: cores.get(1).or(cores.first()).copied() })
 }
@@ -81,7 +88,8 @@ struct Others<'a> {
     options: &'a Options,
     built: &'a [Built],
     cores: Cores,
-    skipped: Vec<Skipped>,
+    skipped: Vec<Unmeasured>,
+    failed: Vec<Unmeasured>,
 }
 
 impl Others<'_> {
@@ -90,7 +98,7 @@ impl Others<'_> {
             return Vec::new();
         }
         let cores = self.cores;
-        let jobs = self.jobs("system calls", &calls::SCENARIOS, |_| true);
+        let jobs = self.jobs(Part::Calls, &calls::SCENARIOS, |_| None);
         self.each(jobs, |(built, scenario)| calls::count(built, scenario, cores))
     }
 
@@ -99,7 +107,9 @@ impl Others<'_> {
             return Vec::new();
         }
         let cores = self.cores;
-        let jobs = self.jobs("instructions", &instructions::SCENARIOS, Server::is_compiled);
+        let jobs = self.jobs(Part::Instructions, &instructions::SCENARIOS, |server| {
+            (!server.is_compiled()).then_some("those of its interpreter would be counted")
+        });
         self.each(jobs, |(built, scenario)| instructions::count(built, scenario, cores))
     }
 
@@ -107,8 +117,15 @@ impl Others<'_> {
         if !self.options.parts.contains(&Part::Memory) {
             return Vec::new();
         }
-        let echoing = self.built.iter().filter(|one| one.server.protocol == Protocol::Echo);
-        let jobs = echoing.map(|one| (format!("memory of {}", one.server.name), one)).collect();
+        let (echoing, others): (Vec<&Built>, Vec<&Built>) =
+            self.built.iter().partition(|one| one.server.protocol == Protocol::Echo);
+        let others = others.iter().filter(|_| self.options.servers_are_named);
+        self.skipped.extend(others.map(|one| Unmeasured {
+            name: format!("memory of {}", one.server.name),
+            reason: "it does not echo".to_owned(),
+        }));
+        let name = |one: &Built| format!("memory of {}", one.server.name);
+        let jobs = echoing.into_iter().map(|one| (name(one), one)).collect();
         self.each(jobs, |built| memory::measure(built, connections))
     }
 
@@ -117,30 +134,33 @@ impl Others<'_> {
         let wanted = self.options.parts.contains(&part);
         if wanted && !is_there() {
             let reason = format!("{tool} is not installed");
-            self.skipped.push(Skipped { name: part.name().to_owned(), reason });
+            self.skipped.push(Unmeasured { name: part.name().to_owned(), reason });
             return false;
         }
         wanted
     }
 
-    /// Which server is measured in which scenario.
+    /// Which server is counted in which scenario. `unfit` says why one cannot be.
     fn jobs(
         &mut self,
-        what: &str,
-        scenarios: &[&str],
-        fits: fn(&Server) -> bool,
+        part: Part,
+        usual: &[&str],
+        unfit: fn(&Server) -> Option<&'static str>,
     ) -> Vec<Job<(Built, Scenario)>> {
         let mut jobs = Vec::new();
-        let scenarios = self.options.scenarios.iter().filter(|one| scenarios.contains(&one.name));
-        for scenario in scenarios {
-            let fitting =
-                |one: &&Built| one.server.protocol == scenario.protocol && fits(&one.server);
-            for built in self.built.iter().filter(fitting) {
-                let name = format!("{what} of {} in {}", built.server.name, scenario.name);
-                match built.server.unfit_for(what) {
+        let scenarios = self.options.scenarios.iter();
+        for scenario in scenarios.filter(|one| self.options.is_counted(one, usual)) {
+            let takes_part = |one: &&Built| one.server.protocol == scenario.protocol;
+            for built in self.built.iter().filter(takes_part) {
+                let server = &built.server;
+                let name = format!("{} of {} in {}", part.name(), server.name, scenario.name);
+                let unfit = unfit(server)
+                    .or_else(|| server.unfit_for(part.name()))
+                    .or_else(|| server.unfit_for(scenario.name));
+                match unfit {
                     None => jobs.push((name, (built.clone(), scenario.clone()))),
                     Some(reason) => {
-                        self.skipped.push(Skipped { name, reason: reason.to_owned() });
+                        self.skipped.push(Unmeasured { name, reason: reason.to_owned() });
                     }
                 }
             }
@@ -162,7 +182,7 @@ impl Others<'_> {
             progress.set_message(name.clone());
             match measure(&job) {
                 Ok(result) => results.push(result),
-                Err(error) => self.skipped.push(Skipped { name, reason: error.to_string() }),
+                Err(error) => self.failed.push(Unmeasured { name, reason: error.to_string() }),
             }
             progress.inc(1);
         }

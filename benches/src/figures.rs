@@ -61,10 +61,14 @@ impl Cell {
     }
 
     fn spread(&self, more: bool, figure: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
-        Spread::of(self.rounds.iter().filter_map(figure).collect(), more)
+        let rounds = self.rounds.iter().filter(|_| self.failure.is_none());
+        Spread::of(rounds.filter_map(figure).collect(), more)
     }
 
     fn paired(&self, other: &Cell, figure: impl Fn(&Report) -> Option<f64>) -> Option<Paired> {
+        if self.failure.is_some() || other.failure.is_some() {
+            return None;
+        }
         let rounds = self.rounds.iter().zip(&other.rounds);
         let ratios = rounds.filter_map(|(one, other)| Some(figure(one)? / figure(other)?));
         Paired::of(&ratios.collect::<Vec<f64>>())

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -12,9 +14,13 @@ pub(crate) struct Machine {
     processor: String,
     cores: usize,
     kernel: String,
-    /// Of the last minute, as the measurement began: another's work spoils it.
-    load: String,
+    /// How much of all processors others used in the second before the measurement, in per cent:
+    /// their work spoils it.
+    busy: f64,
 }
+
+/// How long is looked at how busy the machine is.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Machine {
     pub(crate) fn this() -> Self {
@@ -25,14 +31,45 @@ impl Machine {
             processor: name.unwrap_or("unknown").trim_start_matches([' ', '\t', ':']).to_owned(),
             cores: process::cores().map_or(0, |cores| cores.len()),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            busy: busy(),
         }
     }
 }
 
+fn busy() -> f64 {
+    let look = || processor_ticks(&fs::read_to_string("/proc/stat").unwrap_or_default());
+    let before = look();
+    thread::sleep(LOOK);
+    let after = look();
+    let [all, idle] = [0, 1].map(|nth| after[nth].saturating_sub(before[nth]) as f64);
+    100.0 * (all - idle) / all.max(1.0)
+}
+
+/// The time of all processors since the start, and that in which they had nothing to do: what the
+/// first line of `/proc/stat` tells, in ticks. Time that the host took away counts as busy.
+fn processor_ticks(stat: &str) -> [u64; 2] {
+    let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    // The guests' time, behind these eight, is in the user's already.
+    let ticks: Vec<u64> = ticks.take(8).filter_map(|ticks| ticks.parse().ok()).collect();
+    let idle = ticks.iter().skip(3).take(2).sum();
+    [ticks.iter().sum(), idle]
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processor, cores, kernel, load } = self;
-        write!(out, "{processor}, {cores} cores used, Linux {kernel}, load average {load} before")
+        let Self { processor, cores, kernel, busy } = self;
+        write!(out, "{processor}, {cores} cores used, Linux {kernel}, {busy:.0} % busy before")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_disk_is_idle_and_time_taken_by_the_host_is_not() {
+        let stat = "cpu  100 20 30 4000 500 6 7 80 90 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+        assert_eq!(processor_ticks(stat), [100 + 20 + 30 + 4000 + 500 + 6 + 7 + 80, 4500]);
+        assert_eq!(processor_ticks(""), [0, 0]);
     }
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,9 +13,13 @@ use crate::load::connecting;
 use crate::load::pattern::Pattern;
 use crate::process::{memory, open_files};
 use crate::running::Running;
+use crate::scenarios::SLOW_READER;
 
 /// What each connection says, to have been used.
 const MESSAGE: usize = 16 * 1024;
+/// What the first one says, for the server to have touched all memory that it needs once, however
+/// many connections it has.
+const FIRST: usize = 1024 * 1024;
 /// What is sent at once to the server that is not read from.
 const CHUNK: usize = 64 * 1024;
 /// A server that took nothing for so long takes no more.
@@ -28,12 +33,16 @@ pub(crate) struct Memory {
     pub(crate) fresh: f64,
     pub(crate) after_use: f64,
     pub(crate) all_closed: f64,
-    pub(crate) stalled: f64,
+    /// Unless the server cannot stand it.
+    pub(crate) stalled: Option<f64>,
 }
 
 pub(crate) fn measure(built: &Built, connections: usize) -> Result<Memory, Box<dyn Error>> {
     let [fresh, after_use, all_closed] = crowd(built, connections)?;
-    let stalled = stalled(built)?;
+    let stalled = match built.server.unfit_for(SLOW_READER) {
+        None => Some(stalled(built)?),
+        Some(_) => None,
+    };
     let server = built.server.name.to_owned();
     Ok(Memory { server, connections, fresh, after_use, all_closed, stalled })
 }
@@ -52,6 +61,7 @@ impl Subject {
         let opened = connecting::open(running.address, running.id(), 1)?;
         let probe = opened.into_iter().next().ok_or("no connection")?;
         let mut subject = Self { running, probe, pattern: Pattern::new(), before: 0 };
+        exchange_at_once(&mut subject.probe, &subject.pattern, FIRST)?;
         subject.before = subject.memory()?;
         Ok(subject)
     }
@@ -95,6 +105,29 @@ fn exchange(
     Ok(pattern.verify(start, &back)?)
 }
 
+/// More than a server reads at once, sent by another thread.
+fn exchange_at_once(
+    socket: &mut TcpStream,
+    pattern: &Pattern,
+    bytes: usize,
+) -> Result<(), Box<dyn Error>> {
+    let mut writer = socket.try_clone()?;
+    thread::scope(|scope| {
+        let sent = scope.spawn(move || {
+            (0..bytes).step_by(CHUNK).try_for_each(|at| {
+                writer.write_all(pattern.slice(at as u64, CHUNK.min(bytes - at)))
+            })
+        });
+        let mut back = vec![0; CHUNK];
+        for at in (0..bytes).step_by(CHUNK) {
+            let back = &mut back[..CHUNK.min(bytes - at)];
+            socket.read_exact(back)?;
+            pattern.verify(at as u64, back)?;
+        }
+        Ok(sent.join().map_err(|_| "the sending thread panicked")??)
+    })
+}
+
 /// The growth for one client that sends until nothing more is taken, and has read nothing. In the
 /// end it reads, and everything must come.
 fn stalled(built: &Built) -> Result<f64, Box<dyn Error>> {
@@ -110,8 +143,8 @@ fn stalled(built: &Built) -> Result<f64, Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         }
     }
-    // Not by the probe: a server that is stuck would not answer it.
-    let growth = memory(subject.running.id())? as f64 - subject.before as f64;
+    // The probe is served beside it, so that what serves all is not counted as the one's.
+    let growth = subject.growth()?;
     let mut back = vec![0; CHUNK];
     let mut received = 0;
     while received < sent {
@@ -124,5 +157,6 @@ fn stalled(built: &Built) -> Result<f64, Box<dyn Error>> {
         received += count as u64;
     }
     connecting::end(vec![socket])?;
-    subject.growth().map(|_| growth)
+    subject.memory()?;
+    Ok(growth)
 }

@@ -18,10 +18,11 @@ Usage: readiness-benches [OPTIONS]          measure and compare
        readiness-benches timers [OPTIONS]   what setting and cancelling a timer costs
        readiness-benches list               the names of servers, scenarios and parts
 
-  --all            all servers, not only the default ones
+  --all            all servers and scenarios, not only the default ones
   --server NAME    only this server; may be given again
   --scenario NAME  only this scenario; may be given again
   --part NAME      only this part: speed, calls, instructions, memory; may be given again
+                   (calls and instructions are counted in some scenarios, or in those named)
   --rounds COUNT   how often each server runs in each scenario [default: 5];
                    of build, how often each is built [default: 3]
   --window MS      how long is measured in each run [default: 500]
@@ -53,8 +54,9 @@ pub(crate) struct Options {
     pub(crate) parts: Vec<Part>,
     pub(crate) pace: Pace,
     pub(crate) quick: bool,
-    /// They were asked for: all, or by name.
-    every_server_is_timed: bool,
+    all: bool,
+    pub(crate) servers_are_named: bool,
+    scenarios_are_named: bool,
     pub(crate) out: PathBuf,
 }
 
@@ -91,13 +93,20 @@ impl Part {
 impl Options {
     /// Some are in the default set for their counts only.
     pub(crate) fn is_timed(&self, server: &Server) -> bool {
-        self.every_server_is_timed || server.default != Measured::Counts
+        self.all || self.servers_are_named || server.default != Measured::Counts
+    }
+
+    /// Counting takes long, so it is done in the `usual` scenarios, or in those that were named.
+    pub(crate) fn is_counted(&self, scenario: &Scenario, usual: &[&str]) -> bool {
+        self.scenarios_are_named || usual.contains(&scenario.name)
     }
 }
 
 /// What was given, before it means anything.
 #[derive(Default)]
 struct Given {
+    /// The names of the options among it.
+    options: Vec<&'static str>,
     all: bool,
     quick: bool,
     servers: Vec<String>,
@@ -115,14 +124,11 @@ pub(crate) fn parse() -> Result<Command, Box<dyn Error>> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Long("all") => given.all = true,
-            Arg::Long("quick") => given.quick = true,
-            Arg::Long("server") => given.servers.push(parser.value()?.string()?),
-            Arg::Long("scenario") => given.scenarios.push(parser.value()?.string()?),
-            Arg::Long("part") => given.parts.push(parser.value()?.string()?),
-            Arg::Long("rounds") => given.rounds = Some(parser.value()?.parse()?),
-            Arg::Long("window") => given.window = Some(parser.value()?.parse()?),
-            Arg::Long("out") => given.out = Some(parser.value()?.into()),
+            Arg::Long(name) => {
+                let option = OPTIONS.iter().find(|option| **option == name).copied();
+                let Some(option) = option else { return Err(argument.unexpected().into()) };
+                given.take(option, &mut parser)?;
+            }
             Arg::Value(value) if command.is_none() => match value.string()?.as_str() {
                 "load" => return Ok(Command::Load(parser.value()?.string()?)),
                 name => command = Some(name.to_owned()),
@@ -130,19 +136,59 @@ pub(crate) fn parse() -> Result<Command, Box<dyn Error>> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let out = given.out.clone().unwrap_or_else(|| crate::builder::target().join("comparison"));
-    match command.as_deref() {
-        None => Ok(Command::Compare(given.options(out)?)),
-        Some("build") => Ok(Command::Build { rounds: given.rounds.unwrap_or(3), out }),
-        Some("costs") => Ok(Command::Costs { rounds: given.rounds.unwrap_or(200) }),
-        Some("timers") => Ok(Command::Timers { rounds: given.rounds.unwrap_or(5) }),
-        Some("list") => Ok(Command::List),
-        Some(other) => Err(format!("there is no command {other:?}").into()),
-    }
+    given.command(command.as_deref())
 }
 
+/// The long options, without that for help.
+const OPTIONS: [&str; 8] =
+    ["all", "quick", "server", "scenario", "part", "rounds", "window", "out"];
+
 impl Given {
+    fn take(&mut self, option: &'static str, parser: &mut Parser) -> Result<(), lexopt::Error> {
+        self.options.push(option);
+        match option {
+            "all" => self.all = true,
+            "quick" => self.quick = true,
+            "server" => self.servers.push(parser.value()?.string()?),
+            "scenario" => self.scenarios.push(parser.value()?.string()?),
+            "part" => self.parts.push(parser.value()?.string()?),
+            "rounds" => self.rounds = Some(parser.value()?.parse()?),
+            "window" => self.window = Some(parser.value()?.parse()?),
+            _ => self.out = Some(parser.value()?.into()),
+        }
+        Ok(())
+    }
+
+    fn command(self, name: Option<&str>) -> Result<Command, Box<dyn Error>> {
+        let takes: &[&str] = match name {
+            None => &OPTIONS,
+            Some("build") => &["rounds", "out"],
+            Some("costs" | "timers") => &["rounds"],
+            Some("list") => &[],
+            Some(other) => return Err(format!("there is no command {other:?}").into()),
+        };
+        if let Some(option) = self.options.iter().find(|option| !takes.contains(option)) {
+            return Err(format!("{} does not take --{option}", name.unwrap_or_default()).into());
+        }
+        if self.rounds == Some(0) || self.window == Some(0) {
+            return Err("there is nothing to measure in no round or no time".into());
+        }
+        let out = self.out.clone();
+        let out = out.unwrap_or_else(|| crate::builder::target().join("comparison"));
+        let rounds = |usual| self.rounds.unwrap_or(usual);
+        Ok(match name {
+            Some("build") => Command::Build { rounds: rounds(3), out },
+            Some("costs") => Command::Costs { rounds: rounds(200) },
+            Some("timers") => Command::Timers { rounds: rounds(5) },
+            Some(_) => Command::List,
+            None => Command::Compare(self.options(out)?),
+        })
+    }
+
     fn options(self, out: PathBuf) -> Result<Options, Box<dyn Error>> {
+        if self.all && !self.servers.is_empty() {
+            return Err("either --all or --server".into());
+        }
         let pace = match self.quick {
             true => Pace { rounds: 1, warm_up: 50, window: 100 },
             false => Pace { rounds: 5, warm_up: 150, window: 500 },
@@ -152,24 +198,49 @@ impl Given {
             window: self.window.unwrap_or(pace.window),
             ..pace
         };
-        if pace.rounds == 0 || pace.window == 0 {
-            return Err("there is nothing to measure in no round or no time".into());
-        }
         let parts = chosen(&Part::ALL, &self.parts, |part| part.0, |_| true)?;
-        Ok(Options {
+        let options = Options {
             servers: chosen(
                 &servers::all(),
                 &self.servers,
                 |server| server.name,
                 |server| self.all || server.default != Measured::Nothing,
             )?,
-            scenarios: chosen(&scenarios::all(), &self.scenarios, |one| one.name, |_| true)?,
+            scenarios: chosen(
+                &scenarios::all(),
+                &self.scenarios,
+                |one| one.name,
+                |one| self.all || one.is_usual,
+            )?,
             parts: parts.into_iter().map(|part| part.1).collect(),
             pace,
             quick: self.quick,
-            every_server_is_timed: self.all || !self.servers.is_empty(),
+            all: self.all,
+            servers_are_named: !self.servers.is_empty(),
+            scenarios_are_named: !self.scenarios.is_empty(),
             out,
-        })
+        };
+        self.check(&options)?;
+        Ok(options)
+    }
+
+    /// What was named must take part in something, or one would wait for nothing.
+    fn check(&self, options: &Options) -> Result<(), Box<dyn Error>> {
+        let Options { servers, scenarios, .. } = options;
+        for server in servers.iter().filter(|one| self.servers.iter().any(|name| one.name == name))
+        {
+            if !scenarios.iter().any(|scenario| scenario.protocol == server.protocol) {
+                let name = server.name;
+                return Err(format!("{name} does not take part in any of these scenarios").into());
+            }
+        }
+        for scenario in scenarios.iter().filter(|_| options.scenarios_are_named) {
+            if !servers.iter().any(|server| server.protocol == scenario.protocol) {
+                let name = scenario.name;
+                return Err(format!("none of these servers takes part in {name}").into());
+            }
+        }
+        Ok(())
     }
 }
 

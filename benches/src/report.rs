@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::builder::Skipped;
+use crate::builder::Unmeasured;
 use crate::calls::Calls;
 use crate::cold_build::ColdBuild;
 use crate::instructions::Instructions;
@@ -23,7 +23,8 @@ pub(crate) struct Report {
     pub(crate) calls: Vec<Calls>,
     pub(crate) instructions: Vec<Instructions>,
     pub(crate) memory: Vec<Memory>,
-    pub(crate) skipped: Vec<Skipped>,
+    pub(crate) skipped: Vec<Unmeasured>,
+    pub(crate) failed: Vec<Unmeasured>,
 }
 
 impl Report {
@@ -35,7 +36,8 @@ impl Report {
         fs::write(folder.join("results.md"), text)?;
         fs::write(folder.join("results.json"), serde_json::to_string_pretty(self)?)?;
         println!("Written to {}: results.md, results.json", folder.display());
-        if !self.speed.is_empty() {
+        // A bar is a ratio; without what it is to, there is none.
+        if self.speed.iter().any(|row| table::reference(row).is_some()) {
             svg::save(folder.join("chart.svg"), &chart::draw(&self.speed))?;
             println!("and chart.svg");
         }
@@ -55,6 +57,7 @@ impl Report {
             parts.push(table::memory(&self.memory));
         }
         parts.extend(self.skipped.iter().map(|one| format!("Skipped: {one}\n")));
+        parts.extend(self.failed.iter().map(|one| format!("FAILED: {one}\n")));
         parts.join("\n")
     }
 }

@@ -11,6 +11,10 @@ pub(crate) struct Scenario {
     /// Server and load on the same core: nothing overlaps, and nobody waits for the other's core.
     pub(crate) one_core: bool,
     pub(crate) unit: Unit,
+    /// It is measured so many times as long as others: a message takes longer the more there are.
+    pub(crate) times_as_long: u64,
+    /// Measured without being asked for.
+    pub(crate) is_usual: bool,
     /// What the servers are to be judged by.
     pub(crate) judged_by: Judge,
 }
@@ -50,6 +54,9 @@ impl Unit {
     }
 }
 
+/// The name of a scenario that not every server can stand.
+pub(crate) const SLOW_READER: &str = "slow-reader";
+
 /// All scenarios, in the order of the report.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = exchanges();
@@ -72,7 +79,10 @@ fn exchanges() -> Vec<Scenario> {
         ping("ping-50", "as ping-1, 50 connections", 50, 1, 64),
         ping("ping-100", "as ping-1, 100 connections", 100, 1, 64),
         ping("ping-1000", "as ping-1, 1,000 connections", 1_000, 1, 64),
-        ping("ping-10000", "as ping-1, 10,000 connections", 10_000, 1, 64),
+        Scenario {
+            times_as_long: 3,
+            ..ping("ping-10000", "as ping-1, 10,000 connections", 10_000, 1, 64)
+        },
         ping(
             "flight-16",
             "16 messages of 64 bytes in flight on each of 50 connections",
@@ -98,8 +108,12 @@ fn awake(mut scenario: Scenario) -> Scenario {
 /// Many connections, most of which say nothing.
 fn crowds() -> Vec<Scenario> {
     let idle = Group { connections: 10_000, size: 64, manner: Manner::Idle };
+    let groups = vec![exchanging(1, 1, 64), idle];
     let about = "64 bytes there and back on 1 connection, beside 10,000 idle ones";
-    vec![talk("idle-10000", about, vec![exchanging(1, 1, 64), idle])]
+    let crowd = talk("idle-10000", about, groups.clone());
+    let about = "as idle-10000, both sides on one core";
+    let one_core = talk("one-core-idle-10000", about, groups);
+    vec![crowd, Scenario { one_core: true, is_usual: false, ..one_core }]
 }
 
 fn stream() -> Scenario {
@@ -116,9 +130,9 @@ fn small_talker() -> Scenario {
 }
 
 fn slow_reader() -> Scenario {
-    let about = "as ping-50, beside a client that sends without end and does not read";
-    let stalled = Group { connections: 1, size: 64 * 1024, manner: Manner::Stalled };
-    talk("slow-reader", about, vec![exchanging(50, 1, 64), stalled])
+    let about = "as ping-50, beside a client that sends without end and reads slowly";
+    let slow = Group { connections: 1, size: 64 * 1024, manner: Manner::Slow };
+    talk(SLOW_READER, about, vec![exchanging(50, 1, 64), slow])
 }
 
 fn visits() -> Vec<Scenario> {
@@ -129,6 +143,8 @@ fn visits() -> Vec<Scenario> {
         task: Task::Visit { at_once: 32, bytes, finish },
         one_core: false,
         unit: Unit::Visit,
+        times_as_long: 1,
+        is_usual: true,
         judged_by: Judge::Throughput,
     };
     vec![
@@ -155,6 +171,8 @@ fn talk(name: &'static str, about: &'static str, groups: Vec<Group>) -> Scenario
         task: Task::Talk { groups, lines: false, wait: Wait::Asleep },
         one_core: false,
         unit: Unit::Message,
+        times_as_long: 1,
+        is_usual: true,
         judged_by: Judge::Throughput,
     }
 }

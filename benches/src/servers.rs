@@ -1,6 +1,6 @@
 //! The servers that are compared: where each comes from, and what it needs.
 
-use crate::scenarios::Protocol;
+use crate::scenarios::{Protocol, SLOW_READER};
 
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -111,7 +111,7 @@ pub(crate) fn all() -> Vec<Server> {
         echo("calloop", rust("calloop", "calloop")),
         echo("smol", rust("smol", "smol")),
         Server {
-            unfit: Some(("slow-reader", "its send waits for the one that does not read")),
+            unfit: Some((SLOW_READER, "its send waits for the one that does not read")),
             ..echo("message-io", rust("message-io", "message-io"))
         },
         echo("asyncio", script("asyncio_server.py", ASYNCIO)),

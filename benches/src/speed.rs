@@ -6,7 +6,7 @@ use std::error::Error;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::builder::{Built, Skipped};
+use crate::builder::{Built, Unmeasured};
 use crate::figures::Cell;
 use crate::load::{Extent, Report};
 use crate::running::{Cores, Running};
@@ -34,6 +34,13 @@ fn name<S: serde::Serializer>(scenario: &Scenario, serializer: S) -> Result<S::O
 }
 
 impl Row {
+    pub(crate) fn failed(&self) -> impl Iterator<Item = Unmeasured> {
+        self.cells.iter().filter_map(|cell| {
+            let name = format!("{} in {}", cell.server, self.scenario.name);
+            Some(Unmeasured { name, reason: cell.failure.clone()? })
+        })
+    }
+
     pub(crate) fn cell(&self, server: &str) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.server == server)
     }
@@ -45,7 +52,7 @@ pub(crate) fn measure(
     servers: &[Built],
     pace: Pace,
     cores: Cores,
-    skipped: &mut Vec<Skipped>,
+    skipped: &mut Vec<Unmeasured>,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows: Vec<Row> =
         scenarios.iter().map(|scenario| row(scenario, servers, skipped)).collect();
@@ -53,7 +60,7 @@ pub(crate) fn measure(
     let progress = progress_bar(cells * pace.rounds)?;
     for round in 0..pace.rounds {
         for row in &mut rows {
-            // Each is the first in some round.
+            // In each round another begins.
             let count = row.cells.len();
             for nth in 0..count {
                 let cell = &mut row.cells[(nth + round) % count];
@@ -78,12 +85,12 @@ fn progress_bar(steps: usize) -> Result<ProgressBar, Box<dyn Error>> {
     Ok(ProgressBar::new(steps as u64).with_style(style))
 }
 
-fn row(scenario: &Scenario, servers: &[Built], skipped: &mut Vec<Skipped>) -> Row {
+fn row(scenario: &Scenario, servers: &[Built], skipped: &mut Vec<Unmeasured>) -> Row {
     let mut cells = Vec::new();
     for built in servers.iter().filter(|one| one.server.protocol == scenario.protocol) {
         match built.server.unfit_for(scenario.name) {
             None => cells.push(Cell::new(built.server.name)),
-            Some(reason) => skipped.push(Skipped {
+            Some(reason) => skipped.push(Unmeasured {
                 name: format!("{} in {}", built.server.name, scenario.name),
                 reason: reason.to_owned(),
             }),
@@ -109,6 +116,7 @@ fn run_once(
 ) -> Result<Report, Box<dyn Error>> {
     let load_core = if scenario.one_core { cores.server } else { cores.load };
     let server = Running::start(built, &[], cores.server)?;
-    let extent = Extent::Time { warm_up: pace.warm_up, window: pace.window };
+    let [warm_up, window] = [pace.warm_up, pace.window].map(|time| time * scenario.times_as_long);
+    let extent = Extent::Time { warm_up, window };
     server.load(&scenario.task, extent, load_core)
 }

@@ -12,12 +12,16 @@ use crate::scenarios::{Judge, Protocol, Unit};
 use crate::servers::LIMIT;
 use crate::speed::Row;
 
-/// Against what a scenario's ratios are.
+/// Against whose figures a scenario's ratios are, if that one takes part.
 pub(crate) fn reference(row: &Row) -> Option<&Cell> {
+    row.cell(limit(row))
+}
+
+fn limit(row: &Row) -> &'static str {
     match row.scenario.protocol {
-        Protocol::Echo => row.cell(LIMIT),
+        Protocol::Echo => LIMIT,
         // There the question is what one writes; ours is the measure.
-        Protocol::Lines => row.cell("lines-readiness"),
+        Protocol::Lines => "lines-readiness",
     }
 }
 
@@ -44,6 +48,7 @@ pub(crate) fn speed(row: &Row) -> String {
         "load's",
         "p50 µs",
         "p99 µs",
+        "ratio",
         "p99.9 µs",
         "worst p99",
         "others MB/s",
@@ -54,7 +59,11 @@ pub(crate) fn speed(row: &Row) -> String {
     }
     // A column in which nobody has anything says nothing.
     let text = drop_empty_columns(table);
-    format!("{}: {}\n{text}\n", row.scenario.name, row.scenario.about)
+    let note = match reference(row) {
+        Some(_) => String::new(),
+        None => format!("Without ratios, since {} does not take part\n", limit(row)),
+    };
+    format!("{}: {}\n{text}\n{note}", row.scenario.name, row.scenario.about)
 }
 
 fn cells(cell: &Cell, row: &Row) -> Vec<String> {
@@ -64,22 +73,26 @@ fn cells(cell: &Cell, row: &Row) -> Vec<String> {
     }
     let per_unit = if unit == Unit::Block { 65_536.0 / 1e6 } else { 1.0 };
     let mut cells = vec![cell.server.clone()];
-    // To itself there is nothing to tell.
-    let other = reference.filter(|other| other.server != cell.server);
-    let rate = cell.rate();
-    push_with_ratios(&mut cells, rate, reference.and_then(Cell::rate), per_unit, 0);
-    cells.push(paired(other.and_then(|other| cell.rate_to(other))));
-    // Where others keep the server busy, its time is not that of the measured messages.
+    // Where others keep the server busy, its time is not that of the measured messages, and their
+    // number follows from how long each takes.
     let alone = row.scenario.judged_by == Judge::Throughput;
+    let compared = reference.filter(|_| alone);
+    // To itself there is nothing to tell.
+    let other = compared.filter(|other| other.server != cell.server);
+    push_with_ratios(&mut cells, cell.rate(), compared.and_then(Cell::rate), per_unit, 0);
+    cells.push(paired(other.and_then(|other| cell.rate_to(other))));
     let server_time = |cell: &Cell| cell.server_time().filter(|_| alone);
     let (time, load_time) = (server_time(cell), cell.load_time().filter(|_| alone));
-    push_with_ratios(&mut cells, time, reference.and_then(server_time), 1.0, 2);
-    cells.push(paired(other.filter(|_| alone).and_then(|other| cell.server_time_to(other))));
+    push_with_ratios(&mut cells, time, compared.and_then(server_time), 1.0, 2);
+    cells.push(paired(other.and_then(|other| cell.server_time_to(other))));
     cells.push(shown(load_time.map(|time| time.best), 2));
-    let quantiles: [fn(Latency) -> u64; 3] = [|one| one.p50, |one| one.p99, |one| one.p999];
-    for quantile in quantiles {
-        cells.push(shown(cell.latency(quantile).map(|latency| latency.median), 0));
-    }
+    let median = |cell: &Cell, quantile: fn(Latency) -> u64| Some(cell.latency(quantile)?.median);
+    cells.push(shown(median(cell, |one| one.p50), 0));
+    let p99 = |cell: &Cell| median(cell, |one| one.p99);
+    let of_reference = reference.filter(|_| !alone).and_then(p99);
+    cells.push(shown(p99(cell), 0));
+    cells.push(shown(p99(cell).zip(of_reference).map(|(one, other)| one / other), 2));
+    cells.push(shown(median(cell, |one| one.p999), 0));
     cells.push(shown(cell.latency(|one| one.p99).map(|latency| latency.worst), 0));
     cells.push(shown(cell.background().map(|rate| rate.median), 0));
     cells
@@ -139,7 +152,7 @@ pub(crate) fn memory(all: &[Memory]) -> String {
             shown(Some(memory.fresh), 0),
             shown(Some(memory.after_use), 0),
             shown(Some(memory.all_closed), 0),
-            shown(Some(memory.stalled / 1024.0), 0),
+            shown(memory.stalled.map(|bytes| bytes / 1024.0), 0),
         ]);
     }
     format!("Memory of the server's own, bytes a connection\n{table}\n")

@@ -4,7 +4,8 @@
 //!
 //! - its first argument is the address to listen at; without one it is a free port of 127.0.0.1;
 //! - its first line on standard output is `Listening on ADDRESS`;
-//! - no-delay is on, and 4,096 handshakes may wait;
+//! - no-delay is on, and so many handshakes may wait that none of the load's is refused: 4,096, or
+//!   what the library has set where it has no means for that;
 //! - what comes in goes out; when a client has finished, what is owed is sent before the end;
 //! - a client that does not read is not read from, so that it cannot make the server grow. Where a
 //!   framework has no means for that, its file says so.
@@ -14,7 +15,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-/// How many bytes a server reads at once, all the same.
+/// How many bytes a server reads at once, where it can say so: as many as `readiness` does. Those
+/// that cannot read what their library has set.
 pub const BUFFER: usize = 64 * 1024;
 
 const BACKLOG: i32 = 4096;

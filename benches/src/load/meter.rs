@@ -64,6 +64,12 @@ impl Meter {
         })
     }
 
+    /// Begins anew: what came before does not count.
+    pub(super) fn restart(&mut self) -> io::Result<()> {
+        *self = Self::start(self.extent, self.server)?;
+        Ok(())
+    }
+
     /// Whether new messages are to be started.
     pub(super) fn goes_on(&self) -> bool {
         self.phase != Phase::Draining

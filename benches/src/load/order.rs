@@ -48,8 +48,8 @@ pub(crate) enum Manner {
     InFlight(usize),
     /// Sends as much as the kernel takes, and reads as much as there is.
     Stream,
-    /// Sends as much as the kernel takes, and reads only when all others are done.
-    Stalled,
+    /// Sends as much as the kernel takes, and reads a little whenever anything happens.
+    Slow,
 }
 
 /// What the load does while nothing is there for it.

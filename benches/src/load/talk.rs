@@ -2,7 +2,8 @@
 //! a slice of the pattern, so that the load is cheaper than the servers.
 //!
 //! Who exchanges messages is served at once. Streams stand in a queue, and one of them is served
-//! between two looks at the kernel, so that the load itself holds up no small talker.
+//! between two looks at the kernel, so that the load itself holds up a small talker for no longer
+//! than that takes. Who reads slowly does so at each look that brings something, whoever it is for.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -32,6 +33,8 @@ pub(super) fn run(order: &Order, groups: &[Group], lines: bool, wait: Wait) -> i
     let meter = Meter::start(order.extent, order.server)?;
     let mut talk = Talk::new(pattern, meter, sockets, groups)?;
     talk.begin()?;
+    // Beginning with thousands takes a while.
+    talk.shared.meter.restart()?;
     talk.go_on_to_the_end(wait)?;
     connecting::end(talk.talkers.into_iter().map(into_blocking).collect::<io::Result<_>>()?)?;
     talk.shared.meter.report()
@@ -57,6 +60,7 @@ struct Talk {
     talkers: Vec<Talker>,
     /// Streams that can go on without an event.
     queue: VecDeque<usize>,
+    slow: Vec<usize>,
     shared: Shared,
 }
 
@@ -68,7 +72,7 @@ impl Talk {
         groups: &[Group],
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut talkers = Vec::with_capacity(sockets.len());
+        let (mut talkers, mut slow) = (Vec::with_capacity(sockets.len()), Vec::new());
         let mut sockets = sockets.into_iter();
         for (nth, group) in groups.iter().enumerate() {
             for socket in sockets.by_ref().take(group.connections) {
@@ -77,11 +81,14 @@ impl Talk {
                 let both = Interest::READABLE | Interest::WRITABLE;
                 poll.registry().register(&mut socket, Token(talkers.len()), both)?;
                 let start = pattern.start(talkers.len());
+                if group.manner == Manner::Slow {
+                    slow.push(talkers.len());
+                }
                 talkers.push(Talker::new(socket, group, nth == 0, start));
             }
         }
         let shared = Shared { pattern, meter, buffer: vec![0; BUFFER], under_way: 0 };
-        Ok(Self { poll, talkers, queue: VecDeque::new(), shared })
+        Ok(Self { poll, talkers, queue: VecDeque::new(), slow, shared })
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -115,9 +122,10 @@ impl Talk {
                 self.serve(event.token().0, event.is_readable(), event.is_writable())?;
             }
             self.serve_a_stream()?;
+            self.serve_the_slow()?;
             if !draining && !self.shared.meter.goes_on() {
                 draining = true;
-                self.read_from_the_stalled();
+                self.hurry_the_slow();
             }
         }
         Ok(())
@@ -129,13 +137,20 @@ impl Talk {
             Manner::Idle | Manner::InFlight(_) => {
                 talker.converse(&mut self.shared, readable, writable)
             }
-            Manner::Stream | Manner::Stalled => {
+            Manner::Stream | Manner::Slow => {
                 talker.readable |= readable;
                 talker.writable |= writable;
                 self.enqueue(slot);
                 Ok(())
             }
         }
+    }
+
+    fn serve_the_slow(&mut self) -> io::Result<()> {
+        for slot in &self.slow {
+            self.talkers[*slot].stream_slowly(&mut self.shared)?;
+        }
+        Ok(())
     }
 
     fn serve_a_stream(&mut self) -> io::Result<()> {
@@ -155,12 +170,11 @@ impl Talk {
         }
     }
 
-    fn read_from_the_stalled(&mut self) {
-        for slot in 0..self.talkers.len() {
-            if self.talkers[slot].manner == Manner::Stalled {
-                self.talkers[slot].manner = Manner::Stream;
-                self.enqueue(slot);
-            }
+    /// What they have not read yet is read as fast as it comes.
+    fn hurry_the_slow(&mut self) {
+        for slot in std::mem::take(&mut self.slow) {
+            self.talkers[slot].manner = Manner::Stream;
+            self.enqueue(slot);
         }
     }
 
@@ -184,7 +198,7 @@ mod tests {
 
     /// Talks with a server that echoes after it has done something to the bytes. It serves each
     /// client in a thread, and gives each read's position in the client's stream.
-    fn talk_with(server: fn(u64, &mut [u8]), manner: Manner, wait: Wait) -> io::Result<Report> {
+    fn talk_with(server: fn(u64, &mut [u8]), manners: &[Manner], wait: Wait) -> io::Result<Report> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         thread::spawn(move || {
@@ -192,7 +206,8 @@ mod tests {
                 thread::spawn(move || echo(client, server));
             }
         });
-        let groups = vec![Group { connections: 3, size: 100, manner }];
+        let group = |manner| Group { connections: 3, size: 100, manner };
+        let groups: Vec<Group> = manners.iter().copied().map(group).collect();
         let task = Task::Talk { groups: groups.clone(), lines: false, wait };
         let extent = Extent::Messages(MESSAGES);
         run(&Order { address, server: std::process::id(), task, extent }, &groups, false, wait)
@@ -214,9 +229,12 @@ mod tests {
 
     #[test]
     fn good_server_has_every_message_counted() -> io::Result<()> {
-        for manner in [Manner::InFlight(1), Manner::InFlight(7), Manner::Stream] {
+        let one = Manner::InFlight(1);
+        let manners: [&[Manner]; 4] =
+            [&[one], &[Manner::InFlight(7)], &[Manner::Stream], &[one, Manner::Slow]];
+        for manners in manners {
             for wait in [Wait::Asleep, Wait::Awake] {
-                let report = talk_with(|_, _| {}, manner, wait)?;
+                let report = talk_with(|_, _| {}, manners, wait)?;
                 assert!(report.messages >= MESSAGES);
             }
         }
@@ -228,7 +246,7 @@ mod tests {
         // Slow, so that there is something to wait for.
         let server = |_: u64, _: &mut [u8]| thread::sleep(Duration::from_micros(100));
         let before = sleeps()?;
-        talk_with(server, Manner::InFlight(1), Wait::Awake)?;
+        talk_with(server, &[Manner::InFlight(1)], Wait::Awake)?;
         // It may have to wait for a lock of the kernel's, but not for what comes back.
         assert!(sleeps()? - before < MESSAGES / 10);
         Ok(())
@@ -251,7 +269,7 @@ mod tests {
                         bytes[0] ^= 1;
                     }
                 },
-                manner,
+                &[manner],
                 Wait::Asleep,
             );
             assert_eq!(outcome.map_err(|error| error.kind()).err(), Some(ErrorKind::InvalidData));

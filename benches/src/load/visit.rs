@@ -10,9 +10,11 @@ use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
 
+use crate::load::connecting::await_open_files;
 use crate::load::meter::Meter;
 use crate::load::pattern::Pattern;
 use crate::load::{Order, Report};
+use crate::process::open_files;
 
 /// Visitors' ports, of each of their addresses.
 const PORT_MIN: u64 = 20_000;
@@ -22,6 +24,7 @@ pub(super) fn run(order: &Order, at_once: usize, bytes: usize, finish: bool) -> 
     let pattern = Pattern::new();
     let mut visits = Visits { order, bytes, finish, pattern, begun: 0, buffer: vec![0; bytes + 1] };
     let mut ring = VecDeque::with_capacity(at_once);
+    let files = open_files(order.server)?;
     let mut meter = Meter::start(order.extent, order.server)?;
     while meter.goes_on() {
         if ring.len() == at_once {
@@ -35,6 +38,8 @@ pub(super) fn run(order: &Order, at_once: usize, bytes: usize, finish: bool) -> 
         visits.end_oldest(&mut ring)?;
         meter.complete(None);
     }
+    // So that what a visit costs is counted whole.
+    await_open_files(order.server, "closed", |open| open <= files)?;
     meter.report()
 }
 

@@ -11,6 +11,8 @@ use crate::load::{Group, Manner};
 
 /// What a stream sends at once.
 const CHUNK: usize = 64 * 1024;
+/// What one that is slow reads at once.
+const SLOW: usize = 16 * 1024;
 
 pub(super) struct Talker {
     pub(super) socket: TcpStream,
@@ -73,7 +75,7 @@ impl Talker {
 
     fn take_all(&mut self, shared: &mut Shared) -> io::Result<()> {
         let room = shared.buffer.len();
-        while let Some(count) = self.receive(shared)? {
+        while let Some(count) = self.receive(shared, room)? {
             let now = Instant::now();
             let complete = self.complete_messages(shared, now);
             if shared.meter.goes_on() && complete > 0 {
@@ -118,9 +120,21 @@ impl Talker {
 
     /// One step of a stream: one read, one write.
     pub(super) fn stream(&mut self, shared: &mut Shared) -> io::Result<()> {
-        if self.readable && self.manner == Manner::Stream {
+        let room = shared.buffer.len();
+        self.read_stream(shared, room)?;
+        self.write_stream(shared)
+    }
+
+    /// The same of one that is slow.
+    pub(super) fn stream_slowly(&mut self, shared: &mut Shared) -> io::Result<()> {
+        self.read_stream(shared, SLOW)?;
+        self.write_stream(shared)
+    }
+
+    fn read_stream(&mut self, shared: &mut Shared, most: usize) -> io::Result<()> {
+        if self.readable {
             let before = self.received / self.size as u64;
-            match self.receive(shared)? {
+            match self.receive(shared, most)? {
                 None => self.readable = false,
                 Some(count) if !self.measured => shared.meter.note_background(count),
                 Some(_) => {
@@ -130,6 +144,10 @@ impl Talker {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn write_stream(&mut self, shared: &mut Shared) -> io::Result<()> {
         if self.writable && shared.meter.goes_on() {
             let count = self.send(shared, CHUNK)?;
             self.writable = count == CHUNK;
@@ -140,13 +158,12 @@ impl Talker {
 
     /// Whether there is another step without a new event.
     pub(super) fn can_go_on(&self, shared: &Shared) -> bool {
-        (self.readable && self.manner == Manner::Stream)
-            || (self.writable && shared.meter.goes_on())
+        self.manner == Manner::Stream && (self.readable || self.writable && shared.meter.goes_on())
     }
 
-    /// Reads once and verifies; `None` if nothing is there.
-    fn receive(&mut self, shared: &mut Shared) -> io::Result<Option<usize>> {
-        let count = match self.socket.read(&mut shared.buffer) {
+    /// Reads once, `most` bytes at most, and verifies; `None` if nothing is there.
+    fn receive(&mut self, shared: &mut Shared, most: usize) -> io::Result<Option<usize>> {
+        let count = match self.socket.read(&mut shared.buffer[..most]) {
             Ok(0) => return Err(ended_early()),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
