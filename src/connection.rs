@@ -354,7 +354,11 @@ impl Stream {
             let message = "a Unix-domain socket has no keepalive";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        socket.set_keepalive(after)
+        socket.set_keepalive(after)?;
+        // So that the limits say what the socket has.
+        let limits = ConnectionLimits::clone(self.exchange.limits());
+        self.exchange.set_limits(Arc::new(ConnectionLimits { keepalive: after, ..limits }));
+        Ok(())
     }
 
     /// Gives this connection limits of its own, with the socket options and the idle timeout among
@@ -367,11 +371,16 @@ impl Stream {
     /// option; then nothing is changed but options that could be.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
-        // Not only what differs from the limits before: a call of its own may have set it since.
+        let before = self.exchange.limits();
         if let Some(socket) = self.socket.as_ref().filter(|socket| !socket.is_unix()) {
-            socket.set_nodelay(limits.nodelay)?;
-            socket.set_keepalive(limits.keepalive)?;
+            if limits.nodelay != before.nodelay {
+                socket.set_nodelay(limits.nodelay)?;
+            }
+            if limits.keepalive != before.keepalive {
+                socket.set_keepalive(limits.keepalive)?;
+            }
         }
+        // Not only if it differs: a call of its own may have set another since.
         if self.deadlines.is_some() || limits.idle_timeout.is_some() {
             self.set_idle_timeout(limits.idle_timeout);
         }
