@@ -14,7 +14,6 @@ use crate::process;
 use crate::report::Report;
 use crate::running::Cores;
 use crate::scenarios::{Protocol, Scenario};
-use crate::servers::Server;
 use crate::speed::{self, Row};
 
 /// Open files that a process needs besides its connections.
@@ -98,7 +97,7 @@ impl Others<'_> {
             return Vec::new();
         }
         let cores = self.cores;
-        let jobs = self.jobs(Part::Calls, &calls::SCENARIOS, |_| None);
+        let jobs = self.jobs(Part::Calls, &calls::SCENARIOS);
         self.each(jobs, |(built, scenario)| calls::count(built, scenario, cores))
     }
 
@@ -107,9 +106,7 @@ impl Others<'_> {
             return Vec::new();
         }
         let cores = self.cores;
-        let jobs = self.jobs(Part::Instructions, &instructions::SCENARIOS, |server| {
-            (!server.is_compiled()).then_some("those of its interpreter would be counted")
-        });
+        let jobs = self.jobs(Part::Instructions, &instructions::SCENARIOS);
         self.each(jobs, |(built, scenario)| instructions::count(built, scenario, cores))
     }
 
@@ -140,13 +137,8 @@ impl Others<'_> {
         wanted
     }
 
-    /// Which server is counted in which scenario. `unfit` says why one cannot be.
-    fn jobs(
-        &mut self,
-        part: Part,
-        usual: &[&str],
-        unfit: fn(&Server) -> Option<&'static str>,
-    ) -> Vec<Job<(Built, Scenario)>> {
+    /// Which server is counted in which scenario.
+    fn jobs(&mut self, part: Part, usual: &[&str]) -> Vec<Job<(Built, Scenario)>> {
         let mut jobs = Vec::new();
         let scenarios = self.options.scenarios.iter();
         for scenario in scenarios.filter(|one| self.options.is_counted(one, usual)) {
@@ -154,10 +146,8 @@ impl Others<'_> {
             for built in self.built.iter().filter(takes_part) {
                 let server = &built.server;
                 let name = format!("{} of {} in {}", part.name(), server.name, scenario.name);
-                let unfit = unfit(server)
-                    .or_else(|| server.unfit_for(part.name()))
-                    .or_else(|| server.unfit_for(scenario.name));
-                match unfit {
+                let unfit = server.unfit_for(part.name());
+                match unfit.or_else(|| server.unfit_for(scenario.name)) {
                     None => jobs.push((name, (built.clone(), scenario.clone()))),
                     Some(reason) => {
                         self.skipped.push(Unmeasured { name, reason: reason.to_owned() });

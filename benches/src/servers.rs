@@ -111,12 +111,12 @@ pub(crate) fn all() -> Vec<Server> {
         echo("calloop", rust("calloop", "calloop")),
         echo("smol", rust("smol", "smol")),
         Server {
-            unfit: Some((SLOW_READER, "its send waits for the one that does not read")),
+            unfit: Some((SLOW_READER, "its send waits for the one that is slow")),
             ..echo("message-io", rust("message-io", "message-io"))
         },
-        echo("asyncio", script("asyncio_server.py", ASYNCIO)),
-        echo("uvloop", script("asyncio_server.py", UVLOOP)),
-        echo("node", script("node_server.js", NODE)),
+        script("asyncio", "asyncio_server.py", ASYNCIO),
+        script("uvloop", "asyncio_server.py", UVLOOP),
+        script("node", "node_server.js", NODE),
         default(lines("lines-readiness", rust("lines-readiness", "readiness"))),
         default(lines("lines-tokio", rust("lines-tokio", "tokio"))),
         lines("lines-tokio-buffered", rust("lines-tokio-buffered", "tokio")),
@@ -144,18 +144,16 @@ fn c(file: &'static str, library: Option<Library>) -> Source {
     Source::C { file, library }
 }
 
-fn script(file: &'static str, interpreter: Interpreter) -> Source {
-    Source::Script { file, interpreter }
+fn script(name: &'static str, file: &'static str, interpreter: Interpreter) -> Server {
+    Server {
+        unfit: Some(("instructions", "those of its interpreter would be counted")),
+        ..echo(name, Source::Script { file, interpreter })
+    }
 }
 
 impl Server {
     /// Why it cannot stand a scenario or a part.
     pub(crate) fn unfit_for(&self, name: &str) -> Option<&'static str> {
         self.unfit.filter(|(unfit, _)| *unfit == name).map(|(_, reason)| reason)
-    }
-
-    /// Whether its instructions can be counted: an interpreter's own would be.
-    pub(crate) fn is_compiled(&self) -> bool {
-        !matches!(self.source, Source::Script { .. })
     }
 }

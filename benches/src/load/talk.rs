@@ -148,7 +148,7 @@ impl Talk {
 
     fn serve_the_slow(&mut self) -> io::Result<()> {
         for slot in &self.slow {
-            self.talkers[*slot].stream_slowly(&mut self.shared)?;
+            self.talkers[*slot].stream(&mut self.shared)?;
         }
         Ok(())
     }

@@ -120,19 +120,8 @@ impl Talker {
 
     /// One step of a stream: one read, one write.
     pub(super) fn stream(&mut self, shared: &mut Shared) -> io::Result<()> {
-        let room = shared.buffer.len();
-        self.read_stream(shared, room)?;
-        self.write_stream(shared)
-    }
-
-    /// The same of one that is slow.
-    pub(super) fn stream_slowly(&mut self, shared: &mut Shared) -> io::Result<()> {
-        self.read_stream(shared, SLOW)?;
-        self.write_stream(shared)
-    }
-
-    fn read_stream(&mut self, shared: &mut Shared, most: usize) -> io::Result<()> {
         if self.readable {
+            let most = if self.manner == Manner::Slow { SLOW } else { shared.buffer.len() };
             let before = self.received / self.size as u64;
             match self.receive(shared, most)? {
                 None => self.readable = false,
@@ -144,10 +133,6 @@ impl Talker {
                 }
             }
         }
-        Ok(())
-    }
-
-    fn write_stream(&mut self, shared: &mut Shared) -> io::Result<()> {
         if self.writable && shared.meter.goes_on() {
             let count = self.send(shared, CHUNK)?;
             self.writable = count == CHUNK;
