@@ -95,6 +95,14 @@ impl UnixAddress {
         self.replaces
     }
 
+    /// The same place, also after the program has changed its working directory. A path that would
+    /// be too long for the system stays as it is.
+    pub(crate) fn absolute(self) -> Self {
+        let absolute = self.as_path().and_then(|path| std::path::absolute(path).ok());
+        let absolute = absolute.map(|path| Self { name: Name::Path(path), ..self.clone() });
+        absolute.filter(|address| address.check().is_ok()).unwrap_or(self)
+    }
+
     /// Refuses what no system takes for an address, in words.
     pub(crate) fn check(&self) -> io::Result<()> {
         let (what, bytes) = match &self.name {
@@ -212,6 +220,18 @@ mod tests {
         let too_long = message((longest + "p").into());
         let bound = format!("it has {} bytes, and at most {LENGTH_MAX} are possible", SIZE);
         assert!(too_long.ends_with(&bound), "{too_long}");
+    }
+
+    #[test]
+    fn absolute_path_is_the_same_place_and_one_that_is_too_long_stays_as_it_was() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(UnixAddress::from("a").absolute(), here.join("a").into());
+        assert_eq!(UnixAddress::from("/a/b").absolute(), "/a/b".into());
+        let replacing = UnixAddress::from("a").replacing().absolute();
+        assert!(replacing.replaces());
+        let long = "p".repeat(LENGTH_MAX);
+        assert_eq!(UnixAddress::from(long.as_str()).absolute(), long.into());
+        assert_eq!(UnixAddress::from("").absolute(), "".into());
     }
 
     #[test]

@@ -9,24 +9,35 @@
 //!
 //! What it deliberately does not do: it never reads, writes, or gives a block away by itself.
 
+use std::io::BufRead;
+
+use crate::work;
+
 /// Storage for the bytes of one buffer. `bytes` is initialised throughout, `start..end` is live.
 #[derive(Debug)]
 pub(crate) struct Block {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Invariant: the first so many live bytes are not `delimiter`.
+    searched: usize,
+    delimiter: u8,
 }
 
 impl Block {
     /// A block of `size` zeroed bytes, ready to be read into.
     #[cold]
     pub(crate) fn zeroed(size: usize) -> Box<Self> {
-        Box::new(Self { bytes: vec![0; size], start: 0, end: 0 })
+        Self::new(vec![0; size], 0)
     }
 
     /// A block that holds just these bytes.
     fn holding(bytes: &[u8]) -> Box<Self> {
-        Box::new(Self { bytes: bytes.to_vec(), start: 0, end: bytes.len() })
+        Self::new(bytes.to_vec(), bytes.len())
+    }
+
+    fn new(bytes: Vec<u8>, end: usize) -> Box<Self> {
+        Box::new(Self { bytes, start: 0, end, searched: 0, delimiter: 0 })
     }
 
     /// The bytes of memory that the block takes.
@@ -58,6 +69,7 @@ impl Block {
     pub(crate) fn clear(&mut self) {
         self.start = 0;
         self.end = 0;
+        self.searched = 0;
     }
 
     #[inline]
@@ -75,10 +87,8 @@ impl Block {
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        // Moving fewer bytes than were consumed before keeps the cost of each byte constant.
-        let room = self.bytes.capacity() - self.end;
-        if bytes.len() > room && self.start >= self.end - self.start {
-            self.compact();
+        if bytes.len() > self.bytes.capacity() - self.end {
+            self.make_room(bytes.len());
         }
         let overlap = bytes.len().min(self.bytes.len() - self.end);
         let (over, beyond) = bytes.split_at(overlap);
@@ -87,11 +97,45 @@ impl Block {
         self.end += bytes.len();
     }
 
+    /// Makes room for `count` more bytes, by moving the live ones to the front or to a larger block.
+    /// Moving fewer bytes than were consumed, or than there will be room for, keeps the cost of each
+    /// byte constant. A larger block takes at most twice the memory of what it is made for.
+    #[cold]
+    fn make_room(&mut self, count: usize) {
+        let live = self.end - self.start;
+        if self.start >= live && live + count <= self.bytes.capacity() {
+            return self.compact();
+        }
+        let mut larger = Vec::with_capacity(2 * (live + count));
+        larger.extend_from_slice(self.live());
+        (self.bytes, self.start, self.end) = (larger, 0, live);
+    }
+
     fn consume(&mut self, count: usize) {
         self.start += count;
         if self.start == self.end {
             self.clear();
         }
+        self.searched = self.searched.saturating_sub(count);
+    }
+
+    /// How many live bytes there are up to and with the first delimiter, if there is one.
+    fn find(&mut self, delimiter: u8) -> Option<usize> {
+        let searched = if self.delimiter == delimiter { self.searched } else { 0 };
+        let mut fresh = &self.live()[searched..];
+        // The standard library's own search, which looks at many bytes at once; of a slice it never
+        // fails.
+        let count = fresh.skip_until(delimiter).unwrap_or(0);
+        work::steps(count);
+        let has_found = count > 0 && self.live()[searched + count - 1] == delimiter;
+        self.searched = searched + count - usize::from(has_found);
+        self.delimiter = delimiter;
+        has_found.then_some(self.searched + 1)
+    }
+
+    /// Takes over what is known of the same bytes in another block.
+    fn remember_search_of(&mut self, other: &Self) {
+        (self.searched, self.delimiter) = (other.searched, other.delimiter);
     }
 }
 
@@ -173,16 +217,25 @@ impl Buffer {
     /// Moves the bytes into `block`, which was empty, and returns the block that held them.
     pub(crate) fn move_into(&mut self, mut block: Box<Block>) -> Option<Box<Block>> {
         debug_assert!(block.live().is_empty(), "bytes move into an empty block");
-        if !self.is_empty() {
-            block.append(self.bytes());
+        if let Some(before) = self.block.as_ref().filter(|before| !before.live().is_empty()) {
+            block.append(before.live());
+            block.remember_search_of(before);
         }
         self.block.replace(block)
     }
 
     /// Moves the bytes into a block of just their size and returns the one that held them.
     pub(crate) fn shrink(&mut self) -> Option<Box<Block>> {
-        let small = Block::holding(self.bytes());
+        let mut small = Block::holding(self.bytes());
+        if let Some(block) = &self.block {
+            small.remember_search_of(block);
+        }
         self.block.replace(small)
+    }
+
+    /// How many bytes there are up to and with the first delimiter, if there is one.
+    pub(crate) fn find(&mut self, delimiter: u8) -> Option<usize> {
+        self.block.as_mut()?.find(delimiter)
     }
 
     /// The bytes of memory that the buffer's block takes; nothing at rest.
@@ -294,6 +347,72 @@ mod tests {
         let at = buffer.bytes().as_ptr();
         buffer.append(&[8; 10]);
         assert_eq!((buffer.len(), buffer.bytes().as_ptr()), (50, at));
+    }
+
+    /// The steps of a search after each byte of a line that comes byte by byte, through blocks of the
+    /// pool and of its own size.
+    fn steps_to_find_the_end_of(line: usize) -> u64 {
+        let (mut pool, mut buffer) = (crate::pool::Pool::default(), Buffer::default());
+        work::steps_of(|| {
+            for place in 0..line {
+                pool.room(&mut buffer, 1)[0] = if place + 1 == line { b'\n' } else { b'x' };
+                buffer.extend(1);
+                let expected = (place + 1 == line).then_some(line);
+                assert_eq!(buffer.find(b'\n'), expected);
+                pool.reclaim(&mut buffer);
+            }
+            assert_eq!(buffer.find(b'\n'), Some(line), "it is found again at once");
+        })
+    }
+
+    #[test]
+    fn no_byte_of_a_line_that_comes_byte_by_byte_is_searched_twice() {
+        for line in [1, 1_000, 64 * 1024, 200 * 1024] {
+            assert!(steps_to_find_the_end_of(line) <= line as u64 + 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn search_finds_the_first_delimiter_whatever_was_searched_and_consumed_before() {
+        let mut buffer = Buffer::default();
+        assert_eq!(buffer.find(b'a'), None);
+        buffer.append(b"..a.b.a.");
+        assert_eq!((buffer.find(b'b'), buffer.find(b'a')), (Some(5), Some(3)));
+        buffer.consume(2);
+        assert_eq!(buffer.find(b'a'), Some(1));
+        buffer.consume(1);
+        assert_eq!((buffer.find(b'a'), buffer.find(b'z')), (Some(4), None));
+        buffer.consume(4);
+        assert_eq!((buffer.find(b'z'), buffer.find(b'.')), (None, Some(1)));
+        buffer.consume(1);
+        buffer.append(b"z");
+        assert_eq!((buffer.find(b'z'), buffer.find(b'a')), (Some(1), None));
+    }
+
+    #[test]
+    fn searched_bytes_that_are_moved_to_another_buffer_are_searched_there_anew() {
+        let (mut from, mut to) = (Buffer::default(), Buffer::default());
+        from.append(b"none here");
+        assert_eq!(from.find(b'\n'), None);
+        from.move_to(&mut to);
+        from.append(b"\n");
+        assert_eq!((from.find(b'\n'), to.find(b'\n')), (Some(1), None));
+        to.append(b"\n");
+        assert_eq!(to.find(b'\n'), Some(10));
+    }
+
+    #[test]
+    fn buffer_that_grows_holds_at_most_twice_what_is_in_it() {
+        for (piece, consumed) in [(1, 0), (100, 0), (100, 99), (1_000, 999), (65_536, 1)] {
+            let mut buffer = Buffer::default();
+            let mut most = 0;
+            for _ in 0..2_000 {
+                buffer.append(&vec![7; piece]);
+                most = most.max(buffer.len());
+                assert!(buffer.capacity() <= 2 * most, "{} for {most}", buffer.capacity());
+                buffer.consume(consumed);
+            }
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::deadlines::Deadlines;
 use crate::event::{ConnectionId, ListenerId};
 use crate::exchange::Exchange;
 use crate::interest::Interest;
-use crate::limits::ConnectionLimits;
+use crate::limits::{ConnectionLimits, check_idle_timeout, check_keepalive};
 use crate::origin::Origin;
 use crate::system::{Socket, no_ip_address};
 
@@ -81,6 +81,22 @@ pub(crate) enum Queued {
     LeftOver,
 }
 
+/// Whether others read only while a connection has nothing unsent, and what they know of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    None,
+    /// They read: it has nothing unsent.
+    Read,
+    /// They wait until it has nothing unsent.
+    Wait,
+}
+
+impl Readers {
+    pub(crate) fn of(has_unsent: bool) -> Self {
+        if has_unsent { Self::Wait } else { Self::Read }
+    }
+}
+
 /// The two byte streams of a connection, one from the peer and one to it.
 ///
 /// Nothing here blocks. What is sent leaves at a later call into the loop, so that many small
@@ -88,10 +104,12 @@ pub(crate) enum Queued {
 /// nothing of the peer.
 ///
 /// [`Read`](io::Read), [`BufRead`](io::BufRead) and [`Write`](io::Write) work on the received and
-/// the unsent bytes. Reading from nothing is `WouldBlock`, or `Ok(0)` after the peer's end.
+/// the unsent bytes. Reading from nothing is `WouldBlock`; after the peer's end or our
+/// [`close`](Stream::close) it is `Ok(0)`, and after any other end an error that tells why.
 /// `read_line`, `read_until`, `read_exact`, `read_to_end` and `read_to_string` are all or nothing:
-/// until the whole is there they consume nothing and give `WouldBlock`. A line that fills the read
-/// buffer can never be whole and is `InvalidData`.
+/// until the whole has arrived they consume nothing and return `WouldBlock`. What is longer than
+/// the read buffer can never be whole and is `InvalidData`. No byte is searched twice for the same
+/// delimiter.
 ///
 /// ```
 /// use std::io::{BufRead, ErrorKind, Write};
@@ -125,8 +143,7 @@ pub struct Stream {
     pub(crate) touched: bool,
     /// The last fill or flush stopped while the socket may have been ready for more.
     pub(crate) stopped_early: bool,
-    /// Others read only while this one has nothing unsent.
-    pub(crate) has_readers: bool,
+    pub(crate) readers: Readers,
     /// Invariant: what the kernel was told last.
     pub(crate) interest: Interest,
     pub(crate) flushed_in: u16,
@@ -152,7 +169,7 @@ impl Stream {
             stopped_early: false,
             flushed: 0,
             flushed_in: 0,
-            has_readers: false,
+            readers: Readers::None,
         };
         if stream.exchange.limits().idle_timeout.is_some() {
             stream.deadlines_mut();
@@ -215,8 +232,8 @@ impl Stream {
     /// Whether to stop sending: more than [`high_water`](ConnectionLimits::high_water) bytes are
     /// unsent, and [`Drained`](crate::Event::Drained) will tell when they have come down to
     /// [`low_water`](ConnectionLimits::low_water). Also when what is sent can no longer leave, so
-    /// that sending until clogged always ends. Bytes sent before the connection is connected do
-    /// not clog it.
+    /// that sending until clogged always ends. Bytes sent before
+    /// [`Connected`](crate::Event::Connected) count too; `Drained` then follows it.
     ///
     /// ```
     /// /// Sends the squares, as far as they go. To be called again at `Event::Drained`.
@@ -336,19 +353,29 @@ impl Stream {
         self.deadlines_mut().set_program(after);
     }
 
-    /// Ends the connection, with a reset, when nothing has moved in either direction for so long;
-    /// `None` for never. In place of the limit of the same name.
-    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.deadlines_mut().set_idle_timeout(timeout);
-    }
-
-    /// Has the kernel probe the peer after so long a silence; `None` for never.
+    /// Sets how long the connection may stay open while nothing moves in either direction; `None`
+    /// for no limit. Replaces the limit [`idle_timeout`](ConnectionLimits::idle_timeout), where
+    /// it is described.
     ///
     /// # Errors
     ///
-    /// `Unsupported` in the Unix domain, where a peer cannot be cut off without our kernel knowing
-    /// it; or what the operating system says.
+    /// Returns `InvalidInput` if the timeout is zero; then nothing is changed.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        check_idle_timeout(timeout)?;
+        self.deadlines_mut().set_idle_timeout(timeout);
+        Ok(())
+    }
+
+    /// Sets how long the connection may be silent before the kernel sends keepalive probes, from
+    /// 1 s to 32,767 s; `None` turns them off.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidInput` if the time is out of range, `Unsupported` for a Unix-domain socket,
+    /// whose peer cannot be cut off without our kernel knowing it, or the operating system's
+    /// error. In each case nothing is changed.
     pub fn set_keepalive(&mut self, after: Option<Duration>) -> io::Result<()> {
+        check_keepalive(after)?;
         let socket = self.socket()?;
         if socket.is_unix() {
             let message = "a Unix-domain socket has no keepalive";
@@ -361,28 +388,35 @@ impl Stream {
         Ok(())
     }
 
-    /// Gives this connection limits of its own, with the socket options and the idle timeout among
-    /// them, whatever was set before by a call of its own. The options are TCP's, and are passed
-    /// over in the Unix domain.
+    /// Gives this connection limits of its own. They replace whatever was set by
+    /// [`set_idle_timeout`](Self::set_idle_timeout) and [`set_keepalive`](Self::set_keepalive). The
+    /// unsent bytes are compared with the new marks at once: the connection may become clogged, or
+    /// [`Drained`](crate::Event::Drained) may follow. Socket options are ignored for Unix-domain
+    /// sockets.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the limits contradict each other, or what the operating system says of an
-    /// option; then nothing is changed but options that could be.
+    /// Returns `InvalidInput` if the limits contradict each other, or the operating system's error
+    /// for an option; then nothing is changed.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
         let before = self.exchange.limits();
         if let Some(socket) = self.socket.as_ref().filter(|socket| !socket.is_unix()) {
-            if limits.nodelay != before.nodelay {
-                socket.set_nodelay(limits.nodelay)?;
-            }
             if limits.keepalive != before.keepalive {
                 socket.set_keepalive(limits.keepalive)?;
+            }
+            if limits.nodelay != before.nodelay
+                && let Err(error) = socket.set_nodelay(limits.nodelay)
+            {
+                if limits.keepalive != before.keepalive {
+                    socket.set_keepalive(before.keepalive)?;
+                }
+                return Err(error);
             }
         }
         // Not only if it differs: a call of its own may have set another since.
         if self.deadlines.is_some() || limits.idle_timeout.is_some() {
-            self.set_idle_timeout(limits.idle_timeout);
+            self.deadlines_mut().set_idle_timeout(limits.idle_timeout);
         }
         self.exchange.set_limits(Arc::new(limits));
         Ok(())
@@ -464,6 +498,23 @@ impl Stream {
         self.interest
     }
 
+    /// Returns the descriptor of the socket, as [`AsFd`](std::os::fd::AsFd) does, which panics where
+    /// this fails.
+    ///
+    /// # Errors
+    ///
+    /// Returns `NotConnected` if there is no socket: while
+    /// [`Closed`](crate::Event::Closed) is handled it is closed already, and a connect may have
+    /// failed before there was one.
+    ///
+    /// # Panics
+    ///
+    /// In a simulation, which has no descriptors.
+    #[cfg(unix)]
+    pub fn try_as_fd(&self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
+        self.socket().map(Socket::descriptor)
+    }
+
     fn socket(&self) -> io::Result<&Socket> {
         self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -474,16 +525,17 @@ impl Stream {
     }
 }
 
-/// For socket options.
+/// The descriptor of the socket, to set and read its options.
+///
+/// It must stay non-blocking. A linger time (`SO_LINGER`) is taken off before the socket is closed.
 ///
 /// # Panics
 ///
-/// If a connect failed before there was a socket: its `Closed` is then the only event.
+/// If there is no socket: see [`try_as_fd`](Stream::try_as_fd), which does not panic.
 #[cfg(unix)]
 impl std::os::fd::AsFd for Stream {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        let socket = self.socket.as_ref();
-        socket.expect("the connect failed before there was a socket").descriptor()
+        self.try_as_fd().expect("the connection has a socket")
     }
 }
 

@@ -12,13 +12,15 @@ use std::num::NonZero;
 
 use slab::Slab;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Readers};
 use crate::event::ConnectionId;
 use crate::exchange::Coupling;
 use crate::slots::Generations;
+use crate::work;
 
-/// Slots made at once, so that growing leaves no dead heap behind for a usual number.
-const SLOTS: usize = 4096;
+/// The memory reserved for slots at once, in bytes, so that growing leaves no dead heap behind for a
+/// usual number: room for some 4,000 connections without data of the program's.
+const RESERVED: usize = 512 * 1024;
 
 /// A connection to settle, and how much it had unsent when the program got it.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,14 @@ pub(crate) struct Touched {
 /// The connection that was made last at some time, by its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Newest(u32);
+
+impl Newest {
+    /// Whether a connection was made no later.
+    pub(crate) fn is_as_new_as(self, id: ConnectionId) -> bool {
+        // Generations come round again, but not while one of the last is there.
+        self.0.wrapping_sub(id.generation.get()) < 1 << 31
+    }
+}
 
 pub(crate) struct Connections<T> {
     slots: Slab<Connection<T>>,
@@ -44,7 +54,7 @@ pub(crate) struct Connections<T> {
 impl<T> Connections<T> {
     pub(crate) fn new() -> Self {
         Self {
-            slots: Slab::with_capacity(SLOTS),
+            slots: Slab::with_capacity(RESERVED / size_of::<Connection<T>>()),
             generations: Generations::default(),
             touched: Vec::new(),
             closed: None,
@@ -63,11 +73,9 @@ impl<T> Connections<T> {
         Newest(self.generations.last())
     }
 
-    /// Whether any is left of those that were made up to then.
-    pub(crate) fn is_any_up_to(&self, newest: Newest) -> bool {
-        // Generations come round again, but not while one of the last is there.
-        let is_old = |id: ConnectionId| newest.0.wrapping_sub(id.generation.get()) < 1 << 31;
-        self.slots.iter().any(|(_, connection)| is_old(connection.id()))
+    /// How many slots are in use, that of the one whose `Closed` is being handled too.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slots.len()
     }
 
     /// Whether the `Closed` of one is being handled, which is freed afterwards.
@@ -96,7 +104,7 @@ impl<T> Connections<T> {
         let connection = self.slots.try_remove(slot as usize)?;
         let id = connection.id();
         self.uncouple(id);
-        for reader in self.readers(id) {
+        for reader in self.readers(id).collect::<Vec<_>>() {
             self.uncouple(reader);
         }
         Some(connection)
@@ -148,6 +156,11 @@ impl<T> Connections<T> {
             .iter()
             .filter(move |(slot, _)| Some(*slot) != closed)
             .map(|(_, connection)| connection)
+    }
+
+    /// All connections, to change them before they are dropped.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
+        self.slots.iter_mut().map(|(_, connection)| connection)
     }
 
     /// All slots, that of the one whose `Closed` is being handled too.
@@ -219,16 +232,20 @@ impl<T> Connections<T> {
         if reader == writer {
             return self.set_coupling(reader, Coupling::Itself);
         }
+        // All readers know the same, so that they need be told only when it changes.
+        self.tell_readers(writer, has_unsent);
         self.writer_of.insert(reader, writer);
         self.readers_of.insert((writer, reader));
-        self.set_has_readers(writer);
+        self.set_readers(writer, Readers::of(has_unsent));
         self.set_coupling(reader, Coupling::Writer { has_unsent });
     }
 
     pub(crate) fn uncouple(&mut self, reader: ConnectionId) {
         if let Some(writer) = self.writer_of.remove(&reader) {
             self.readers_of.remove(&(writer, reader));
-            self.set_has_readers(writer);
+            if self.readers(writer).next().is_none() {
+                self.set_readers(writer, Readers::None);
+            }
         }
         self.set_coupling(reader, Coupling::None);
     }
@@ -239,9 +256,8 @@ impl<T> Connections<T> {
         let is_read_out =
             |id: ConnectionId| self.get(id).is_none_or(|reader| reader.exchange.is_read_out());
         self.get(id).is_some_and(|connection| {
-            let has_readers = connection.stream.has_readers;
-            connection.exchange.is_quiet()
-                && (!has_readers || self.readers(id).into_iter().all(is_read_out))
+            let has_readers = connection.stream.readers != Readers::None;
+            connection.exchange.is_quiet() && (!has_readers || self.readers(id).all(is_read_out))
         })
     }
 
@@ -250,13 +266,15 @@ impl<T> Connections<T> {
         self.writer_of.get(&reader).copied()
     }
 
-    /// Tells those who read for `writer` whether it has unsent bytes.
+    /// Tells those who read for `writer` whether it has unsent bytes, if that has changed.
     pub(crate) fn tell_readers(&mut self, writer: ConnectionId, has_unsent: bool) {
-        for reader in self.readers(writer) {
-            let coupling = self.get(reader).map(|connection| connection.exchange.coupling());
-            if coupling == Some(Coupling::Writer { has_unsent: !has_unsent }) {
-                self.set_coupling(reader, Coupling::Writer { has_unsent });
-            }
+        let Some(connection) = self.named(writer) else { return };
+        if connection.stream.readers != Readers::of(!has_unsent) {
+            return;
+        }
+        connection.stream.readers = Readers::of(has_unsent);
+        for reader in self.readers(writer).collect::<Vec<_>>() {
+            self.set_coupling(reader, Coupling::Writer { has_unsent });
         }
     }
 
@@ -266,19 +284,18 @@ impl<T> Connections<T> {
         }
     }
 
-    fn set_has_readers(&mut self, writer: ConnectionId) {
-        let has_readers = !self.readers(writer).is_empty();
+    fn set_readers(&mut self, writer: ConnectionId, readers: Readers) {
         // One that had waited for its reader only may close now.
-        if let Some(connection) = self.touch(writer.slot) {
-            connection.stream.has_readers = has_readers;
+        if let Some(connection) = self.get_mut(writer) {
+            connection.stream.readers = readers;
         }
     }
 
-    fn readers(&self, writer: ConnectionId) -> Vec<ConnectionId> {
+    fn readers(&self, writer: ConnectionId) -> impl Iterator<Item = ConnectionId> {
         let last = ConnectionId { slot: u32::MAX, generation: NonZero::<u32>::MAX };
         let first = ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
         let of_writer = self.readers_of.range((writer, first)..=(writer, last));
-        of_writer.map(|(_, reader)| *reader).collect()
+        of_writer.map(|(_, reader)| *reader).inspect(|_| work::step())
     }
 }
 
@@ -383,7 +400,9 @@ mod tests {
     fn reader_is_coupled_to_another_the_writer_before_has_no_reader_left() {
         let (mut connections, ids) = with(4);
         let has_readers = |connections: &Connections<usize>| {
-            ids.iter().map(|id| connections.get(*id).unwrap().has_readers).collect::<Vec<_>>()
+            ids.iter()
+                .map(|id| connections.get(*id).unwrap().readers != Readers::None)
+                .collect::<Vec<_>>()
         };
         connections.couple(ids[0], ids[1]);
         connections.couple(ids[2], ids[1]);
@@ -412,6 +431,52 @@ mod tests {
         assert_eq!(touched(&mut connections), [0; 0]);
     }
 
+    /// The steps that it takes to couple so many readers to one writer, to tell all of them twice
+    /// that something has changed and often that nothing has, and to remove all.
+    fn steps_with(readers: usize) -> u64 {
+        let (mut connections, ids) = with(readers + 1);
+        let (writer, readers) = ids.split_first().unwrap();
+        work::steps_of(|| {
+            for reader in readers {
+                connections.couple(*reader, *writer);
+            }
+            for has_unsent in [true, false] {
+                for _ in readers {
+                    connections.tell_readers(*writer, has_unsent);
+                }
+            }
+            for reader in readers.iter().rev() {
+                connections.remove(reader.slot);
+            }
+            connections.remove(writer.slot);
+        })
+    }
+
+    #[test]
+    fn cost_of_readers_is_linear_in_their_number() {
+        let (few, many) = (steps_with(1_000), steps_with(8_000));
+        assert!(few >= 2_000, "{few} steps were counted");
+        assert!(many <= 9 * few, "{many} steps for 8,000, {few} for 1,000");
+    }
+
+    #[test]
+    fn writer_removed_before_its_many_readers_costs_a_step_for_each() {
+        let (mut connections, ids) = with(1_001);
+        for reader in &ids[1..] {
+            connections.couple(*reader, ids[0]);
+        }
+        let steps = work::steps_of(|| assert!(connections.remove(0).is_some()));
+        assert!(steps <= 3_000, "{steps} steps for 1,000 readers");
+        assert!(connections.readers_of.is_empty() && connections.writer_of.is_empty());
+    }
+
+    #[test]
+    fn memory_reserved_at_once_does_not_grow_with_the_data_of_the_program() {
+        let small = Connections::<()>::new().slots.capacity();
+        assert!((2_000..8_000).contains(&small), "{small} slots");
+        assert_eq!(Connections::<[u8; 1 << 20]>::new().slots.capacity(), 0);
+    }
+
     #[test]
     fn writer_has_gone_its_readers_are_coupled_to_nobody() {
         let (mut connections, ids) = with(3);
@@ -419,7 +484,7 @@ mod tests {
         connections.couple(ids[1], ids[2]);
         connections.remove(1);
         assert_eq!(coupling(&connections, ids[0]), Coupling::None);
-        assert!(!connections.get(ids[2]).unwrap().has_readers);
+        assert_eq!(connections.get(ids[2]).unwrap().readers, Readers::None);
         assert!(connections.writer_of.is_empty() && connections.readers_of.is_empty());
     }
 }

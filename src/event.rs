@@ -100,10 +100,11 @@ pub enum Event {
     /// The connection has ended. What it has received, its counts and its data can be read until
     /// the next call into the loop, which drops them; what is sent to it now is lost.
     Closed(ConnectionId, CloseReason),
-    /// The listener could not accept, for a reason that is not one peer's own: most often the
-    /// process has no descriptor left. It tries again by itself, after a pause or as soon as a
-    /// connection closes; this is said once until nobody waits any more.
-    AcceptFailed(ListenerId, io::ErrorKind),
+    /// Accepting failed for a reason that does not concern one peer, most often because the process
+    /// is out of file descriptors; [`Failure::raw_os_error`] tells which. The loop retries by
+    /// itself, after a pause or when a connection closes. Delivered once per shortage: not again
+    /// until nobody waits to be accepted any more.
+    AcceptFailed(ListenerId, Failure),
     /// The time of a timer has come: see [`EventLoop::set_timer`](crate::EventLoop::set_timer).
     Timer(TimerId),
     /// A [`Waker`](crate::Waker) of the loop was used, once or more often.
@@ -203,6 +204,12 @@ impl Failure {
     }
 }
 
+impl From<io::ErrorKind> for Failure {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self { kind, code: None }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.raw_os_error() {
@@ -221,6 +228,22 @@ impl CloseReason {
             ConnectionRefused => Self::Refused,
             _ => Self::Failed(Failure::of(error)),
         }
+    }
+
+    /// What a read returns behind the received bytes of a connection that ended so.
+    pub(crate) fn to_error(self) -> io::Error {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut};
+        let kind = match self {
+            Self::Failed(Failure { code: Some(code), .. }) => {
+                return io::Error::from_raw_os_error(code.get());
+            }
+            Self::Failed(failure) => failure.kind,
+            Self::Reset => ConnectionReset,
+            Self::Refused => ConnectionRefused,
+            Self::TimedOut(_) => TimedOut,
+            Self::Finished | Self::Closed | Self::Aborted | Self::Overflow => ConnectionAborted,
+        };
+        io::Error::new(kind, self.to_string())
     }
 }
 

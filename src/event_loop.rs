@@ -48,6 +48,17 @@ use crate::turn::Turns;
 /// Dropping the loop closes everything at once, as the end of the process would: unsent bytes are
 /// lost, and their peers read an end where those would have come. No more events come. To leave
 /// nothing half sent, [`shutdown`](Self::shutdown) first.
+///
+/// # Forked processes
+///
+/// A loop belongs to the process that made it. A forked child has duplicates of all its
+/// descriptors: it shares the epoll or kqueue descriptor, and with it the registrations, so that a
+/// call into the loop there takes events from the parent and changes what the parent is told.
+/// The child may do one thing with its copy: drop it. That closes the child's duplicates, and
+/// neither deregisters anything nor removes the file of a Unix-domain socket. Until then the peers
+/// of connections that the parent closes do not read an end, because the child's duplicates hold
+/// them open. A program that runs another by [`Command`](std::process::Command) need not care: all
+/// descriptors are closed when the other program starts.
 pub struct EventLoop<T = ()> {
     turns: Turns<T>,
 }

@@ -90,6 +90,16 @@ pub(crate) enum Phase {
     Lingering,
 }
 
+/// What is known to come from the peer behind the bytes that were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Behind {
+    Unknown,
+    /// The read buffer is full, and the socket holds more. Meaningless while there is room.
+    More,
+    /// The peer's end (EOF), which was read.
+    End,
+}
+
 /// Why it ended, and what was lost.
 #[derive(Debug, Default)]
 struct Ending {
@@ -115,8 +125,7 @@ pub(crate) struct Exchange {
     coupling: Coupling,
     clogged: bool,
     half_open: bool,
-    /// The peer's end was read: nothing more will be received.
-    at_end: bool,
+    behind: Behind,
 }
 
 impl Exchange {
@@ -146,7 +155,7 @@ impl Exchange {
             coupling,
             clogged: false,
             half_open: false,
-            at_end: false,
+            behind: Behind::Unknown,
         }
     }
 
@@ -158,6 +167,11 @@ impl Exchange {
 
     pub(crate) fn received(&self) -> &[u8] {
         self.read_buffer.bytes()
+    }
+
+    /// How many received bytes there are up to and with the first delimiter, if there is one.
+    pub(crate) fn find(&mut self, delimiter: u8) -> Option<usize> {
+        self.read_buffer.find(delimiter)
     }
 
     #[inline]
@@ -183,15 +197,25 @@ impl Exchange {
         self.ending.as_ref().and_then(|ending| ending.reason)
     }
 
-    /// Whether the socket is to be closed by a reset: where we gave up on the peer, and where bytes
-    /// were given up that it was to get, because an end would tell it that it has everything.
+    /// Whether the socket is to be closed by a reset: where the program wants it, and where bytes
+    /// are given up that the peer was to get, because an end would tell it that it has everything.
+    /// Not where a deadline passed and the kernel has taken every byte: a slow peer may still be
+    /// reading those, and a reset would destroy them.
     pub(crate) fn ends_by_reset(&self) -> bool {
-        let gave_up = self.unsent() > 0 || self.lost() > 0;
         match self.close_reason() {
             None | Some(CloseReason::Finished | CloseReason::Closed) => false,
-            Some(CloseReason::Aborted | CloseReason::Overflow | CloseReason::TimedOut(_)) => true,
-            Some(CloseReason::Reset | CloseReason::Refused | CloseReason::Failed(_)) => gave_up,
+            Some(CloseReason::Aborted | CloseReason::Overflow) => true,
+            Some(
+                CloseReason::TimedOut(_)
+                | CloseReason::Reset
+                | CloseReason::Refused
+                | CloseReason::Failed(_),
+            ) => self.unsent() > 0 || self.lost() > 0,
         }
+    }
+
+    pub(crate) fn has_timed_out(&self) -> bool {
+        matches!(self.close_reason(), Some(CloseReason::TimedOut(_)))
     }
 
     #[cfg(any(test, feature = "simulation"))]
@@ -216,7 +240,24 @@ impl Exchange {
 
     /// Whether the peer's end was read: nothing more will be received.
     pub(crate) fn is_at_end(&self) -> bool {
-        self.at_end
+        self.behind == Behind::End
+    }
+
+    /// How the input ends, once the program can receive nothing more than it has: at the peer's end
+    /// or because the program has closed, or by an error.
+    pub(crate) fn end_of_input(&self) -> Option<Result<(), CloseReason>> {
+        match self.close_reason() {
+            _ if self.is_at_end() => Some(Ok(())),
+            Some(CloseReason::Finished | CloseReason::Closed) => Some(Ok(())),
+            Some(reason) => Some(Err(reason)),
+            None if self.is_ending() => Some(Ok(())),
+            None => None,
+        }
+    }
+
+    /// Whether it is known that a message which fills the read buffer is not whole.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.room() == 0 && self.behind == Behind::More
     }
 
     pub(crate) fn is_clogged(&self) -> bool {
@@ -272,7 +313,8 @@ impl Exchange {
         if self.is_ending() {
             return is_handled;
         }
-        let may_have_more = !self.at_end && (self.readiness.is_readable() || self.is_held_back());
+        let may_have_more =
+            !self.is_at_end() && (self.readiness.is_readable() || self.is_held_back());
         let is_reading = !self.is_connecting() && !self.paused;
         is_reading && is_handled && self.received().is_empty() && !may_have_more
     }
@@ -286,7 +328,7 @@ impl Exchange {
     pub(crate) fn wanted(&self) -> usize {
         match self.state {
             State::Open | State::Finishing | State::Finished | State::Broken => {
-                if self.paused || self.is_held_back() { 0 } else { self.room() }
+                if self.is_free_to_read() { self.room() } else { 0 }
             }
             State::Closing | State::Lingering => usize::MAX,
             State::Connecting
@@ -299,8 +341,18 @@ impl Exchange {
         }
     }
 
+    /// Whether there is no room for more, and it is not known whether more comes: then the end is
+    /// looked for, so that a message which fills the read buffer can be known to be whole.
+    pub(crate) fn looks_for_end(&self) -> bool {
+        use State::{Broken, Finished, Finishing, Open};
+        matches!(self.state, Open | Finishing | Finished | Broken)
+            && self.room() == 0
+            && self.behind == Behind::Unknown
+            && self.is_free_to_read()
+    }
+
     pub(crate) fn wants_read(&self) -> bool {
-        self.wanted() > 0
+        self.wanted() > 0 || self.looks_for_end()
     }
 
     pub(crate) fn wants_write(&self) -> bool {
@@ -336,6 +388,10 @@ impl Exchange {
     /// Unsent bytes that may leave now.
     fn has_sendable(&self) -> bool {
         self.unsent() > 0 && !self.is_connecting() && self.state != State::Closed
+    }
+
+    fn is_free_to_read(&self) -> bool {
+        !self.paused && !self.is_held_back()
     }
 
     fn is_held_back(&self) -> bool {
@@ -429,8 +485,7 @@ impl Exchange {
     }
 
     fn notice_high_water(&mut self) {
-        // Before it is connected nothing can drain, so there is no mark to tell the program of.
-        if self.unsent() > self.limits.high_water && !self.is_connecting() {
+        if self.unsent() > self.limits.high_water {
             self.clogged = true;
             // One that was not told yet would come too early now.
             self.owed.remove(Owed::Drained);
@@ -506,8 +561,14 @@ impl Exchange {
         self.half_open = allowed;
     }
 
+    /// Changes the limits. The unsent bytes are compared with the new marks at once.
     pub(crate) fn set_limits(&mut self, limits: Arc<ConnectionLimits>) {
         self.limits = limits;
+        self.forget_more();
+        self.notice_high_water();
+        if self.clogged {
+            self.notice_low_water();
+        }
     }
 
     pub(crate) fn set_coupling(&mut self, coupling: Coupling) {
@@ -516,6 +577,7 @@ impl Exchange {
         }
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn coupling(&self) -> Coupling {
         self.coupling
     }
@@ -552,7 +614,19 @@ impl Exchange {
     #[inline]
     pub(crate) fn filled(&mut self, count: usize) {
         self.read_buffer.extend(count);
+        self.forget_more();
         self.owe_received();
+    }
+
+    /// The read buffer is full, and the socket holds more.
+    pub(crate) fn found_more(&mut self) {
+        self.behind = Behind::More;
+    }
+
+    fn forget_more(&mut self) {
+        if self.behind == Behind::More {
+            self.behind = Behind::Unknown;
+        }
     }
 
     pub(crate) fn owe_received(&mut self) {
@@ -570,7 +644,7 @@ impl Exchange {
             State::Broken => return self.end(self.reason().unwrap_or(CloseReason::Reset)),
             other => unreachable!("an end was read while {other:?}"),
         };
-        self.at_end = true;
+        self.behind = Behind::End;
         if self.state != State::BothClosing {
             self.owed.add(Owed::PeerFinished);
         }
@@ -691,6 +765,7 @@ impl Exchange {
             held_back.add(Owed::PeerFinished);
         }
         if self.is_connecting() {
+            held_back.add(Owed::Drained);
             held_back.add(Owed::Deadline);
         }
         self.owed.first_but(held_back)
@@ -710,7 +785,7 @@ impl Exchange {
         use std::hash::Hash;
         let Self { state, owed, readiness, coupling, paused, half_open, clogged, .. } = self;
         (self.received().len(), self.unsent(), state, owed, readiness).hash(hasher);
-        (coupling, paused, half_open, clogged, self.at_end, self.reason().is_some()).hash(hasher);
+        (coupling, paused, half_open, clogged, self.behind, self.reason().is_some()).hash(hasher);
         (self.ends_by_reset(), self.limits.read_budget, self.limits.write_budget).hash(hasher);
     }
 

@@ -91,6 +91,7 @@ mod tools;
 mod transfer;
 mod turn;
 mod waker;
+mod work;
 
 #[cfg(unix)]
 pub use address::UnixAddress;

@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use crate::pool::BLOCK_SIZE;
 
+/// A wait has room for all its events; they take 16 MiB then, or 32 where an event is larger.
+const EVENT_CAPACITY_MAX: usize = 1 << 20;
+
+/// Kernels count a keepalive time in whole seconds; Linux takes up to 32,767 (`MAX_TCP_KEEPIDLE`).
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+
 /// The bounds of a whole loop. Start from [`Limits::default`] and change fields.
 ///
 /// ```
@@ -42,8 +48,8 @@ pub struct Limits {
     /// How many finished handshakes may wait to be accepted. Default: 1,024; the kernel may allow
     /// fewer (`net.core.somaxconn` on Linux).
     pub listen_backlog: u32,
-    /// The most events that one wait takes from the kernel; the rest comes with the next.
-    /// Default: 1,024.
+    /// Maximum number of events that one wait takes from the kernel; the next wait takes the rest.
+    /// At most 2^20, as many descriptors as a process can have by default on Linux. Default: 1,024.
     pub event_capacity: usize,
     /// For how long a wait looks for events again and again before it blocks. It keeps a core busy
     /// meanwhile, and pays where answers come from the same machine within the time that it takes
@@ -79,7 +85,8 @@ impl Limits {
         )?;
         refuse(self.listen_backlog == 0, "listen_backlog is zero")?;
         refuse(i32::try_from(self.listen_backlog).is_err(), "listen_backlog is above 2^31 - 1")?;
-        refuse(self.event_capacity == 0, "event_capacity is zero")
+        refuse(self.event_capacity == 0, "event_capacity is zero")?;
+        refuse(self.event_capacity > EVENT_CAPACITY_MAX, "event_capacity is above 2^20")
     }
 }
 
@@ -104,7 +111,8 @@ pub struct ConnectionLimits {
     /// a producer works in batches, high enough that the kernel does not run dry meanwhile.
     pub low_water: usize,
     /// The most unsent bytes. What would go beyond closes the connection
-    /// ([`CloseReason::Overflow`](crate::CloseReason::Overflow)). Default: 16 MiB.
+    /// ([`CloseReason::Overflow`](crate::CloseReason::Overflow)). A buffer that grows takes up to
+    /// twice the memory of the bytes in it. Default: 16 MiB.
     pub unsent_max: usize,
     /// The most bytes read from a connection in a turn. Default: 64 KiB, one block.
     pub read_budget: usize,
@@ -114,18 +122,28 @@ pub struct ConnectionLimits {
     /// How long a connect may take. In the Unix domain it also bounds for how long a connect is
     /// tried again that finds the listener's backlog full. Default: 10 s.
     pub connect_deadline: Duration,
-    /// How long unsent bytes may wait while the kernel takes none of them. Default: 60 s.
+    /// How long unsent bytes may wait while the kernel takes none of them. Before it counts, the
+    /// loop tries to write once more: the kernel takes some as soon as the peer has read some. Then
+    /// the connection ends with a reset, since bytes are given up. Default: 60 s.
     pub stalled_write_deadline: Duration,
-    /// After a close has sent everything and its end: how long the peer may stay silent before its
-    /// end must have come. Default: 5 s.
+    /// How long the peer may stay silent after a close, once the kernel has taken everything and
+    /// our end (FIN). Then the socket is closed without a reset, and the kernel goes on delivering
+    /// what a slow peer has not read yet: the loop cannot see how much that is. Only what the peer
+    /// sends from then on is answered with a reset, which can destroy what it has not read.
+    /// Default: 5 s.
     pub close_quiet_deadline: Duration,
-    /// The same in all, however much the peer goes on sending. Default: 30 s.
+    /// How long a close may take in all from then on, even if the peer goes on sending. It ends in
+    /// the same way as by `close_quiet_deadline`. Default: 30 s.
     pub close_deadline: Duration,
-    /// Closes a connection on which nothing moved for so long; `None` for never. One that is
-    /// connecting or closing has deadlines of its own. Default: `None`.
+    /// How long a connection may stay open while nothing moves in either direction; `None` for no
+    /// limit. Before it counts, the loop tries to read and to write once more. The connection ends
+    /// without a reset if the kernel has taken everything that was sent, and goes on delivering
+    /// that; otherwise with one. A connection that is connecting or closing has deadlines of its
+    /// own. Must not be zero. Default: `None`.
     pub idle_timeout: Option<Duration>,
-    /// Has the kernel probe a connection that is silent for so long, in whole seconds, at least
-    /// one; `None` for never. Without a meaning in the Unix domain. Default: `None`.
+    /// How long a connection may stay silent before the kernel sends TCP keepalive probes: from 1 s
+    /// to 32,767 s, fractions are dropped. `None` sends none. Ignored for Unix-domain sockets.
+    /// Default: `None`.
     pub keepalive: Option<Duration>,
     /// Sends small writes at once instead of gathering them (`TCP_NODELAY`). The loop gathers them
     /// itself, so the kernel's delay would only add latency. Without a meaning in the Unix domain.
@@ -165,11 +183,19 @@ impl ConnectionLimits {
             self.close_quiet_deadline > self.close_deadline,
             "close_quiet_deadline is above close_deadline",
         )?;
-        refuse(self.idle_timeout == Some(Duration::ZERO), "idle_timeout is zero")?;
-        // Kernels count it in seconds.
-        let is_too_short = self.keepalive.is_some_and(|after| after < Duration::from_secs(1));
-        refuse(is_too_short, "keepalive is below one second")
+        check_idle_timeout(self.idle_timeout)?;
+        check_keepalive(self.keepalive)
     }
+}
+
+pub(crate) fn check_idle_timeout(timeout: Option<Duration>) -> io::Result<()> {
+    refuse(timeout == Some(Duration::ZERO), "idle_timeout is zero")
+}
+
+pub(crate) fn check_keepalive(after: Option<Duration>) -> io::Result<()> {
+    let Some(after) = after else { return Ok(()) };
+    refuse(after < Duration::from_secs(1), "keepalive is below one second")?;
+    refuse(after.as_secs() > KEEPALIVE_MAX.as_secs(), "keepalive is above 32,767 seconds")
 }
 
 fn refuse(contradicts: bool, message: &'static str) -> io::Result<()> {
@@ -227,6 +253,8 @@ mod tests {
             (|limits| limits.listen_backlog = 0, "listen_backlog is zero"),
             (|limits| limits.listen_backlog = 1 << 31, "listen_backlog is above 2^31 - 1"),
             (|limits| limits.event_capacity = 0, "event_capacity is zero"),
+            (|limits| limits.event_capacity = (1 << 20) + 1, "event_capacity is above 2^20"),
+            (|limits| limits.event_capacity = 1 << 31, "event_capacity is above 2^20"),
             (|limits| limits.accept_pause_min = Duration::ZERO, "accept_pause_min is zero"),
             (
                 |limits| limits.accept_pause_min = 9 * SECOND,
@@ -262,6 +290,14 @@ mod tests {
             (
                 |limits| limits.connection.keepalive = Some(Duration::from_millis(999)),
                 "keepalive is below one second",
+            ),
+            (
+                |limits| limits.connection.keepalive = Some(32_768 * SECOND),
+                "keepalive is above 32,767 seconds",
+            ),
+            (
+                |limits| limits.connection.keepalive = Some(Duration::MAX),
+                "keepalive is above 32,767 seconds",
             ),
         ]);
     }

@@ -1,25 +1,30 @@
 //! Listening sockets: accepting with a budget, and running out of descriptors.
 //!
 //! A listener's readiness is remembered like a connection's, because the kernel reports waiting
-//! peers once. When accepting fails for a reason that is not one peer's own (most often no
-//! descriptor is left) the listener pauses for a time that doubles, and is resumed at once when a
-//! connection closes: the peers wait in the backlog meanwhile, and nothing spins.
+//! peers once. When accepting fails for a reason that does not concern one peer (most often no
+//! descriptor is left) the listener pauses for a time that doubles; the peers wait in the backlog.
+//!
+//! A connection that closes makes room for one more, so it resumes one listener that has run out of
+//! room: the one that has waited longest since its last success. A listener that finds nobody
+//! waiting passes the room on. One that was resumed and gained nothing is resumed by its alarm
+//! alone, so that a flood of closes is not a flood of retries.
 //!
 //! What it deliberately does not do: it makes no connection. It only yields sockets.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::alarms::Alarm;
-use crate::event::{Event, Failure, ListenerId};
+use crate::event::{Failure, ListenerId};
 use crate::limits::Limits;
 use crate::observer::Step;
 use crate::slots::Slots;
-use crate::system::{ListeningSocket, Socket};
+use crate::system::{ListeningSocket, Socket, System};
 use crate::tools::{Called, Tools};
 use crate::transfer::Attempt;
+use crate::work;
 
 /// Makes the program's state for a connection that was accepted.
 pub(crate) type MakeData<T> = Box<dyn FnMut() -> T + Send>;
@@ -30,7 +35,7 @@ enum Accepting {
     Open,
     /// The program paused it; it is not registered.
     Paused,
-    /// It waits for a connection to close, and for the alarm if there is one.
+    /// It waits for a connection to close, if that may help, and for the alarm if there is one.
     OutOfRoom(Option<Alarm>),
 }
 
@@ -42,6 +47,10 @@ pub(crate) struct Listener<T> {
     next_pause: Option<Duration>,
     /// The program was told that accepting fails, and since then somebody has always waited.
     is_failure_told: bool,
+    /// It has accepted since it was resumed last, or has never run out of room.
+    has_gained: bool,
+    /// How many peers in a row could not be accepted for reasons of their own.
+    skipped: usize,
     /// The kernel said that peers wait, and no accept has disproved it.
     ready: bool,
     queued: bool,
@@ -49,6 +58,24 @@ pub(crate) struct Listener<T> {
     is_draining: bool,
     /// The number of the accept that succeeded last.
     accepted_last: u64,
+}
+
+impl<T> Listener<T> {
+    fn new(socket: ListeningSocket, make_data: MakeData<T>) -> Self {
+        Self {
+            socket,
+            make_data,
+            accepting: Accepting::Open,
+            next_pause: None,
+            is_failure_told: false,
+            has_gained: true,
+            skipped: 0,
+            ready: false,
+            queued: false,
+            is_draining: false,
+            accepted_last: 0,
+        }
+    }
 }
 
 /// What came of accepting once.
@@ -60,17 +87,20 @@ pub(crate) enum Accept<T> {
     /// No more for now.
     Done,
     /// No more for now, and the program is to be told.
-    Failed(Event),
+    Failed(ListenerId, Failure),
 }
 
 /// All listeners of a loop, and those with peers that wait.
 pub(crate) struct Listeners<T> {
     slots: Slots<ListenerId, Listener<T>>,
     ready: VecDeque<ListenerId>,
-    /// Those in [`Accepting::OutOfRoom`].
-    out_of_room: Vec<ListenerId>,
+    /// Those in [`Accepting::OutOfRoom`] that a close resumes, by the number of the accept that
+    /// succeeded last. Invariant: while there is room, another listener is open or has an alarm.
+    out_of_room: BTreeSet<(u64, ListenerId)>,
     /// How many were accepted in all, by which each listener knows when it accepted last.
     accepted: u64,
+    /// How many are draining.
+    draining: usize,
 }
 
 impl<T> Listeners<T> {
@@ -78,8 +108,9 @@ impl<T> Listeners<T> {
         Self {
             slots: Slots::default(),
             ready: VecDeque::new(),
-            out_of_room: Vec::new(),
+            out_of_room: BTreeSet::new(),
             accepted: 0,
+            draining: 0,
         }
     }
 
@@ -91,17 +122,7 @@ impl<T> Listeners<T> {
         tools: &mut Tools,
     ) -> io::Result<ListenerId> {
         let address = socket.local_addr().ok();
-        let id = self.slots.insert(Listener {
-            socket,
-            make_data,
-            accepting: Accepting::Open,
-            next_pause: None,
-            is_failure_told: false,
-            ready: false,
-            queued: false,
-            is_draining: false,
-            accepted_last: 0,
-        });
+        let id = self.slots.insert(Listener::new(socket, make_data));
         if let Some(listener) = self.slots.get_mut(id)
             && let Err(error) = tools.system.watch_listener(&mut listener.socket, id.slot, true)
         {
@@ -120,31 +141,47 @@ impl<T> Listeners<T> {
     }
 
     /// Closes a listener; peers that wait are reset.
-    pub(crate) fn close(&mut self, id: ListenerId, tools: &mut Tools) -> io::Result<()> {
+    pub(crate) fn close(
+        &mut self,
+        id: ListenerId,
+        limits: &Limits,
+        tools: &mut Tools,
+    ) -> io::Result<()> {
         self.remove(id, tools)?;
+        self.make_room(limits, tools);
         tools.observers.see(Step::ListenerClosed(id));
         Ok(())
     }
 
     fn remove(&mut self, id: ListenerId, tools: &mut Tools) -> io::Result<()> {
-        let listener = self.slots.remove(id).ok_or_else(|| stale(id))?;
+        let mut listener = self.slots.remove(id).ok_or_else(|| stale(id))?;
         if let Accepting::OutOfRoom(alarm) = listener.accepting {
-            self.out_of_room.retain(|waiting| *waiting != id);
+            self.out_of_room.remove(&(listener.accepted_last, id));
             tools.cancel(alarm);
         }
+        self.draining -= usize::from(listener.is_draining);
+        listener.deregister(id, &tools.system);
         tools.system.close_listener(listener.socket);
         Ok(())
+    }
+
+    /// Deregisters all of them, which are about to be dropped with their loop.
+    pub(crate) fn deregister(&mut self, system: &System) {
+        for (id, listener) in self.slots.iter_mut() {
+            listener.deregister(id, system);
+        }
     }
 
     /// Has every listener accept those that wait, and close then.
     pub(crate) fn drain(&mut self, limits: &Limits, tools: &mut Tools) {
         for id in self.ids() {
             if let Some(listener) = self.slots.get_mut(id) {
+                self.draining += usize::from(!listener.is_draining);
                 listener.is_draining = true;
                 listener.ready = true;
             }
             // One that was paused and cannot be watched now tries again, or it would wait for ever.
-            if let Err(error) = self.pause(id, false, tools) {
+            if let Err(error) = self.pause(id, false, limits, tools) {
                 self.back_off(id, &error, limits, tools);
             }
             self.queue(id);
@@ -165,11 +202,11 @@ impl<T> Listeners<T> {
     }
 
     pub(crate) fn is_any_draining(&self) -> bool {
-        self.slots.iter().any(|(_, listener)| listener.is_draining)
+        self.draining > 0
     }
 
     fn ids(&self) -> Vec<ListenerId> {
-        self.slots.iter().map(|(id, _)| id).collect()
+        self.slots.iter().map(|(id, _)| id).inspect(|_| work::step()).collect()
     }
 
     /// Has a listener accept no more, or again. One that is out of room does not accept anyway.
@@ -177,6 +214,7 @@ impl<T> Listeners<T> {
         &mut self,
         id: ListenerId,
         pauses: bool,
+        limits: &Limits,
         tools: &mut Tools,
     ) -> io::Result<()> {
         let is_paused = self.get(id)?.accepting == Accepting::Paused;
@@ -184,7 +222,12 @@ impl<T> Listeners<T> {
             return Ok(());
         }
         let accepting = if pauses { Accepting::Paused } else { Accepting::Open };
-        self.set_accepting(id, accepting, tools)
+        self.set_accepting(id, accepting, tools)?;
+        if pauses {
+            // There may have been room for it.
+            self.make_room(limits, tools);
+        }
+        Ok(())
     }
 
     /// Remembers that peers wait, and has the listener served if it accepts now.
@@ -271,34 +314,57 @@ impl<T> Listeners<T> {
             Attempt::Done((socket, peer)) => {
                 self.accepted += 1;
                 listener.accepted_last = self.accepted;
+                (listener.has_gained, listener.skipped) = (true, 0);
                 let data = (listener.make_data)();
                 Accept::Peer { socket, peer, data }
             }
             Attempt::NotReady => {
-                listener.ready = false;
-                listener.next_pause = None;
-                listener.is_failure_told = false;
-                if listener.is_draining {
-                    let _ = self.close(id, tools);
-                }
+                self.found_nobody(id, limits, tools);
                 Accept::Done
             }
-            Attempt::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+            // A whole budget of them in a row is no longer a matter of single peers.
+            Attempt::Failed(error)
+                if concerns_one_peer(&error) && listener.skipped < limits.accept_budget =>
+            {
+                listener.skipped += 1;
                 tools.observers.see(Step::AcceptSkipped(id));
                 Accept::Skipped
             }
-            Attempt::Failed(error) => {
-                self.back_off(id, &error, limits, tools);
-                let listener = self.slots.get_mut(id);
-                match listener.filter(|listener| !listener.is_failure_told) {
-                    None => Accept::Done,
-                    Some(listener) => {
-                        listener.is_failure_told = true;
-                        Accept::Failed(Event::AcceptFailed(id, error.kind()))
-                    }
-                }
-            }
+            Attempt::Failed(error) => self.accept_failed(id, &error, limits, tools),
         }
+    }
+
+    /// Nobody waits any more: whatever was short is no longer, and what room there is may serve
+    /// another listener.
+    fn found_nobody(&mut self, id: ListenerId, limits: &Limits, tools: &mut Tools) {
+        let Some(listener) = self.slots.get_mut(id) else { return };
+        listener.ready = false;
+        listener.next_pause = None;
+        listener.is_failure_told = false;
+        (listener.has_gained, listener.skipped) = (true, 0);
+        if listener.is_draining {
+            let _ = self.close(id, limits, tools);
+        } else {
+            self.make_room(limits, tools);
+        }
+    }
+
+    /// Pauses the listener, and tells the program if that is news.
+    fn accept_failed(
+        &mut self,
+        id: ListenerId,
+        error: &io::Error,
+        limits: &Limits,
+        tools: &mut Tools,
+    ) -> Accept<T> {
+        let failure = Failure::of(error);
+        self.back_off(id, error, limits, tools);
+        let listener = self.slots.get_mut(id);
+        let Some(listener) = listener.filter(|listener| !listener.is_failure_told) else {
+            return Accept::Done;
+        };
+        listener.is_failure_told = true;
+        Accept::Failed(id, failure)
     }
 
     /// Changes whether a listener accepts: its registration follows, and an alarm that no longer
@@ -314,36 +380,53 @@ impl<T> Listeners<T> {
         let was_open = listener.accepting == Accepting::Open;
         let is_open = accepting == Accepting::Open;
         if was_open != is_open {
-            tools.system.watch_listener(&mut listener.socket, id.slot, is_open)?;
-            // Peers may have come while nobody was told.
+            let watched = tools.system.watch_listener(&mut listener.socket, id.slot, is_open);
+            if is_open {
+                watched?;
+            }
+            // One that cannot be deregistered only wakes the loop in vain. Peers may have come
+            // while nobody was told.
             listener.ready = true;
         }
+        let place = (listener.accepted_last, id);
         if let Accepting::OutOfRoom(alarm) = std::mem::replace(&mut listener.accepting, accepting) {
             tools.cancel(alarm);
-            self.out_of_room.retain(|waiting| *waiting != id);
+            self.out_of_room.remove(&place);
         }
-        if matches!(accepting, Accepting::OutOfRoom(_)) {
-            self.out_of_room.push(id);
+        match accepting {
+            // Without an alarm it is the number of connections that leaves no room.
+            Accepting::OutOfRoom(alarm) if alarm.is_none() || listener.has_gained => {
+                self.out_of_room.insert(place);
+            }
+            Accepting::OutOfRoom(_) | Accepting::Open | Accepting::Paused => {}
         }
         self.queue(id);
         Ok(())
     }
 
-    /// Has the listener accept again that ran out of room, or wait on if the kernel does not let
-    /// it.
-    pub(crate) fn try_again(&mut self, id: ListenerId, limits: &Limits, tools: &mut Tools) {
-        if let Err(error) = self.set_accepting(id, Accepting::Open, tools) {
-            self.back_off(id, &error, limits, tools);
+    /// Resumes a listener that has run out of room, or pauses it again if it cannot be registered.
+    /// Returns whether it accepts now.
+    pub(crate) fn try_again(&mut self, id: ListenerId, limits: &Limits, tools: &mut Tools) -> bool {
+        if let Some(listener) = self.slots.get_mut(id) {
+            listener.has_gained = false;
+        }
+        match self.set_accepting(id, Accepting::Open, tools) {
+            Ok(()) => true,
+            Err(error) => {
+                self.back_off(id, &error, limits, tools);
+                false
+            }
         }
     }
 
-    /// A connection has closed: those that wait for room may try again, who has accepted last as
-    /// the last, so that they take turns.
-    pub(crate) fn room_was_made(&mut self, limits: &Limits, tools: &mut Tools) {
-        let mut waiting = self.out_of_room.clone();
-        waiting.sort_by_key(|id| self.slots.get(*id).map(|listener| listener.accepted_last));
-        for id in waiting {
-            self.try_again(id, limits, tools);
+    /// Lets one listener try again that has run out of room: a connection has closed, or another
+    /// listener does not need the room that there is.
+    pub(crate) fn make_room(&mut self, limits: &Limits, tools: &mut Tools) {
+        while let Some((_, id)) = self.out_of_room.first().copied() {
+            work::step();
+            if self.try_again(id, limits, tools) {
+                break;
+            }
         }
     }
 
@@ -354,10 +437,41 @@ impl<T> Listeners<T> {
         listener.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
         let at = tools.system.now().checked_add(pause);
         let alarm = at.map(|at| tools.alarms.set(at, Called::Listener(id)));
-        // A listener that cannot be taken from the kernel's list only wakes the loop in vain.
         let _ = self.set_accepting(id, Accepting::OutOfRoom(alarm), tools);
         tools.observers.see(Step::AcceptPaused(id, Failure::of(error), pause));
     }
+}
+
+impl<T> Listener<T> {
+    fn deregister(&mut self, id: ListenerId, system: &System) {
+        if self.accepting == Accepting::Open {
+            // An error has no consequence: the socket is closed next.
+            let _ = system.watch_listener(&mut self.socket, id.slot, false);
+        }
+    }
+}
+
+/// Whether an error of accepting concerns the next peer alone: it has gone, or its connection had
+/// failed before it was accepted. Linux passes on the errors of such a connection: see accept(2).
+fn concerns_one_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+        TimedOut,
+    };
+    /// `ENONET`, `EPROTO`, `ENOPROTOOPT`, `EOPNOTSUPP` and `EHOSTDOWN`, for which there is no
+    /// `ErrorKind` everywhere.
+    const LINUX: [i32; 5] = [64, 71, 92, 95, 112];
+    let is_numbered =
+        |code| cfg!(any(target_os = "linux", target_os = "android")) && LINUX.contains(&code);
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+    ) || error.raw_os_error().is_some_and(is_numbered)
 }
 
 fn stale(id: ListenerId) -> io::Error {

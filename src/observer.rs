@@ -6,7 +6,7 @@
 //!
 //! | level | steps |
 //! |---|---|
-//! | warn | an operator should act: accepting failed |
+//! | warn | an operator should act: accepting failed, once per shortage |
 //! | debug | the life of a connection or listener |
 //! | trace | everything else |
 
@@ -51,7 +51,9 @@ pub enum Step {
     Accepted(ListenerId, ConnectionId, Option<SocketAddr>),
     /// A peer had gone before it was accepted.
     AcceptSkipped(ListenerId),
-    /// Accepting failed and pauses for so long, unless a connection closes before.
+    /// Accepting failed, for the first time since nobody has waited.
+    AcceptFailed(ListenerId, Failure),
+    /// Accepting failed and pauses for this long, unless a connection closes before.
     AcceptPaused(ListenerId, Failure, Duration),
     /// A connect to the address began; `None` for one of the Unix domain.
     Connecting(ConnectionId, Option<SocketAddr>),
@@ -82,11 +84,12 @@ pub enum Step {
 impl Step {
     fn level(&self) -> Level {
         match self {
-            Self::AcceptPaused(..) => Level::Warn,
+            Self::AcceptFailed(..) => Level::Warn,
             Self::Listening(..)
             | Self::ListenerClosed(..)
             | Self::Accepted(..)
             | Self::AcceptSkipped(..)
+            | Self::AcceptPaused(..)
             | Self::Connecting(..)
             | Self::ConnectPaused(..)
             | Self::Adopted(..)
@@ -124,8 +127,9 @@ impl fmt::Display for Step {
                 write!(f, "{id} accepted by {listener} from {}", shown(peer))
             }
             Self::AcceptSkipped(id) => write!(f, "{id} skipped a peer that had gone"),
+            Self::AcceptFailed(id, failure) => write!(f, "{id} cannot accept: {failure}"),
             Self::AcceptPaused(id, failure, pause) => {
-                write!(f, "{id} cannot accept and pauses for {pause:?}: {failure}")
+                write!(f, "{id} pauses accepting for {pause:?}: {failure}")
             }
             Self::Connecting(id, address) => write!(f, "{id} connects to {}", shown(address)),
             Self::ConnectPaused(id, pause) => {

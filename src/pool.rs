@@ -65,7 +65,7 @@ impl Pool {
     }
 
     /// Takes back what `buffer` does not need: its block if it is empty, and a block for a
-    /// right-sized one if a quarter of it or less is used.
+    /// right-sized one if a third of it or less is used.
     pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
         self.reclaim_empty(buffer);
         if buffer.has_block() {
@@ -82,7 +82,7 @@ impl Pool {
 
     /// Takes back the block of a buffer that uses little of it.
     fn right_size(&mut self, buffer: &mut Buffer) {
-        if buffer.len() <= buffer.capacity() / 4 {
+        if buffer.len() <= buffer.capacity() / 3 {
             self.give(buffer.shrink());
         }
     }
@@ -150,12 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_quarter_stays_where_it_is() {
-        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
-        let count = pool.room(&mut buffer, BLOCK_SIZE / 4 + 1).len();
-        buffer.extend(count);
-        pool.reclaim(&mut buffer);
-        assert_eq!(buffer.capacity(), BLOCK_SIZE);
+    fn what_is_held_is_at_most_three_times_what_is_used() {
+        for (count, capacity) in [
+            (1, 1),
+            (BLOCK_SIZE / 4 + 1, BLOCK_SIZE / 4 + 1),
+            (BLOCK_SIZE / 3, BLOCK_SIZE / 3),
+            (BLOCK_SIZE / 3 + 1, BLOCK_SIZE),
+        ] {
+            let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+            let count = pool.room(&mut buffer, count).len();
+            buffer.extend(count);
+            pool.reclaim(&mut buffer);
+            assert_eq!(buffer.capacity(), capacity, "{count}");
+        }
     }
 
     #[test]
@@ -212,7 +219,7 @@ mod tests {
     fn the_pool_keeps_a_bounded_number_of_blocks_and_none_of_another_size() {
         let mut pool = Pool::default();
         pool.give(Some(Block::zeroed(BLOCK_SIZE * 2)));
-        let too_small = grown(BLOCK_SIZE / 2, BLOCK_SIZE - 1);
+        let too_small = grown(BLOCK_SIZE / 4, BLOCK_SIZE / 2);
         let too_large = grown(BLOCK_SIZE - 1, BLOCK_SIZE);
         let sizes = |block: &Option<Box<Block>>| {
             block.as_ref().map(|block| (block.size() < BLOCK_SIZE, block.capacity() > BLOCK_SIZE))

@@ -11,6 +11,9 @@ use crate::transfer::would_block;
 
 impl Read for Stream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
         let available = self.fill_buf()?;
         let count = available.len().min(into.len());
         into[..count].copy_from_slice(&available[..count]);
@@ -21,14 +24,12 @@ impl Read for Stream {
     fn read_exact(&mut self, into: &mut [u8]) -> io::Result<()> {
         let count = into.len();
         if self.received().len() < count {
-            let error = if self.exchange.is_at_end() {
-                ErrorKind::UnexpectedEof.into()
-            } else if count > self.exchange.limits().read_buffer_max {
-                never_whole()
-            } else {
-                would_block()
-            };
-            return Err(error);
+            return Err(match self.exchange.end_of_input() {
+                Some(Ok(())) => ErrorKind::UnexpectedEof.into(),
+                Some(Err(reason)) => reason.to_error(),
+                None if count > self.exchange.limits().read_buffer_max => never_whole(),
+                None => would_block(),
+            });
         }
         into.copy_from_slice(&self.received()[..count]);
         self.consume(count);
@@ -36,24 +37,26 @@ impl Read for Stream {
     }
 
     fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        let count = self.whole_rest()?;
+        let count = self.whole_to_end()?;
         into.extend_from_slice(self.received());
         self.consume(count);
         Ok(count)
     }
 
     fn read_to_string(&mut self, into: &mut String) -> io::Result<usize> {
-        let count = self.whole_rest()?;
+        let count = self.whole_to_end()?;
         self.take_text(count, into)
     }
 }
 
 impl BufRead for Stream {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.received().is_empty() && !self.exchange.is_at_end() {
-            return Err(would_block());
+        match self.exchange.end_of_input() {
+            _ if !self.received().is_empty() => Ok(self.received()),
+            Some(Ok(())) => Ok(&[]),
+            Some(Err(reason)) => Err(reason.to_error()),
+            None => Err(would_block()),
         }
-        Ok(self.received())
     }
 
     fn consume(&mut self, count: usize) {
@@ -101,21 +104,22 @@ impl Write for Stream {
 
 impl Stream {
     /// How many bytes are up to and with the delimiter, or up to the end.
-    fn whole_until(&self, delimiter: u8) -> io::Result<usize> {
-        match self.received().iter().position(|byte| *byte == delimiter) {
-            Some(position) => Ok(position + 1),
-            None => self.whole_rest(),
+    fn whole_until(&mut self, delimiter: u8) -> io::Result<usize> {
+        match self.exchange.find(delimiter) {
+            Some(count) => Ok(count),
+            None if self.exchange.room() == 0 && !self.exchange.is_at_end() => Err(never_whole()),
+            None => self.whole_to_end(),
         }
     }
 
-    /// How many bytes are left, once the end is among them.
-    fn whole_rest(&self) -> io::Result<usize> {
-        if self.exchange.is_at_end() {
-            Ok(self.received().len())
-        } else if self.exchange.room() == 0 {
-            Err(never_whole())
-        } else {
-            Err(would_block())
+    /// How many bytes are left, once the end is among them. A connection that ended with an error
+    /// has no end: what it has received is not whole.
+    fn whole_to_end(&self) -> io::Result<usize> {
+        match self.exchange.end_of_input() {
+            Some(Ok(())) => Ok(self.received().len()),
+            Some(Err(reason)) => Err(reason.to_error()),
+            None if self.exchange.is_overfull() => Err(never_whole()),
+            None => Err(would_block()),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::interest::{Interest, Readiness};
 use crate::observer::Step;
 #[cfg(unix)]
 use crate::origin::Origin;
-use crate::system::ConnectOutcome;
+use crate::system::{ConnectOutcome, System};
 use crate::tools::{Called, Tools};
 #[cfg(unix)]
 use crate::transfer::Attempt;
@@ -141,24 +141,51 @@ impl Stream {
         (at <= now).then_some(passed)
     }
 
-    /// Has the close that follows be a reset, where the end was no clean one.
-    pub(crate) fn prepare_close(&mut self, tools: &mut Tools) {
-        if let Some(socket) = &self.socket
-            && self.exchange.ends_by_reset()
-        {
-            tools.system.reset_on_close(socket);
+    /// Closes the socket of a connection that has ended: by a reset, if bytes that the peer was to
+    /// get are given up. Otherwise the kernel goes on delivering what it has taken.
+    pub(crate) fn close_socket(&mut self, tools: &mut Tools) {
+        debug_assert!(self.exchange.close_reason().is_some(), "an open connection has a socket");
+        self.tell_interest(tools);
+        if self.exchange.ends_by_reset() {
+            if let Some(socket) = &self.socket {
+                tools.system.reset_on_close(socket);
+            }
+        } else if self.exchange.has_timed_out() {
+            self.discard_rest(tools);
+        }
+        if let Some(socket) = self.socket.take() {
+            tools.system.close(socket);
         }
     }
 
-    /// Gives back all that the connection holds: its alarm, its blocks and its socket.
+    /// Reads what has arrived and nobody will read any more. A socket that is closed with unread
+    /// bytes sends a reset, which would destroy what the peer has not read yet.
+    fn discard_rest(&mut self, tools: &mut Tools) {
+        let Some(socket) = &self.socket else { return };
+        let budget = self.exchange.limits().read_budget;
+        let count = transfer::discard(&mut tools.system.io(socket), &mut tools.pool, budget);
+        if count > 0 {
+            tools.observers.trace(|| Step::Discarded(self.id(), count));
+        }
+    }
+
+    /// Gives back what a closed connection holds: its alarm and its blocks.
     pub(crate) fn release(&mut self, tools: &mut Tools) {
         tools.cancel(self.deadlines.take().and_then(|deadlines| deadlines.alarm));
         for buffer in self.exchange.buffers() {
             buffer.consume(buffer.len());
             tools.pool.reclaim(buffer);
         }
-        if let Some(socket) = self.socket.take() {
-            tools.system.close(socket);
+    }
+
+    /// Deregisters the socket of a connection that is about to be dropped with its loop.
+    pub(crate) fn deregister(&mut self, system: &System) {
+        let slot = self.id().slot;
+        if let Some(socket) = &mut self.socket
+            && self.interest != Interest::None
+        {
+            // An error has no consequence: the socket is closed next.
+            let _ = system.tell(socket, slot, self.interest, Interest::None);
         }
     }
 
@@ -260,20 +287,24 @@ impl Stream {
     }
 
     /// Tells the kernel the interest that follows from the wants, if it differs from the one told
-    /// last. A closed socket is told nothing: closing it ends its registration.
+    /// last. A connection that has ended wants nothing, and so is deregistered before it is closed.
     ///
     /// That a socket was readable meanwhile raises no new edge that mio promises, so where readable
     /// is asked for anew, a read is tried; and where another interest was told before, so is one
     /// behind it, since an end that came meanwhile was not hinted at either.
     fn tell_interest(&mut self, tools: &mut Tools) {
         let (from, to) = (self.interest, self.exchange.interest());
-        if from == to || self.exchange.close_reason().is_some() {
+        if from == to {
             return;
         }
         let slot = self.id().slot;
         let Some(socket) = &mut self.socket else { return };
         if let Err(error) = tools.system.tell(socket, slot, from, to) {
-            return self.exchange.end(CloseReason::of(&error));
+            self.exchange.end(CloseReason::of(&error));
+            if to != Interest::None {
+                // What was registered before is taken back.
+                return self.tell_interest(tools);
+            }
         }
         self.interest = to;
         if to.is_readable() && !from.is_readable() {

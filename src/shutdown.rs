@@ -25,9 +25,13 @@ pub(crate) enum Shutdown {
     No,
     /// Under way, and this rings when the time is over: never, if that lies beyond the clock.
     Until(Option<Alarm>),
-    /// The time is over. What there was then is aborted, and only that is waited for: this was the
-    /// newest. A program that connects anew whenever a connection closes would have no end.
-    Aborted(Newest),
+    /// The time is over. What there was then is aborted, and only that is waited for: the newest of
+    /// it, and how many are left. A program that connects anew whenever a connection closes would
+    /// have no end.
+    Aborted {
+        newest: Newest,
+        left: usize,
+    },
 }
 
 impl Shutdown {
@@ -85,7 +89,7 @@ impl Shutdown {
         listeners: &mut Listeners<T>,
         tools: &mut Tools,
     ) {
-        *self = Self::Aborted(connections.newest());
+        *self = Self::Aborted { newest: connections.newest(), left: connections.slot_count() };
         for connection in connections.iter_mut() {
             connection.abort();
         }
@@ -97,7 +101,16 @@ impl Shutdown {
         match self {
             Self::No => false,
             Self::Until(_) => connections.is_empty() && !listeners.is_any_draining(),
-            Self::Aborted(newest) => !connections.is_any_up_to(newest),
+            Self::Aborted { left, .. } => left == 0,
+        }
+    }
+
+    /// The slot of a connection was freed.
+    pub(crate) fn freed(&mut self, id: ConnectionId) {
+        if let Self::Aborted { newest, left } = self
+            && newest.is_as_new_as(id)
+        {
+            *left -= 1;
         }
     }
 

@@ -71,6 +71,13 @@ impl<I: Id, V> Slots<I, V> {
         Some((I::new(slot, *generation), value))
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut V)> {
+        self.slab.iter_mut().filter_map(|(slot, (generation, value))| {
+            let slot = u32::try_from(slot).ok()?;
+            Some((I::new(slot, *generation), value))
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &V)> {
         self.slab.iter().filter_map(|(slot, (generation, value))| {
             let slot = u32::try_from(slot).ok()?;

@@ -61,6 +61,12 @@ pub(crate) fn would_block() -> io::Error {
     ErrorKind::WouldBlock.into()
 }
 
+/// Looking at what can be read without taking it.
+pub(crate) trait Peek {
+    /// Returns whether there is a byte to read, or the end if not.
+    fn peek(&mut self) -> io::Result<bool>;
+}
+
 /// A socket whose first call was made already, and came out so.
 pub(crate) struct Begun<S> {
     pub(crate) outcome: Option<io::Result<usize>>,
@@ -70,6 +76,12 @@ pub(crate) struct Begun<S> {
 impl<S: Read> Read for Begun<S> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         self.outcome.take().unwrap_or_else(|| self.socket.read(room))
+    }
+}
+
+impl<S: Peek> Peek for Begun<S> {
+    fn peek(&mut self) -> io::Result<bool> {
+        self.socket.peek()
     }
 }
 
@@ -104,12 +116,13 @@ pub(crate) struct Transferred {
 }
 
 /// Reads into the read buffer, or reads and throws away if the exchange only waits for the end.
+/// Where the read buffer is full, looks whether the end comes behind it.
 ///
 /// `short_proves_empty` says whether a read that returns less than there was room for has emptied
 /// the socket.
 pub(crate) fn fill(
     exchange: &mut Exchange,
-    socket: &mut impl Read,
+    socket: &mut (impl Read + Peek),
     pool: &mut Pool,
     short_proves_empty: bool,
 ) -> Transferred {
@@ -119,7 +132,8 @@ pub(crate) fn fill(
     let stop = loop {
         let max = exchange.wanted().min(budget - count);
         if max == 0 {
-            break Stop::Ours;
+            let looks = count < budget && exchange.looks_for_end();
+            break if looks { look_for_end(exchange, socket) } else { Stop::Ours };
         }
         let discards = exchange.discards();
         let buffer = if discards { &mut scratch } else { exchange.read_buffer() };
@@ -151,6 +165,26 @@ pub(crate) fn fill(
     pool.reclaim_empty(&mut scratch);
     pool.reclaim_empty(exchange.read_buffer());
     Transferred { count, stop }
+}
+
+/// Looks whether the peer's end comes behind a full read buffer.
+#[cold]
+fn look_for_end(exchange: &mut Exchange, socket: &mut impl Peek) -> Stop {
+    match attempt(|| socket.peek()) {
+        Attempt::Done(true) => {
+            exchange.found_more();
+            Stop::Ours
+        }
+        Attempt::Done(false) => {
+            exchange.peer_ended();
+            Stop::Ended
+        }
+        Attempt::NotReady => {
+            exchange.readiness.clear(Readiness::READABLE | Readiness::HINTED);
+            Stop::NotReady
+        }
+        Attempt::Failed(error) => read_failed(exchange, error),
+    }
 }
 
 /// Writes the unsent bytes, at most `budget` of them.
@@ -188,6 +222,22 @@ pub(crate) fn flush(
         }
     };
     Transferred { count, stop }
+}
+
+/// Reads what has arrived, at most `budget` bytes of it, and throws it away. Returns how much it
+/// was.
+pub(crate) fn discard(socket: &mut impl Read, pool: &mut Pool, budget: usize) -> usize {
+    let mut block = pool.take();
+    let mut count = 0;
+    while count < budget {
+        let room = block.room(budget - count);
+        match attempt(|| socket.read(room)) {
+            Attempt::Done(0) | Attempt::NotReady | Attempt::Failed(_) => break,
+            Attempt::Done(read) => count += read,
+        }
+    }
+    pool.give(Some(block));
+    count
 }
 
 #[cold]

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::alarms::Due;
-use crate::connection::{Connection, Queued, Stream};
+use crate::connection::{Connection, Queued, Readers, Stream};
 use crate::connections::{Connections, Touched};
 #[cfg(any(test, feature = "simulation"))]
 use crate::diagnosis::{diagnosed, diagnosis};
@@ -380,10 +380,10 @@ impl<T> Turns<T> {
     fn closed(&mut self, id: ConnectionId) -> Option<CloseReason> {
         let stream = &mut self.connections.at(id.slot)?.stream;
         let reason = stream.exchange.close_reason()?;
+        // Before the program hears of it, so that its peer hears of it no later.
+        stream.close_socket(&mut self.tools);
         let (unsent, lost) = (stream.unsent(), stream.lost());
         self.tools.observers.see(Step::Closed(id, reason, unsent, lost));
-        // Now, so that it is one also if the loop is dropped before the next call.
-        stream.prepare_close(&mut self.tools);
         self.connections.set_closed(id.slot);
         Some(reason)
     }
@@ -394,8 +394,9 @@ impl<T> Turns<T> {
         self.service = None;
         let Some(mut connection) = self.connections.remove(slot) else { return };
         connection.stream.assert_lives_in(slot);
+        self.shutdown.freed(connection.id());
         connection.stream.release(&mut self.tools);
-        self.listeners.room_was_made(&self.limits, &mut self.tools);
+        self.listeners.make_room(&self.limits, &mut self.tools);
     }
 
     /// Has an event that is no connection's told next.
@@ -437,8 +438,8 @@ impl<T> Turns<T> {
         let has_room = self.limits.connections_max.is_none_or(|max| self.connections.len() < max);
         match self.listeners.accept(id, has_room, &self.limits, &mut self.tools) {
             Accept::Done => None,
-            Accept::Failed(event) => {
-                self.announced = Some(event);
+            Accept::Failed(id, failure) => {
+                self.announce(Step::AcceptFailed(id, failure), Event::AcceptFailed(id, failure));
                 None
             }
             Accept::Skipped => Some((id, left)),
@@ -499,7 +500,7 @@ impl<T> Turns<T> {
     fn settle_others(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
         let (id, has_unsent) = (connection.id(), connection.unsent() > 0);
-        if connection.has_readers {
+        if connection.readers != Readers::None {
             self.connections.tell_readers(id, has_unsent);
         }
         self.shutdown.close_quiet(id, &mut self.connections);
@@ -565,6 +566,18 @@ impl<T> Turns<T> {
             .insert(|id| Connection::new(data, Stream::new(id, origin, socket.ok(), exchange)));
         self.connections.touch(id.slot);
         id
+    }
+}
+
+impl<T> Drop for Turns<T> {
+    /// Deregisters everything, so that no duplicate of a socket can keep a duplicate of the loop's
+    /// descriptor readable.
+    fn drop(&mut self) {
+        let system = &self.tools.system;
+        if system.owns_registrations() {
+            self.connections.all_mut().for_each(|connection| connection.stream.deregister(system));
+            self.listeners.deregister(system);
+        }
     }
 }
 

@@ -80,7 +80,7 @@ fn host_may_sleep_until_the_next_alarm_of_any_kind() {
     };
     let timer = event_loop.set_timer(4 * FAR);
     assert!(is_for(&event_loop, 4 * FAR));
-    event_loop[id].set_idle_timeout(Some(3 * FAR));
+    event_loop[id].set_idle_timeout(Some(3 * FAR)).unwrap();
     assert_eq!(turns(&mut event_loop, 1), []);
     assert!(is_for(&event_loop, 3 * FAR));
     event_loop[id].set_deadline(Some(2 * FAR));

@@ -6,7 +6,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::child::{self, Child};
@@ -439,14 +439,19 @@ fn listener_that_is_out_of_room_is_not_woken_by_more_peers() {
 
 #[test]
 fn listener_that_fails_to_accept_is_reported_once_and_survives() {
-    // Bound, but not listening yet: each accept fails, with an error that is not one peer's.
+    // It listens no more: each accept fails, with an error that does not concern one peer.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
     let same = socket.try_clone().unwrap();
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     let steps = Steps::of(&mut event_loop);
     let listener = event_loop.adopt_listener(socket.into(), || ()).unwrap();
-    assert_eq!(next(&mut event_loop), Event::AcceptFailed(listener, ErrorKind::InvalidInput));
+    same.shutdown(Shutdown::Both).unwrap();
+    let Event::AcceptFailed(failed, failure) = next(&mut event_loop) else {
+        panic!("accepting fails");
+    };
+    assert_eq!((failed, failure.kind()), (listener, ErrorKind::InvalidInput));
     // It tries again, after pauses that grow, without saying it again.
     let pauses = || -> Vec<Duration> {
         let steps = steps.clone();

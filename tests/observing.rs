@@ -89,7 +89,7 @@ fn observer_panics_at_an_accept_the_program_is_told_of_the_connection() {
 #[test]
 fn observer_panics_at_a_deadline_the_connection_ends_by_it() {
     let (mut event_loop, id, _client) = pair::<()>();
-    event_loop[id].set_idle_timeout(Some(Duration::from_millis(1)));
+    event_loop[id].set_idle_timeout(Some(Duration::from_millis(1))).unwrap();
     panic_at(&mut event_loop, |step| matches!(step, Step::DeadlinePassed(..)));
     until_panic(&mut event_loop);
     let reason = CloseReason::TimedOut(Deadline::Idle);

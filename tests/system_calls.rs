@@ -128,9 +128,9 @@ fn fifty_busy_connections_cost_one_read_and_one_write_for_each_message_and_share
 }
 
 #[test]
-fn short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_one_close() {
+fn short_connection_costs_two_accepts_two_registrations_two_reads_one_write_and_one_close() {
     let name =
-        "short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_one_close";
+        "short_connection_costs_two_accepts_two_registrations_two_reads_one_write_and_one_close";
     if has_played(name) || !can_trace() {
         return;
     }
@@ -143,7 +143,7 @@ fn short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_o
     // The second accept finds nobody, and the second read the end.
     let most: [(&[&str], usize); 5] = [
         (&["accept4", "accept"], 2),
-        (&["epoll_ctl"], 1),
+        (&["epoll_ctl"], 2),
         (&["recvfrom", "recv", "read", "recvmsg", "readv"], 2),
         (&["sendto", "send", "write", "sendmsg", "writev"], 1),
         (&["close"], 1),
@@ -157,7 +157,7 @@ fn short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_o
     let waits = calls.take(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
     assert!(
         10 * waits <= 27 * VISITS,
-        "{waits} waits: with the others more than 9.7 calls a visit"
+        "{waits} waits: with the others more than 10.7 calls a visit"
     );
     // Where the standard library has debug assertions, it looks at what it closes.
     calls.take(&["fcntl"]);

@@ -265,7 +265,7 @@ fn times_beyond_the_clock_never_come_and_overflow_nothing() {
     let once = event_loop.set_timer(Duration::MAX);
     let repeating = event_loop.set_repeating_timer(Duration::MAX);
     event_loop[id].set_deadline(Some(Duration::MAX));
-    event_loop[id].set_idle_timeout(Some(Duration::MAX));
+    event_loop[id].set_idle_timeout(Some(Duration::MAX)).unwrap();
     assert_rests(&mut event_loop, &steps);
     assert_eq!(event_loop.next_timeout(), None);
     let soon = event_loop.set_timer(Duration::ZERO);

@@ -466,6 +466,23 @@ fn connect_to_a_full_backlog_is_tried_again_and_gets_through() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn connect_to_a_full_backlog_is_tried_again_at_its_path_from_another_directory() {
+    let name = "connect_to_a_full_backlog_is_tried_again_at_its_path_from_another_directory";
+    child::alone(name, "", || {
+        let (full, other) = (Full::new(), Folder::new());
+        std::env::set_current_dir(full.folder.path("")).unwrap();
+        let mut event_loop: EventLoop = EventLoop::new().unwrap();
+        let steps = Steps::of(&mut event_loop);
+        let id = event_loop.connect_unix("full", ());
+        std::env::set_current_dir(other.path("")).unwrap();
+        pauses(&mut event_loop, &steps, 2);
+        let _first = full.listener.accept().unwrap();
+        assert_eq!(next(&mut event_loop), Event::Connected(id));
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn connect_to_a_backlog_that_stays_full_passes_its_deadline_without_a_spin() {
     const DEADLINE: Duration = Duration::from_millis(200);
     let full = Full::new();

@@ -45,8 +45,12 @@ impl<T> EventLoop<T> {
     /// [`Connected`](crate::Event::Connected), or [`Closed`](crate::Event::Closed) if that fails.
     /// It is coupled to nobody, also if it was accepted elsewhere: see [`couple`](Self::couple).
     ///
-    /// It is made non-blocking, and has the options of the limits set. What was read from it before
-    /// is not ours; what the kernel still holds is.
+    /// It is made non-blocking. `TCP_NODELAY` is set if the limit
+    /// [`nodelay`](crate::ConnectionLimits::nodelay) is true, keepalive if
+    /// [`keepalive`](crate::ConnectionLimits::keepalive) is given; every other option stays as it
+    /// is. Only a linger time (`SO_LINGER`) is taken off before the socket is closed, because it
+    /// would block the loop. What was read from the stream before is not ours; what the kernel
+    /// still holds is.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -66,7 +70,8 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// What the operating system says of an option; the stream is closed then.
+    /// Returns `InvalidInput` if it is not a stream socket, or one that listens, or the operating
+    /// system's error for an option. The stream is closed then.
     pub fn adopt_stream(&mut self, stream: TcpStream, data: T) -> io::Result<ConnectionId> {
         let Turns { tools, limits, .. } = &mut self.turns;
         let socket = tools.system.adopt_stream(stream, &limits.connection)?;

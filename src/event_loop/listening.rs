@@ -63,11 +63,16 @@ impl<T> EventLoop<T> {
     }
 
     /// Takes over a socket that listens already: one that was inherited, or made with options of
-    /// its own. It is made non-blocking.
+    /// its own. It is made non-blocking. `TCP_NODELAY` is set if the limit
+    /// [`nodelay`](crate::ConnectionLimits::nodelay) is true, keepalive if
+    /// [`keepalive`](crate::ConnectionLimits::keepalive) is given; every other option stays as it
+    /// is. A linger time (`SO_LINGER`), which accepted connections inherit, is taken off before they
+    /// are closed.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// Returns `InvalidInput` if it is not a stream socket that listens, or the operating system's
+    /// error. The socket is closed then.
     pub fn adopt_listener(
         &mut self,
         listener: TcpListener,
@@ -101,7 +106,7 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if the listener was closed, or what the operating system says.
     pub fn pause_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.turns.listeners.pause(id, true, &mut self.turns.tools)
+        self.turns.listeners.pause(id, true, &self.turns.limits, &mut self.turns.tools)
     }
 
     /// Accepts again after a pause, first of all those that have waited.
@@ -110,7 +115,7 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if the listener was closed, or what the operating system says.
     pub fn resume_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.turns.listeners.pause(id, false, &mut self.turns.tools)
+        self.turns.listeners.pause(id, false, &self.turns.limits, &mut self.turns.tools)
     }
 
     /// Closes a listener. What it has accepted goes on; peers that wait are reset. The file of a
@@ -120,6 +125,6 @@ impl<T> EventLoop<T> {
     ///
     /// `NotFound` if it was closed before.
     pub fn close_listener(&mut self, id: ListenerId) -> io::Result<()> {
-        self.turns.listeners.close(id, &mut self.turns.tools)
+        self.turns.listeners.close(id, &self.turns.limits, &mut self.turns.tools)
     }
 }

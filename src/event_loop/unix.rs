@@ -86,7 +86,8 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// Returns `InvalidInput` if it is not a stream socket that listens, or the operating system's
+    /// error. The socket is closed then.
     pub fn adopt_unix_listener(
         &mut self,
         listener: UnixListener,
@@ -138,7 +139,7 @@ impl<T> EventLoop<T> {
             system.unix_socket().and_then(|socket| match system.connect_unix(&socket, &address) {
                 Attempt::Done(()) => Ok(socket),
                 Attempt::NotReady => {
-                    again = Some(Box::new(Again::new(address)));
+                    again = Some(Box::new(Again::new(address.absolute())));
                     Ok(socket)
                 }
                 Attempt::Failed(error) => {
@@ -180,7 +181,8 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// What the operating system says; the stream is closed then.
+    /// Returns `InvalidInput` if it is not a stream socket, or one that listens, or the operating
+    /// system's error. The stream is closed then.
     pub fn adopt_unix_stream(&mut self, stream: UnixStream, data: T) -> io::Result<ConnectionId> {
         let socket = self.turns.tools.system.adopt_unix_stream(stream)?;
         Ok(self.add_adopted(socket, data))

@@ -318,7 +318,7 @@ fn other_inputs_in_every_state_lead_nowhere() {
 fn wants(
     (inbound, outbound): (Inbound, Outbound),
     (paused, coupling): (bool, Coupling),
-    (has_unsent, is_full): (bool, bool),
+    (has_unsent, is_overfull): (bool, bool),
     readiness: Readiness,
 ) -> (bool, bool) {
     let writer_has_unsent = match coupling {
@@ -329,7 +329,7 @@ fn wants(
     let reads = match inbound {
         Inbound::NotYet | Inbound::Over => false,
         Inbound::Discarded => true,
-        Inbound::Received => !(paused || is_full || writer_has_unsent),
+        Inbound::Received => !(paused || is_overfull || writer_has_unsent),
     };
     let writes = match outbound {
         Outbound::NotYet => true,
@@ -354,6 +354,20 @@ fn every_readiness() -> impl Iterator<Item = Readiness> {
 }
 
 fn check_wants(row: usize, paused: bool, coupling: Coupling, has_unsent: bool, is_full: bool) {
+    // A full buffer wants to know whether the end comes behind it.
+    for is_overfull in [false, true] {
+        if is_full || !is_overfull {
+            check_wants_when_full(row, (paused, coupling), has_unsent, (is_full, is_overfull));
+        }
+    }
+}
+
+fn check_wants_when_full(
+    row: usize,
+    (paused, coupling): (bool, Coupling),
+    has_unsent: bool,
+    (is_full, is_overfull): (bool, bool),
+) {
     let (state, _, inbound, outbound) = STATES[row];
     let mut exchange = begin(state);
     exchange.send(if has_unsent { b"unsent" } else { b"" });
@@ -370,13 +384,16 @@ fn check_wants(row: usize, paused: bool, coupling: Coupling, has_unsent: bool, i
     hold(&mut exchange);
     go_to(&mut exchange, state);
     hold(&mut exchange);
+    if is_overfull && !exchange.is_at_end() {
+        exchange.found_more();
+    }
     for readiness in every_readiness() {
         exchange.readiness = readiness;
         let context = format!(
-            "{state:?} paused {paused} {coupling:?} unsent {has_unsent} full {is_full}, {readiness}"
+            "{state:?} paused {paused} {coupling:?} unsent {has_unsent} full {is_full} {is_overfull}, {readiness}"
         );
         let (reads, writes) =
-            wants((inbound, outbound), (paused, coupling), (has_unsent, is_full), readiness);
+            wants((inbound, outbound), (paused, coupling), (has_unsent, is_overfull), readiness);
         assert_eq!(exchange.wants_read(), reads, "reads: {context}");
         assert_eq!(exchange.wants_write(), writes, "writes: {context}");
         let interest = match (reads, writes) {

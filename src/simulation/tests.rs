@@ -14,11 +14,13 @@
 //! | `embedding.rs` | what a run does around its loop: timers, wakes, a shutdown, a host |
 //! | `timing.rs` | its timers and wakes, and when each must be told |
 //! | `leaving.rs` | its shutdown, and what that must see to |
+//! | `slow_peers.rs` | peers that read a byte now and then, for longer than any deadline |
 //! | `seeds.rs` | many runs, and seeds that are kept for the story they tell |
 //! | `sweeps.rs` | each call and pair of calls fails in each way; each cutting of a short exchange |
 //! | `budgets.rs` | what one turn does, and in which order |
 //! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
+//! | `listener_stories.rs` | the same of listeners that run out of room |
 //! | `embedding_stories.rs` | the same of timers, wakes, shutdowns and hosts |
 
 mod acts;
@@ -30,11 +32,13 @@ mod embedding_stories;
 mod exhaustive;
 mod flow;
 mod leaving;
+mod listener_stories;
 mod peers;
 mod program;
 mod rest;
 mod run;
 mod seeds;
+mod slow_peers;
 mod stories;
 mod sweeps;
 mod timing;

@@ -63,12 +63,20 @@ pub(crate) struct Kernel {
     events: Events,
     /// The last wait brought as many events as there is room for.
     was_filled: bool,
+    /// The process that made the loop.
+    process: u32,
 }
 
 impl Kernel {
     pub(crate) fn new(event_capacity: usize) -> io::Result<Self> {
         let events = Events::with_capacity(event_capacity);
-        Ok(Self { poll: Poll::new()?, events, was_filled: false })
+        Ok(Self { poll: Poll::new()?, events, was_filled: false, process: std::process::id() })
+    }
+
+    /// Whether the registrations are this process's own. A forked child shares those of its
+    /// parent: what it deregistered, the parent would not be told of any more.
+    pub(crate) fn owns_registrations(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// Waits for events, at most so long, and says how many came. A signal ends the wait early.

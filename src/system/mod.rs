@@ -30,7 +30,7 @@ use simulated::{Simulated, SimulatedBell, SimulatedSocket};
 
 use crate::interest::{Interest, Readiness};
 use crate::limits::ConnectionLimits;
-use crate::transfer::Attempt;
+use crate::transfer::{Attempt, Peek};
 
 /// Whom an event of the kernel is for. A token is the slot alone: events are folded onto their
 /// connections before any slot is freed, so none can be left for a slot's next owner.
@@ -155,6 +155,15 @@ impl System {
             Self::Kernel(kernel) => kernel.take_events(take),
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(simulated) => simulated.take_events(take),
+        }
+    }
+
+    /// Whether what is registered is this process's own, and not that of one it was forked from.
+    pub(crate) fn owns_registrations(&self) -> bool {
+        match self {
+            Self::Kernel(kernel) => kernel.owns_registrations(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => true,
         }
     }
 
@@ -326,7 +335,8 @@ impl System {
         }
     }
 
-    /// Closes a socket, which also ends its registration.
+    /// Closes a socket, which must not be registered: if its descriptor has a duplicate, in this
+    /// process or in a child, the registration would live on and wake the loop for ever.
     pub(crate) fn close(&self, socket: Socket) {
         match (self, socket) {
             (Self::Kernel(_), Socket::Kernel(socket)) => drop(socket),
@@ -337,7 +347,7 @@ impl System {
         }
     }
 
-    /// Closes a listening socket; peers that wait are reset.
+    /// Closes a listening socket, which must not be registered; peers that wait are reset.
     pub(crate) fn close_listener(&self, listener: ListeningSocket) {
         match (self, listener) {
             (Self::Kernel(_), ListeningSocket::Kernel(listener)) => drop(listener),
@@ -464,6 +474,16 @@ impl Read for Io<'_> {
             Self::Kernel(socket) => socket.read(into),
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(socket) => socket.read(into),
+        }
+    }
+}
+
+impl Peek for Io<'_> {
+    fn peek(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Kernel(socket) => socket.peek(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.peek(),
         }
     }
 }

@@ -47,7 +47,7 @@ use super::{ConnectOutcome, Socket, Watched, no_ip_address};
 #[cfg(unix)]
 use crate::address::UnixAddress;
 use crate::interest::{Interest, Readiness};
-use crate::transfer::{Attempt, attempt, was_interrupted};
+use crate::transfer::{Attempt, Peek, attempt, was_interrupted};
 
 pub use faults::Faults;
 pub(crate) use network::Network;
@@ -303,6 +303,12 @@ pub(crate) struct SimulatedIo<'s> {
 impl Read for SimulatedIo<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         lock(self.network).read(self.index, into)
+    }
+}
+
+impl Peek for SimulatedIo<'_> {
+    fn peek(&mut self) -> io::Result<bool> {
+        lock(self.network).peek(self.index)
     }
 }
 

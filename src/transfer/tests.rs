@@ -61,6 +61,19 @@ impl Script {
     }
 }
 
+impl Peek for Script {
+    fn peek(&mut self) -> io::Result<bool> {
+        match self.next(1)? {
+            answer @ Answer::Bytes(_) => {
+                self.answers.push_front(answer);
+                Ok(true)
+            }
+            Zero => Ok(false),
+            other => panic!("{other:?} is no answer to a peek"),
+        }
+    }
+}
+
 impl Read for Script {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self.next(into.len())? {
@@ -293,11 +306,43 @@ fn full_read_buffer_stops_the_fill_and_keeps_the_bit() {
     let mut socket = Script::new(&[bytes(b"ijklmnop")]);
     let filled = fill(&mut exchange, &mut socket, &mut Pool::default(), true);
     assert_eq!(filled, Transferred { count: 4, stop: Stop::Ours });
-    assert_eq!((socket.asked, socket.answers), (vec![4], VecDeque::from([bytes(b"mnop")])));
+    // Four bytes were read, and one behind them was looked at.
+    assert_eq!((socket.asked, socket.answers), (vec![4, 1], VecDeque::from([bytes(b"mnop")])));
     assert_eq!(exchange.received(), b"abcdefghijkl");
     assert!(exchange.readiness.is_readable() && !exchange.can_fill());
     exchange.consume(1);
     assert!(exchange.can_fill(), "room is made, and no new event is needed");
+}
+
+#[test]
+fn full_read_buffer_looks_for_the_end_behind_it() {
+    let looked = |answers: &[Answer]| {
+        let mut exchange = open();
+        filled(&mut exchange, &[bytes(b"abcdefgh")], true);
+        let filled = filled(&mut exchange, &[&[bytes(b"ijkl")], answers].concat(), true);
+        (exchange, filled)
+    };
+    let (exchange, filled) = looked(&[Interrupted, Zero]);
+    assert_eq!(filled, Transferred { count: 4, stop: Stop::Ended });
+    assert!(exchange.is_at_end());
+    let (exchange, filled) = looked(&[WouldBlock]);
+    assert_eq!(filled, Transferred { count: 4, stop: Stop::NotReady });
+    assert!(!exchange.can_fill() && exchange.interest().is_readable(), "the end may still come");
+    let (exchange, filled) = looked(&[RESET]);
+    assert_eq!(filled, Transferred { count: 4, stop: Stop::Failed });
+    assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
+}
+
+#[test]
+fn budget_that_just_fills_the_read_buffer_leaves_the_look_behind_it_to_the_next_fill() {
+    let mut exchange = open();
+    filled(&mut exchange, &[bytes(b"abcdefgh")], true);
+    exchange.consume(4);
+    filled(&mut exchange, &[bytes(b"ijklmnop")], true);
+    assert_eq!(exchange.received().len(), 12);
+    assert!(exchange.can_fill() && exchange.wanted() == 0);
+    let filled = filled(&mut exchange, &[Zero], true);
+    assert_eq!(filled, Transferred { count: 0, stop: Stop::Ended });
 }
 
 #[test]

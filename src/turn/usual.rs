@@ -14,7 +14,7 @@
 use std::io::{self, Read, Write};
 
 use crate::buffer::Block;
-use crate::connection::{Queued, Stream};
+use crate::connection::{Queued, Readers, Stream};
 use crate::event::ConnectionId;
 use crate::interest::{Interest, Readiness};
 use crate::owed::Owed;
@@ -137,10 +137,10 @@ impl Stream {
         let standing = [
             u8::from(self.touched),
             u8::from(self.stopped_early),
-            u8::from(self.has_readers),
+            self.readers as u8,
             self.interest as u8,
         ];
-        standing == [1, 0, 0, Interest::Readable as u8]
+        standing == [1, 0, Readers::None as u8, Interest::Readable as u8]
             && self.deadlines.is_none()
             && self.exchange.only_sends()
     }

@@ -66,20 +66,55 @@ fn received_bytes_moved_above_the_mark_clog() {
 }
 
 #[test]
-fn bytes_sent_before_it_is_connected_do_not_clog() {
+fn bytes_sent_before_it_is_connected_clog_and_drained_follows_connected() {
     let mut exchange = Exchange::connecting(small());
-    exchange.send(b"0123456789");
-    assert!(!exchange.is_clogged());
+    exchange.send(b"0123");
+    assert!(!exchange.is_clogged(), "not above the mark");
+    exchange.send(b"456789");
+    assert!(exchange.is_clogged());
     exchange.connected();
-    assert!(!exchange.is_clogged());
+    assert!(exchange.is_clogged());
     exchange.flushed(10);
-    assert_eq!(all_owed(&mut exchange), [Owed::Connected]);
+    assert_eq!(all_owed(&mut exchange), [Owed::Connected, Owed::Drained]);
+    assert!(!exchange.is_clogged());
+}
 
+/// Other marks than those of `small`.
+fn marks(low_water: usize, high_water: usize) -> Arc<ConnectionLimits> {
+    Arc::new(ConnectionLimits { low_water, high_water, ..ConnectionLimits::clone(&small()) })
+}
+
+#[test]
+fn marks_raised_above_the_unsent_bytes_drain_it_at_once() {
+    let mut exchange = open();
+    exchange.send(b"0123456789");
+    exchange.set_limits(marks(9, 11));
+    assert!(exchange.is_clogged(), "between the marks it stays as it was");
+    assert_eq!(all_owed(&mut exchange), []);
+    exchange.set_limits(marks(10, 11));
+    assert!(!exchange.is_clogged());
+    assert_eq!(all_owed(&mut exchange), [Owed::Drained]);
+}
+
+#[test]
+fn marks_lowered_below_the_unsent_bytes_clog_it_at_once() {
+    let mut exchange = open();
+    exchange.send(b"0123");
+    assert!(!exchange.is_clogged());
+    exchange.set_limits(marks(0, 3));
+    assert!(exchange.is_clogged());
+    exchange.flushed(4);
+    assert_eq!(all_owed(&mut exchange), [Owed::Drained]);
+}
+
+#[test]
+fn marks_raised_before_it_is_connected_drain_it_after_connected() {
     let mut exchange = Exchange::connecting(small());
     exchange.send(b"0123456789");
+    exchange.set_limits(marks(10, 11));
+    assert_eq!(exchange.next_owed(), None);
     exchange.connected();
-    exchange.send(b"!");
-    assert!(exchange.is_clogged(), "the first bytes sent after it count all");
+    assert_eq!(all_owed(&mut exchange), [Owed::Connected, Owed::Drained]);
 }
 
 #[test]

@@ -330,7 +330,9 @@ fn wants(world: &World) -> (bool, bool) {
         Coupling::Itself => kept.unsent > 0,
         Coupling::Writer { has_unsent } => has_unsent,
     };
-    let may_read = program.has_closed || !program.paused && !is_held_back && kept.received < 2;
+    // A full buffer wants to know whether the end comes behind it.
+    let has_use = kept.received < 2 || kept.behind == Behind::Unknown;
+    let may_read = program.has_closed || !program.paused && !is_held_back && has_use;
     let wants_write = kept.unsent > 0 && !kept.readiness.is_writable();
     (may_read && !kernel.end_was_read, wants_write)
 }

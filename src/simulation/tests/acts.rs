@@ -71,11 +71,9 @@ impl Run {
 
     fn note_clogged(&mut self, id: ConnectionId) {
         let Some(connection) = self.event_loop.get(id) else { return };
-        if connection.exchange.takes_bytes() && connection.is_clogged() {
-            let high_water = connection.exchange.limits().high_water;
-            let flow = self.checker.flow(id);
-            flow.is_clogged |= connection.unsent() > high_water;
-        }
+        let high_water = connection.exchange.limits().high_water;
+        let flow = self.checker.flow(id);
+        flow.is_clogged |= connection.unsent() > high_water;
     }
 
     pub(super) fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
@@ -97,11 +95,11 @@ impl Run {
         let before = connection.exchange.limits();
         limits.read_buffer_max = limits.read_buffer_max.max(before.read_buffer_max);
         limits.unsent_max = limits.unsent_max.max(before.unsent_max);
-        limits.high_water = before.high_water;
-        limits.low_water = before.low_water;
         limits.idle_timeout = before.idle_timeout;
         connection.set_limits(limits).unwrap();
         self.checker.flow(id).filled.1 = 0;
+        // The new marks count at once.
+        self.note_clogged(id);
         self.note(Line::Program("changes its limits", id, 0));
     }
 
@@ -138,7 +136,7 @@ impl Run {
                 "changes half-open"
             }
             Change::SetIdleTimeout(timeout) => {
-                connection.set_idle_timeout(Some(timeout));
+                connection.set_idle_timeout(Some(timeout)).unwrap();
                 // One that was set before may have come due already.
                 let least = flow.idle_timeout.map_or(timeout, |before| before.min(timeout));
                 flow.idle_timeout = Some(least);

@@ -209,7 +209,7 @@ fn resumed_connection_is_served_before_a_left_over_also_when_it_sent_something()
 fn deadline_before_the_one_that_an_alarm_stands_for_comes_in_time() {
     let mut scene = Scene::new(None);
     let (id, _peer) = scene.accepted();
-    scene.server[id].set_idle_timeout(Some(Duration::from_secs(60)));
+    scene.server[id].set_idle_timeout(Some(Duration::from_secs(60))).unwrap();
     assert_eq!(scene.turn(), []);
     scene.server[id].set_deadline(Some(Duration::from_secs(1)));
     assert_eq!(scene.turn(), []);
@@ -236,7 +236,7 @@ fn deadline_that_is_set_with_an_answer_comes_in_time() {
 fn activity_that_moves_a_deadline_leaves_the_alarm_as_it_is() {
     let mut scene = Scene::new(None);
     let (id, mut peer) = scene.accepted();
-    scene.server[id].set_idle_timeout(Some(Duration::from_secs(60)));
+    scene.server[id].set_idle_timeout(Some(Duration::from_secs(60))).unwrap();
     assert_eq!(scene.turn(), []);
     let alarm = |scene: &Scene| scene.server[id].stream.deadlines.as_ref().unwrap().alarm;
     let before = alarm(&scene);
@@ -349,7 +349,7 @@ fn peers_that_the_budget_left_waiting_are_accepted_without_another_edge() {
 fn alarm_that_rings_for_nothing_does_not_end_a_call_that_waits() {
     let mut scene = Scene::new(None);
     let (id, mut peer) = scene.accepted();
-    scene.server[id].set_idle_timeout(Some(Duration::from_secs(5)));
+    scene.server[id].set_idle_timeout(Some(Duration::from_secs(5))).unwrap();
     assert_eq!(scene.turn(), []);
     scene.simulation.pass_time(Duration::from_secs(3));
     peer.write(b"?");

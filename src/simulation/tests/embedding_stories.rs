@@ -132,7 +132,7 @@ fn connection_with_two_deadlines_passed_does_not_hold_up_a_timer() {
         panic!("accepted comes first");
     };
     server[id].set_deadline(Some(SECOND));
-    server[id].set_idle_timeout(Some(2 * SECOND));
+    server[id].set_idle_timeout(Some(2 * SECOND)).unwrap();
     while next_at_once(&mut server).is_some() {}
     let timer = server.set_timer(3 * SECOND);
     simulation.pass_time(10 * SECOND);

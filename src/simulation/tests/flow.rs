@@ -31,8 +31,13 @@ pub(super) struct Flow {
     pub(super) peer: Option<Peer>,
     pub(super) peer_end: PeerEnd,
     pub(super) told: Told,
+    /// There was a socket, and one that can be reset.
+    pub(super) has_socket: bool,
+    pub(super) can_reset: bool,
     /// It was closed by a reset of ours.
     pub(super) by_reset: bool,
+    /// A deadline of the limits has passed.
+    pub(super) has_timed_out: bool,
     /// What the peer wrote, and how much of it the program has consumed.
     pub(super) wrote: Vec<u8>,
     pub(super) consumed: usize,
@@ -79,7 +84,10 @@ impl Flow {
             peer: None,
             peer_end: PeerEnd::Open,
             told: Told::Nothing,
+            has_socket: false,
+            can_reset: false,
             by_reset: false,
+            has_timed_out: false,
             wrote: Vec::new(),
             consumed: 0,
             sent: Vec::new(),

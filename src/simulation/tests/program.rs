@@ -114,7 +114,7 @@ impl Run {
     fn begin_connect(&mut self, id: ConnectionId) -> u16 {
         let port = ports(&self.simulation, &self.event_loop[id]).0;
         let flow = self.checker.add_flow(port);
-        self.checker.bind(id, flow);
+        self.checker.bind(&self.event_loop[id], flow);
         self.note(Line::Program("connects", id, 0));
         for _ in 0..self.random.below(3) {
             self.act(id);

@@ -360,9 +360,33 @@ fn accepting_that_fails_behind_a_failed_registration_is_told() {
     fail(1);
     assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None);
     fail(2);
-    let failed = Event::AcceptFailed(listener, ErrorKind::StorageFull);
+    let failed = Event::AcceptFailed(listener, ErrorKind::StorageFull.into());
     assert_eq!(server.next_event().unwrap(), failed);
     assert!(matches!(server.next_event().unwrap(), Event::Accepted(..)), "it goes on");
+}
+
+/// A read buffer that was full hid the end, so that a message of just its size was never whole.
+#[test]
+fn end_behind_a_full_read_buffer_is_found_although_nothing_is_consumed() {
+    for seed in 0..50 {
+        let simulation = Simulation::with_faults(seed, Faults::drawn(seed).survivable());
+        let mut limits = Limits::default();
+        limits.connection.read_buffer_max = 5;
+        let mut server: EventLoop = simulation.event_loop_with_limits(limits).unwrap();
+        let listener = server.listen("127.0.0.1:0").unwrap();
+        let mut peer = simulation.connect(server.listener_addr(listener).unwrap());
+        let mut written = 0;
+        let finished = (0..2_000).find_map(|_| {
+            written += peer.write(&b"hello"[written..]);
+            if written == 5 {
+                peer.finish();
+            }
+            let event = server.poll_event(Some(Duration::from_millis(10))).unwrap();
+            event.filter(|event| matches!(event, Event::PeerFinished(_)))
+        });
+        let Some(Event::PeerFinished(id)) = finished else { panic!("seed {seed}: no end comes") };
+        assert_eq!(server[id].received(), b"hello");
+    }
 }
 
 /// The time that a connect took counted as silence: it ended as soon as it was connected.
@@ -399,7 +423,7 @@ fn idle_timeout_set_while_connecting_without_a_deadline_counts_afterwards() {
     let mut client: EventLoop = simulation.event_loop_with_limits(limits).unwrap();
     let listener = simulation.listen(([10, 0, 0, 9], 80).into());
     let id = client.connect(listener.address(), ());
-    client[id].set_idle_timeout(Some(Duration::from_secs(1)));
+    client[id].set_idle_timeout(Some(Duration::from_secs(1))).unwrap();
     assert_eq!(client.next_event().unwrap(), Event::Connected(id));
     let idle = CloseReason::TimedOut(Deadline::Idle);
     assert_eq!(client.next_event().unwrap(), Event::Closed(id, idle));

@@ -3,7 +3,8 @@
 //! A bound path is a file that outlives its socket. It is removed when the listener is closed, but
 //! only if it is still the one that we bound: another process may have put its own there. A file is
 //! known by its device and inode, and while our socket is open the kernel gives the inode to no
-//! other file, so the file is removed first and the socket closed afterwards.
+//! other file, so the file is removed first and the socket closed afterwards. It belongs to the
+//! process that bound it: a forked child that drops its copy of the loop leaves it alone.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -22,6 +23,7 @@ pub(crate) struct Bound {
     path: PathBuf,
     device: u64,
     inode: u64,
+    process: u32,
 }
 
 impl Bound {
@@ -43,14 +45,16 @@ impl Bound {
     /// The file at a path; none if somebody has removed it already.
     fn of(path: PathBuf) -> Option<Self> {
         let file = fs::symlink_metadata(&path).ok()?;
-        Some(Self { path, device: file.dev(), inode: file.ino() })
+        let process = std::process::id();
+        Some(Self { path, device: file.dev(), inode: file.ino(), process })
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
         let is_ours = |file: fs::Metadata| (file.dev(), file.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+        let is_our_process = self.process == std::process::id();
+        if is_our_process && fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
             // Nobody can be told; what is left is in the way of the next as after a crash.
             let _ = fs::remove_file(&self.path);
         }

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 
 #[cfg(unix)]
 use super::bound::Bound;
-use super::socket::{KernelSocket, set_keepalive};
+use super::socket::{KernelSocket, LingerTime, check_kind, set_options};
 #[cfg(unix)]
 use crate::address::UnixAddress;
 use crate::limits::{ConnectionLimits, Limits};
@@ -21,10 +21,14 @@ use crate::limits::{ConnectionLimits, Limits};
 use crate::system::{no_ip_address, no_unix_address};
 use crate::transfer::{Attempt, attempt};
 
-/// A socket that listens. Dropping it closes it.
+/// A socket that listens. Dropping it closes it. Like any other it must be deregistered first.
 #[derive(Debug)]
 pub(crate) enum KernelListener {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        /// Others may have set its options, which those that it accepts have too.
+        is_adopted: bool,
+    },
     #[cfg(unix)]
     Unix {
         /// Ours to remove when this is dropped. It stands before the socket, so that it is removed
@@ -48,15 +52,18 @@ impl KernelListener {
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(backlog(limits))?;
-        Self::adopt(socket.into(), limits)
+        Self::open(socket.into(), limits, false)
     }
 
     pub(crate) fn adopt(listener: StdTcpListener, limits: &Limits) -> io::Result<Self> {
+        check_kind(&SockRef::from(&listener), true)?;
+        Self::open(listener, limits, true)
+    }
+
+    fn open(listener: StdTcpListener, limits: &Limits, is_adopted: bool) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let options = SockRef::from(&listener);
-        options.set_tcp_nodelay(limits.connection.nodelay)?;
-        set_keepalive(&options, limits.connection.keepalive)?;
-        Ok(Self::Tcp(TcpListener::from_std(listener)))
+        set_options(&SockRef::from(&listener), &limits.connection)?;
+        Ok(Self::Tcp { listener: TcpListener::from_std(listener), is_adopted })
     }
 
     #[cfg(unix)]
@@ -70,6 +77,7 @@ impl KernelListener {
 
     #[cfg(unix)]
     pub(crate) fn adopt_unix(listener: StdUnixListener) -> io::Result<Self> {
+        check_kind(&SockRef::from(&listener), true)?;
         listener.set_nonblocking(true)?;
         Ok(Self::Unix { _file: None, listener: UnixListener::from_std(listener) })
     }
@@ -80,14 +88,18 @@ impl KernelListener {
         limits: &ConnectionLimits,
     ) -> Attempt<(KernelSocket, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => attempt(|| listener.accept()).map(|(stream, peer)| {
-                let socket = KernelSocket::Tcp(stream);
-                if !OPTIONS_ARE_INHERITED {
-                    // A socket that cannot take an option still works, or fails when it is used.
-                    let _ = socket.set_options(limits);
-                }
-                (socket, Some(peer))
-            }),
+            Self::Tcp { listener, is_adopted } => {
+                attempt(|| listener.accept()).map(|(stream, peer)| {
+                    let linger_time =
+                        if *is_adopted { LingerTime::unknown() } else { LingerTime::none() };
+                    let socket = KernelSocket::Tcp(stream, linger_time);
+                    if !OPTIONS_ARE_INHERITED {
+                        // A socket that cannot take an option still works, or fails when it is used.
+                        let _ = socket.set_options(limits);
+                    }
+                    (socket, Some(peer))
+                })
+            }
             #[cfg(unix)]
             Self::Unix { listener, .. } => {
                 attempt(|| listener.accept()).map(|(stream, _)| (KernelSocket::Unix(stream), None))
@@ -97,7 +109,7 @@ impl KernelListener {
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr(),
+            Self::Tcp { listener, .. } => listener.local_addr(),
             #[cfg(unix)]
             Self::Unix { .. } => Err(no_ip_address()),
         }
@@ -106,14 +118,14 @@ impl KernelListener {
     #[cfg(unix)]
     pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp(_) => Err(no_unix_address()),
+            Self::Tcp { .. } => Err(no_unix_address()),
             Self::Unix { listener, .. } => listener.local_addr(),
         }
     }
 
     pub(super) fn source(&mut self) -> &mut dyn Source {
         match self {
-            Self::Tcp(listener) => listener,
+            Self::Tcp { listener, .. } => listener,
             #[cfg(unix)]
             Self::Unix { listener, .. } => listener,
         }

@@ -5,12 +5,14 @@
 //! proves nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
+#[cfg(unix)]
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 #[cfg(unix)]
 use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixStream as StdUnixStream};
 #[cfg(unix)]
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -18,8 +20,8 @@ use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
 #[cfg(unix)]
-use socket2::{Domain, SockAddr, Type};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr};
+use socket2::{SockRef, TcpKeepalive, Type};
 
 #[cfg(unix)]
 use crate::address::UnixAddress;
@@ -29,13 +31,41 @@ use crate::system::ConnectOutcome;
 use crate::system::{no_ip_address, no_unix_address};
 use crate::transfer::{Attempt, attempt};
 
-/// A connected socket, or one that is connecting. Dropping it closes it, which also ends its
-/// registration.
+/// A connected socket, or one that is connecting. Dropping it closes it, and never blocks. It must
+/// be deregistered first: if its descriptor has a duplicate, closing it ends no registration.
 #[derive(Debug)]
 pub(crate) enum KernelSocket {
-    Tcp(TcpStream),
+    Tcp(TcpStream, LingerTime),
     #[cfg(unix)]
     Unix(UnixStream),
+}
+
+/// Whether a TCP socket may have a linger time (`SO_LINGER`) that we have not set.
+///
+/// A linger time above zero makes `close(2)` block until the peer has acknowledged everything, on
+/// a non-blocking socket too; one of zero turns the close into a reset. It can be set by whoever
+/// has the descriptor, and a listener hands it down to what it accepts.
+#[derive(Debug)]
+pub(crate) struct LingerTime(AtomicBool);
+
+impl LingerTime {
+    /// That of a socket that we have made.
+    pub(super) fn none() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// That of a socket whose options others may have set.
+    pub(super) fn unknown() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set_unknown(&self, is_unknown: bool) {
+        self.0.store(is_unknown, Ordering::Relaxed);
+    }
 }
 
 /// `EINPROGRESS`, for which `ErrorKind` has no stable name.
@@ -60,14 +90,16 @@ impl KernelSocket {
 
     /// Begins a connect.
     pub(crate) fn connect(address: SocketAddr, limits: &ConnectionLimits) -> io::Result<Self> {
-        let socket = Self::Tcp(TcpStream::connect(address)?);
+        let socket = Self::Tcp(TcpStream::connect(address)?, LingerTime::none());
         socket.set_options(limits)?;
         Ok(socket)
     }
 
     pub(crate) fn adopt(stream: StdTcpStream, limits: &ConnectionLimits) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        let socket = Self::Tcp(TcpStream::from_std(stream));
+        // First, so that an error does not close it with its linger time.
+        let socket = Self::Tcp(TcpStream::from_std(stream), LingerTime::unknown());
+        check_kind(&socket.options(), false)?;
+        socket.options().set_nonblocking(true)?;
         socket.set_options(limits)?;
         Ok(socket)
     }
@@ -76,11 +108,13 @@ impl KernelSocket {
     #[cfg(unix)]
     pub(crate) fn new_unix() -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        Self::adopt_unix(socket.into())
+        socket.set_nonblocking(true)?;
+        Ok(Self::Unix(UnixStream::from_std(socket.into())))
     }
 
     #[cfg(unix)]
     pub(crate) fn adopt_unix(stream: StdUnixStream) -> io::Result<Self> {
+        check_kind(&SockRef::from(&stream), false)?;
         stream.set_nonblocking(true)?;
         Ok(Self::Unix(UnixStream::from_std(stream)))
     }
@@ -99,10 +133,35 @@ impl KernelSocket {
         }
     }
 
-    /// Looks at what became of a connect, once the kernel has reported something.
+    /// Looks at what became of a connect, once the kernel has reported that the socket is writable.
     pub(crate) fn connect_outcome(&self) -> ConnectOutcome {
+        match self.outcome() {
+            ConnectOutcome::UnderWay => self.begin_deferred(),
+            outcome => outcome,
+        }
+    }
+
+    /// Begins a connect that waits for something to be sent. So does one with TCP fast open
+    /// (`TCP_FASTOPEN_CONNECT` on Linux), whose socket counts as writable before it is connected:
+    /// an empty write begins it, and does nothing where a connect is under way.
+    fn begin_deferred(&self) -> ConnectOutcome {
+        let Self::Tcp(stream, _) = self else { return ConnectOutcome::UnderWay };
+        if !cfg!(any(target_os = "linux", target_os = "android")) {
+            return ConnectOutcome::UnderWay;
+        }
+        let is_pending = |error: &io::Error| {
+            // The second is what a socket answers that nobody connects.
+            error.raw_os_error() == IN_PROGRESS || error.kind() == ErrorKind::BrokenPipe
+        };
+        match attempt(|| (&*stream).write(&[])) {
+            Attempt::Failed(error) if !is_pending(&error) => ConnectOutcome::Failed(error),
+            _ => ConnectOutcome::UnderWay,
+        }
+    }
+
+    fn outcome(&self) -> ConnectOutcome {
         let error = match self {
-            Self::Tcp(stream) => stream.take_error(),
+            Self::Tcp(stream, _) => stream.take_error(),
             #[cfg(unix)]
             Self::Unix(stream) => stream.take_error(),
         };
@@ -111,7 +170,7 @@ impl KernelSocket {
             Ok(Some(error)) | Err(error) => return ConnectOutcome::Failed(error),
         }
         let peer = match self {
-            Self::Tcp(stream) => stream.peer_addr().map(|_| ()),
+            Self::Tcp(stream, _) => stream.peer_addr().map(|_| ()),
             #[cfg(unix)]
             Self::Unix(stream) => stream.peer_addr().map(|_| ()),
         };
@@ -131,22 +190,33 @@ impl KernelSocket {
     /// came after it: a socket that was connected may have no peer any more, and an error pending,
     /// and still hold what the peer had sent before. So it is looked into first.
     pub(crate) fn hinted_outcome(&self) -> ConnectOutcome {
-        match attempt(|| self.options().peek(&mut [MaybeUninit::uninit()])) {
-            Attempt::Done(1..) => ConnectOutcome::Connected,
+        match attempt(|| self.peek()) {
+            Attempt::Done(true) => ConnectOutcome::Connected,
             // It is at its end, so that a connect is no longer under way.
-            Attempt::Done(0) => match self.connect_outcome() {
+            Attempt::Done(false) => match self.outcome() {
                 ConnectOutcome::UnderWay => ConnectOutcome::Failed(ErrorKind::NotConnected.into()),
                 outcome => outcome,
             },
-            Attempt::NotReady => self.connect_outcome(),
+            Attempt::NotReady => self.outcome(),
             // So say sockets that are not connected yet.
             Attempt::Failed(error)
                 if matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::InvalidInput) =>
             {
-                self.connect_outcome()
+                self.outcome()
             }
             Attempt::Failed(error) => ConnectOutcome::Failed(error),
         }
+    }
+
+    /// Returns whether there is a byte to read, or the end if not. This goes through mio's socket,
+    /// which on Windows re-arms its registration where it would block.
+    pub(crate) fn peek(&self) -> io::Result<bool> {
+        let count = match self {
+            Self::Tcp(stream, _) => stream.peek(&mut [0])?,
+            #[cfg(unix)]
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])?,
+        };
+        Ok(count > 0)
     }
 
     // What it is.
@@ -160,7 +230,7 @@ impl KernelSocket {
     /// the Unix domain a read ends also where the sender of what follows is another.
     pub(crate) fn short_proves_blocked(&self) -> bool {
         match self {
-            Self::Tcp(_) => cfg!(any(
+            Self::Tcp(..) => cfg!(any(
                 target_os = "linux",
                 target_os = "android",
                 target_vendor = "apple",
@@ -176,7 +246,7 @@ impl KernelSocket {
 
     pub(super) fn source(&mut self) -> &mut dyn Source {
         match self {
-            Self::Tcp(stream) => stream,
+            Self::Tcp(stream, _) => stream,
             #[cfg(unix)]
             Self::Unix(stream) => stream,
         }
@@ -187,7 +257,7 @@ impl KernelSocket {
     /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
     pub(crate) fn finish(&self) {
         let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tcp(stream, _) => stream.shutdown(Shutdown::Write),
             #[cfg(unix)]
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
         };
@@ -196,18 +266,21 @@ impl KernelSocket {
     /// There is no reset in the Unix domain: the peer of a socket that is closed with unread bytes
     /// reads an error, and that of any other an end.
     pub(crate) fn reset_on_close(&self) {
-        let _ = match self {
-            Self::Tcp(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
+        match self {
+            Self::Tcp(stream, linger_time) => {
+                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+                linger_time.set_unknown(false);
+            }
             #[cfg(unix)]
-            Self::Unix(_) => Ok(()),
-        };
+            Self::Unix(_) => {}
+        }
     }
 
     // Addresses and options.
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.local_addr(),
+            Self::Tcp(stream, _) => stream.local_addr(),
             #[cfg(unix)]
             Self::Unix(_) => Err(no_ip_address()),
         }
@@ -215,7 +288,7 @@ impl KernelSocket {
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr(),
+            Self::Tcp(stream, _) => stream.peer_addr(),
             #[cfg(unix)]
             Self::Unix(_) => Err(no_ip_address()),
         }
@@ -224,7 +297,7 @@ impl KernelSocket {
     #[cfg(unix)]
     pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp(_) => Err(no_unix_address()),
+            Self::Tcp(..) => Err(no_unix_address()),
             Self::Unix(stream) => stream.local_addr(),
         }
     }
@@ -232,7 +305,7 @@ impl KernelSocket {
     #[cfg(unix)]
     pub(crate) fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp(_) => Err(no_unix_address()),
+            Self::Tcp(..) => Err(no_unix_address()),
             Self::Unix(stream) => stream.peer_addr(),
         }
     }
@@ -246,16 +319,12 @@ impl KernelSocket {
     }
 
     pub(super) fn set_options(&self, limits: &ConnectionLimits) -> io::Result<()> {
-        self.set_nodelay(limits.nodelay)?;
-        match limits.keepalive {
-            None => Ok(()),
-            after => self.set_keepalive(after),
-        }
+        set_options(&self.options(), limits)
     }
 
     fn options(&self) -> SockRef<'_> {
         match self {
-            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Tcp(stream, _) => SockRef::from(stream),
             #[cfg(unix)]
             Self::Unix(stream) => SockRef::from(stream),
         }
@@ -266,24 +335,72 @@ impl KernelSocket {
         use std::os::fd::AsFd;
 
         match self {
-            Self::Tcp(stream) => stream.as_fd(),
+            Self::Tcp(stream, linger_time) => {
+                linger_time.set_unknown(true);
+                stream.as_fd()
+            }
             Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
 
-pub(super) fn set_keepalive(socket: &SockRef<'_>, after: Option<Duration>) -> io::Result<()> {
-    match after {
-        None => socket.set_keepalive(false),
-        Some(after) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)),
+impl Drop for KernelSocket {
+    /// Takes off a linger time, so that the close that follows neither blocks nor resets the
+    /// connection.
+    fn drop(&mut self) {
+        if let Self::Tcp(stream, linger_time) = self
+            && linger_time.is_unknown()
+        {
+            // It fails only where the descriptor is no socket any more.
+            let _ = SockRef::from(&*stream).set_linger(None);
+        }
     }
+}
+
+/// Refuses a socket that was made elsewhere and is of another kind than it is taken for.
+pub(super) fn check_kind(socket: &SockRef<'_>, listens: bool) -> io::Result<()> {
+    // Windows and some others cannot tell whether a socket listens.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let is_listener = socket.is_listener()?;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let is_listener = listens;
+    let message = match socket.r#type()? {
+        Type::STREAM if is_listener == listens => return Ok(()),
+        Type::STREAM if listens => "the socket does not listen",
+        Type::STREAM => "the socket listens: adopt it as a listener",
+        _ => "the socket is not a stream socket",
+    };
+    Err(io::Error::new(ErrorKind::InvalidInput, message))
+}
+
+/// Sets the options that the limits ask for, and no others.
+pub(super) fn set_options(socket: &SockRef<'_>, limits: &ConnectionLimits) -> io::Result<()> {
+    if limits.nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    match limits.keepalive {
+        None => Ok(()),
+        after => set_keepalive(socket, after),
+    }
+}
+
+/// Sets when keepalive probes are sent, or that none are. If it fails, nothing is changed.
+fn set_keepalive(socket: &SockRef<'_>, after: Option<Duration>) -> io::Result<()> {
+    let Some(after) = after else { return socket.set_keepalive(false) };
+    let was_on = socket.keepalive()?;
+    // This turns probes on before it sets the time.
+    let outcome = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after));
+    if outcome.is_err() && !was_on {
+        socket.set_keepalive(false)?;
+    }
+    outcome
 }
 
 impl Read for &KernelSocket {
     #[inline]
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            KernelSocket::Tcp(stream) => (&*stream).read(into),
+            KernelSocket::Tcp(stream, _) => (&*stream).read(into),
             #[cfg(unix)]
             KernelSocket::Unix(stream) => (&*stream).read(into),
         }
@@ -294,7 +411,7 @@ impl Write for &KernelSocket {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            KernelSocket::Tcp(stream) => (&*stream).write(bytes),
+            KernelSocket::Tcp(stream, _) => (&*stream).write(bytes),
             #[cfg(unix)]
             KernelSocket::Unix(stream) => (&*stream).write(bytes),
         }

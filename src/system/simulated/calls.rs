@@ -21,6 +21,9 @@ const NO_DESCRIPTOR: i32 = 24;
 /// The number for no buffer space, for which there is no `ErrorKind` either.
 pub(crate) const NO_BUFFERS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
 
+/// What is closed so would be reported for ever, if its descriptor had a duplicate.
+const CLOSED_WHILE_REGISTERED: &str = "7: a socket is closed while it is registered";
+
 fn numbered(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
 }
@@ -234,6 +237,21 @@ impl Network {
         Ok(count)
     }
 
+    /// Whether there is a byte to read, or the end if not.
+    pub(crate) fn peek(&mut self, index: usize) -> io::Result<bool> {
+        self.begin_call().or_else(|error| self.unless_blocked(index, error))?;
+        self.may_interrupt()?;
+        if self.stream(index).receive.is_empty() {
+            return self.read_nothing(index).map(|_| false);
+        }
+        if self.happens(|faults| faults.not_ready_rate) {
+            self.blocked(index);
+            self.list(index, Readiness::READABLE);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(true)
+    }
+
     fn read_nothing(&mut self, index: usize) -> io::Result<usize> {
         let stream = self.stream(index);
         if stream.urgent == Some(0) {
@@ -318,6 +336,9 @@ impl Network {
     /// Closes a socket: what was sent is still delivered, unless a reset is asked for or received
     /// bytes are left, which makes the kernel send one. In the Unix domain there is no reset but
     /// for one that still waits to be accepted.
+    ///
+    /// Closing ends no registration here: a kernel that knows of a duplicate of the descriptor goes
+    /// on to report it. So whatever is closed while it is registered is a bug.
     pub(crate) fn close(&mut self, index: usize, by_reset: bool) {
         self.steps += 1;
         self.close_uncounted(index, by_reset);
@@ -328,16 +349,19 @@ impl Network {
         match &mut self.entries[index] {
             Entry::Free => {}
             Entry::Listener(listener) => {
+                assert!(listener.watch.is_none(), "{CLOSED_WHILE_REGISTERED}");
                 let waiting = std::mem::take(&mut listener.waiting);
                 self.entries[index] = Entry::Free;
                 waiting.into_iter().for_each(|stream| self.close_uncounted(stream, true));
             }
-            Entry::Stream(stream) if stream.is_unix() => self.hang_up(index, by_reset),
             Entry::Stream(stream) => {
+                assert!(stream.watch.is_none(), "{CLOSED_WHILE_REGISTERED}");
+                if stream.is_unix() {
+                    return self.hang_up(index, by_reset);
+                }
                 let by_reset = by_reset || stream.resets_on_close;
                 stream.is_closed = true;
                 stream.finished = true;
-                stream.watch = None;
                 let (other, has_left) = (stream.other, !stream.receive.is_empty());
                 let is_a_loops = stream.poller.is_some();
                 let is_over = stream.finish_delivered && stream.ended;

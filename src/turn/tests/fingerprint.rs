@@ -46,7 +46,7 @@ impl<T> Turns<T> {
             let flushed = if stream.flushed_in == self.tools.turn { stream.flushed } else { 0 };
             let writer = self.connections.writer_of(stream.id()).map(|id| id.slot);
             (stream.id().slot, stream.interest, stream.queued as u8, stream.touched).hash(hasher);
-            (stream.stopped_early, flushed, stream.has_readers, writer).hash(hasher);
+            (stream.stopped_early, flushed, stream.readers as u8, writer).hash(hasher);
             stream.exchange.fingerprint(hasher);
             let next = stream.deadlines.as_ref();
             let next = next.and_then(|deadlines| deadlines.next(stream.exchange.limits()));

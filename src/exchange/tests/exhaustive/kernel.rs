@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::super::*;
 use crate::system::simulated::Choices;
+use crate::transfer::Peek;
 
 /// The bytes that each buffer of the socket holds.
 pub(super) const BUFFER: u8 = 2;
@@ -200,6 +201,19 @@ impl Read for Socket<'_> {
             self.kernel.list_reader();
         }
         if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+}
+
+impl Peek for Socket<'_> {
+    fn peek(&mut self) -> io::Result<bool> {
+        if self.kernel.receive == 0 {
+            return self.read(&mut [0]).map(|_| false);
+        }
+        if self.choices.choose(2) == 1 {
+            self.kernel.list_reader();
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(true)
     }
 }
 

@@ -21,13 +21,13 @@ pub(super) struct Kept {
     pub(super) paused: bool,
     pub(super) half_open: bool,
     pub(super) clogged: bool,
-    pub(super) at_end: bool,
+    pub(super) behind: Behind,
 }
 
 impl Kept {
     fn of(exchange: &Exchange) -> Self {
         let Exchange { read_buffer, write_buffer, limits: _, ending, state, .. } = exchange;
-        let Exchange { owed, readiness, coupling, paused, half_open, clogged, at_end, .. } =
+        let Exchange { owed, readiness, coupling, paused, half_open, clogged, behind, .. } =
             exchange;
         let reason = ending.as_ref().and_then(|ending| ending.reason);
         let reason = match (state, reason) {
@@ -47,7 +47,7 @@ impl Kept {
             paused: *paused,
             half_open: *half_open,
             clogged: *clogged,
-            at_end: *at_end,
+            behind: *behind,
         }
     }
 
@@ -65,7 +65,7 @@ impl Kept {
             paused: self.paused,
             half_open: self.half_open,
             clogged: self.clogged,
-            at_end: self.at_end,
+            behind: self.behind,
         };
         exchange.read_buffer.append(&FIRST_READ[..usize::from(self.received)]);
         exchange.write_buffer.append(&FIRST_SENT[..usize::from(self.unsent)]);
@@ -532,11 +532,13 @@ impl<'l> Life<'l> {
 
     fn tell_interest(&mut self) {
         let (from, to) = (self.world.interest, self.exchange.interest());
-        if from == to || self.exchange.close_reason().is_some() {
+        if from == to {
             return;
         }
-        if self.choices.choose(2) == 1 {
-            return self.exchange.end(CloseReason::Refused);
+        // Nothing stands in the way of deregistering.
+        if to != Interest::None && self.choices.choose(2) == 1 {
+            self.exchange.end(CloseReason::Refused);
+            return self.tell_interest();
         }
         self.world.kernel.tell(to, self.world.setting.rearms);
         self.world.interest = to;

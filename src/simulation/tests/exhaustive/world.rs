@@ -103,7 +103,7 @@ impl World {
         let id = self.run.event_loop.connect(address, ());
         let local = self.run.event_loop[id].local_addr();
         let flow = self.run.checker.add_flow(local.map_or(0, |address| address.port()));
-        self.run.checker.bind(id, flow);
+        self.run.checker.bind(&self.run.event_loop[id], flow);
     }
 
     /// Has it happen, with what these choices say where they are not through yet. Returns all that
