@@ -84,7 +84,7 @@ fn file_echo(path: &Path) -> io::Result<Echo> {
     Ok(Echo { outgoing: Box::new(BufReader::new(File::open(path)?)), incoming })
 }
 
-fn handle(client: &mut EventLoop<Echo>, event: Event) -> io::Result<()> {
+fn handle(client: &mut EventLoop<Echo>, event: Event) -> common::Outcome {
     match event {
         Event::Connected(id) | Event::Drained(id) => send_until_clogged(&mut client[id])?,
         Event::Received(id) => {
@@ -96,12 +96,16 @@ fn handle(client: &mut EventLoop<Echo>, event: Event) -> io::Result<()> {
             stream.consume(stream.received().len());
         }
         Event::Closed(id, CloseReason::Finished) => match &mut client[id].data.incoming {
-            Incoming::Message(all) => println!("Received {:?}", String::from_utf8_lossy(all)),
-            Incoming::File(check) => println!("{} bytes came back identical", check.conclude()?),
+            Incoming::Message(all) => {
+                common::print(format_args!("Received {:?}", String::from_utf8_lossy(all)))?;
+            }
+            Incoming::File(check) => {
+                common::print(format_args!("{} bytes came back identical", check.conclude()?))?;
+            }
         },
         Event::Closed(id, reason) => {
             let address = client[id].peer_addr()?;
-            return Err(io::Error::other(format!("the connection to {address} failed: {reason}")));
+            return Err(format!("the connection to {address} failed: {reason}").into());
         }
         _ => {}
     }

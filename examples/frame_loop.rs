@@ -60,11 +60,11 @@ fn play(arguments: common::Arguments) -> common::Outcome {
     let listener =
         game.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut ctrl_c = CtrlC::new(&mut game)?;
-    println!("Listening on {}", game.listener_addr(listener)?);
+    common::status(format_args!("Listening on {}", game.listener_addr(listener)?));
     let mut has_ended = false;
     let mut handle = |game: &mut EventLoop<Player>, event| {
         has_ended |= event == Event::ShutDown;
-        ctrl_c.handle(game, event)?;
+        ctrl_c.handle(game, event);
         handle(game, event).map(|()| has_ended)
     };
     let mut frame = 0_u64;

@@ -9,7 +9,6 @@
 //! cargo run --example multi_connection_client 127.0.0.1:65432 1000
 //! ```
 
-use std::io::{self, Write};
 use std::num::NonZero;
 use std::process::ExitCode;
 
@@ -70,19 +69,18 @@ fn talk(arguments: common::Arguments) -> common::Outcome {
     if complete < count.get() {
         return Err(format!("{address}: only {summary}").into());
     }
-    Ok(writeln!(io::stdout(), "{summary}")?)
+    common::print(summary)
 }
 
-fn handle(client: &mut EventLoop<Talk>, event: Event) -> io::Result<()> {
+fn handle(client: &mut EventLoop<Talk>, event: Event) -> common::Outcome {
     match event {
         Event::Connected(id) => send_next(&mut client[id]),
         Event::Received(id) => receive(&mut client[id]),
         Event::Closed(id, reason) => {
             let Talk { number, answered, bytes, .. } = client[id].data;
-            return writeln!(
-                io::stdout(),
+            return common::print(format_args!(
                 "Connection {number}: {answered} of {MESSAGES} messages came back, {bytes} bytes; {reason}"
-            );
+            ));
         }
         _ => {}
     }
@@ -100,7 +98,7 @@ fn receive(connection: &mut Connection<Talk>) {
     let (talk, stream) = connection.split();
     let (awaited, received) = (talk.awaited.as_bytes(), stream.received());
     if !awaited.starts_with(received) {
-        eprintln!("Connection {}: message {} came back different", talk.number, talk.answered + 1);
+        log::warn!("connection {}: message {} came back different", talk.number, talk.answered + 1);
         stream.abort();
     } else if received.len() == awaited.len() {
         talk.answered += 1;

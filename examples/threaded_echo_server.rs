@@ -34,13 +34,14 @@ fn main() -> ExitCode {
 fn serve(arguments: common::Arguments) -> common::Outcome {
     let [address] = arguments.values()?;
     let address = common::address(address)?;
+    common::start_log();
 
     let listener = TcpListener::bind(address)
         .map_err(|error| format!("cannot listen at {address}: {error}"))?;
-    println!("Listening on {}", listener.local_addr()?);
+    common::status(format_args!("Listening on {}", listener.local_addr()?));
     loop {
         if let Err(error) = listener.accept().and_then(start) {
-            eprintln!("cannot take a client: {error}");
+            log::warn!("cannot take a client: {error}");
             // Most often there is no descriptor or thread left: the next try would fail at once,
             // and go on failing at a full core until some client leaves.
             thread::sleep(Duration::from_secs(1));
@@ -52,7 +53,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
 fn start((client, peer): (TcpStream, SocketAddr)) -> io::Result<()> {
     thread::Builder::new().spawn(move || {
         if let Err(error) = echo(client) {
-            eprintln!("{peer}: {error}");
+            log::warn!("{peer}: {error}");
         }
     })?;
     Ok(())

@@ -54,14 +54,14 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let socket = UdpSocket::bind(address).map_err(cannot_listen)?;
     let mut datagrams = Datagrams::new(&mut server, socket)?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
-    println!("Listening on {}", server.listener_addr(listener)?);
-    println!("Datagrams at {}", datagrams.socket.local_addr()?);
+    common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
+    common::status(format_args!("Datagrams at {}", datagrams.socket.local_addr()?));
     loop {
         let event = server.next_event()?;
         if event == Event::ShutDown {
             return Ok(server.deregister(datagrams.id, &mut datagrams.socket)?);
         }
-        ctrl_c.handle(&mut server, event)?;
+        ctrl_c.handle(&mut server, event);
         handle(&mut server, event, &mut datagrams)?;
     }
 }

@@ -88,14 +88,14 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let pool = Pool::start(count, &server.waker())?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
-    println!("Listening on {}", server.listener_addr(listener)?);
+    common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
         let event = server.next_event()?;
         if event == Event::ShutDown {
             pool.stop();
             return Ok(());
         }
-        ctrl_c.handle(&mut server, event)?;
+        ctrl_c.handle(&mut server, event);
         handle(&mut server, event, &pool)?;
     }
 }

@@ -13,109 +13,15 @@ mod programs;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::sync::mpsc::channel;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
-use common::{PATIENCE, pattern, peer};
-use programs::{Ended, Program};
-use socket2::{Domain, SockRef, Socket, Type};
-
-const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded_echo_server"];
-/// Servers with something of their own beside the echo, or in its place.
-#[cfg(unix)]
-const SPECIAL_SERVERS: [&str; 6] = [
-    "worker_pool",
-    "udp_echo",
-    "child_process",
-    "multi_core_echo_server",
-    "frame_loop",
-    "nested_loops",
-];
-#[cfg(not(unix))]
-const SPECIAL_SERVERS: [&str; 3] = ["worker_pool", "udp_echo", "frame_loop"];
-const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
-
-fn server(name: &str) -> (Program, SocketAddr) {
-    Program::start(name, &["127.0.0.1:0"]).listening()
-}
-
-/// Sends a message and checks that it comes back.
-fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
-    client.write_all(message).unwrap();
-    let mut answer = vec![0; message.len()];
-    client.read_exact(&mut answer).unwrap();
-    assert_eq!(answer, message);
-}
-
-/// Drops a connection with a reset.
-fn reset(connection: TcpStream) {
-    SockRef::from(&connection).set_linger(Some(std::time::Duration::ZERO)).unwrap();
-}
-
-/// The next connection of a listener, with bounds as a [`peer`] has them.
-fn accept(listener: &TcpListener) -> TcpStream {
-    let (sender, connection) = channel();
-    let listener = listener.try_clone().unwrap();
-    thread::spawn(move || sender.send(listener.accept()));
-    let (connection, _) = connection.recv_timeout(PATIENCE).expect("a client in time").unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    connection.set_write_timeout(Some(PATIENCE)).unwrap();
-    connection.set_nodelay(true).unwrap();
-    connection
-}
-
-/// A server of the test's own, which treats one client after the other, `count` in all, as `serve`
-/// says.
-fn serving(
-    count: usize,
-    mut serve: impl FnMut(TcpStream) + Send + 'static,
-) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server = thread::spawn(move || (0..count).for_each(|_| serve(accept(&listener))));
-    (address, server)
-}
-
-/// A file of the test's own.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(name: &str, content: &[u8]) -> Self {
-        let name = format!("{name}-{}", std::process::id());
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&path, content).unwrap();
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-#[track_caller]
-fn assert_succeeded(ended: &Ended, stdout: &str) {
-    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), stdout), "{ended:?}");
-    assert_eq!(ended.stderr, "");
-}
-
-/// It failed with status 1, one line that names the program and what it is about, and no more.
-#[track_caller]
-fn assert_failed(name: &str, arguments: &[&str], about: &str) {
-    let ended = Program::run(name, arguments);
-    assert_eq!(ended.status, Some(1), "{name} {arguments:?}: {ended:?}");
-    assert_eq!(ended.stdout, "", "{name} {arguments:?}");
-    let line = ended.stderr.strip_suffix('\n').unwrap_or_default();
-    assert!(line.starts_with(&format!("{name}: ")), "{name} {arguments:?}: {line:?}");
-    assert!(line.contains(about), "{name} {arguments:?}: {line:?} does not name {about:?}");
-    assert!(!line.contains('\n'), "{name} {arguments:?}: {line:?}");
-}
+use common::{PATIENCE, pattern, peer, reset};
+use programs::{
+    CLIENTS, Program, SERVERS, SPECIAL_SERVERS, TempFile, accept, assert_echoes, assert_failed,
+    assert_succeeded, server, serving,
+};
+use socket2::{Domain, Socket, Type};
 
 // The servers.
 
@@ -459,7 +365,7 @@ fn one_message_changed_the_others_go_on_and_the_difference_is_told() {
     let ended = Program::run("multi_connection_client", &[&address, "4"]);
     server.join().unwrap();
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    assert!(ended.stderr.starts_with("Connection 3: message 1 came back different\n"), "{ended:?}");
+    assert!(ended.stderr.contains("connection 3: message 1 came back different\n"), "{ended:?}");
     let given_up = "Connection 3: 0 of 3 messages came back, 0 bytes; aborted by us\n";
     assert!(ended.stdout.contains(given_up), "{ended:?}");
     assert_eq!(ended.stdout.matches(": 3 of 3 messages").count(), 3, "{ended:?}");
@@ -495,12 +401,36 @@ fn ctrl_c_with_an_idle_client_ends_the_server_and_the_client_gracefully() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_without_a_client_ends_the_server_at_once() {
+fn ctrl_c_without_a_client_ends_the_server_at_once_and_says_nothing_of_seconds() {
     for name in leaving() {
         let (server, _) = server(name);
         server.signal("INT");
         let ended = server.ended();
         assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{name}: {ended:?}");
+        let said = ended.stdout.contains("Shutting down\n") && !ended.stdout.contains("10s");
+        assert!(said, "{name}: {ended:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn client_that_never_finishes_is_ended_by_the_close_deadline_and_named_with_it() {
+    let served = |name| {
+        let (server, address) = server(name);
+        let mut client = peer(address);
+        client.write_all(b"+1\n").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        server.signal("INT");
+        (name, server, client)
+    };
+    // All at once, so that their five seconds are the same.
+    let servers: Vec<_> = leaving().map(served).collect();
+    for (name, server, client) in servers {
+        let ended = server.ended();
+        let peer = client.local_addr().unwrap();
+        let line = format!(" of {peer} was ended by the close deadline: the peer did not finish\n");
+        assert!(ended.stdout.contains(&line), "{name}: {ended:?}");
+        assert_eq!(ended.status, Some(0), "{name}: {ended:?}");
     }
 }
 

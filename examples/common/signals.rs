@@ -5,18 +5,17 @@
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use readiness::{Event, EventLoop};
 
+use super::common::leaving::{self, GRACE};
+
 pub(crate) use own::Signals;
 
-/// How long the connections have to finish after the first Ctrl-C.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// Ctrl-C, or the signal that asks a process to end: the first has the loop shut down gracefully,
-/// the second at once. Either way `Event::ShutDown` comes at the end.
+/// Ctrl-C, or the signal that asks a process to end: at the first the loop shuts down gracefully,
+/// at the second at once. Either way `Event::ShutDown` comes at the end.
 pub(crate) struct CtrlC {
     signals: Signals,
     count: usize,
@@ -28,20 +27,12 @@ impl CtrlC {
     }
 
     /// To be called with each event, of which most are no signal.
-    pub(crate) fn handle<T>(
-        &mut self,
-        event_loop: &mut EventLoop<T>,
-        event: Event,
-    ) -> io::Result<()> {
+    pub(crate) fn handle<T>(&mut self, event_loop: &mut EventLoop<T>, event: Event) {
+        leaving::tell_cut_off(event_loop, event);
         if let Some(deadline) = self.deadline(event) {
-            let whom = match event_loop.connection_count() {
-                1 => "1 connection".to_owned(),
-                count => format!("{count} connections"),
-            };
-            say(deadline, &whom)?;
+            leaving::announce(deadline, event_loop.connection_count());
             event_loop.shutdown(deadline);
         }
-        Ok(())
     }
 
     /// How long the connections have, if the event was such a signal.
@@ -52,18 +43,6 @@ impl CtrlC {
         }
         self.count += count;
         Some(if self.count == 1 { GRACE } else { Duration::ZERO })
-    }
-}
-
-/// Tells who is there what is going on.
-pub(crate) fn say(deadline: Duration, whom: &str) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    match deadline {
-        Duration::ZERO => writeln!(stdout, "Aborting {whom}"),
-        _ => writeln!(
-            stdout,
-            "Shutting down: {deadline:?} for {whom} to finish. Ctrl-C again aborts the rest"
-        ),
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use readiness::{Event, EventLoop, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::common::{self, Arguments, Outcome};
-use super::signals::{self, CtrlC};
+use super::common::{self, Arguments, Outcome, leaving};
+use super::signals::CtrlC;
 
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
     let [address, threads] = arguments.values()?;
@@ -41,20 +41,19 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     for listener in listeners {
         servers.push(Server::start(listener, ended.clone(), main.waker())?);
     }
-    println!("Listening on {address}");
+    common::status(format_args!("Listening on {address}"));
 
     let mut running = servers.len();
     while running > 0 {
         let event = main.next_event()?;
         if let Some(deadline) = ctrl_c.deadline(event) {
-            signals::say(deadline, "the connections of all threads")?;
             for server in &servers {
                 server.shut_down(deadline)?;
             }
         }
         for end in ends.try_iter() {
             running -= 1;
-            println!("A thread served {} connections", end?);
+            common::status(format_args!("A thread served {} connections", end?));
         }
     }
     Ok(())
@@ -107,10 +106,17 @@ impl Server {
 fn run(server: &mut EventLoop, ordered: &Receiver<Duration>) -> io::Result<u64> {
     let mut served = 0;
     loop {
-        match server.next_event()? {
+        let event = server.next_event()?;
+        leaving::tell_cut_off(server, event);
+        match event {
             Event::Accepted(..) => served += 1,
             Event::Received(id) => server[id].send_received(),
-            Event::Woken => ordered.try_iter().for_each(|deadline| server.shutdown(deadline)),
+            Event::Woken => {
+                for deadline in ordered.try_iter() {
+                    leaving::announce(deadline, server.connection_count());
+                    server.shutdown(deadline);
+                }
+            }
             Event::ShutDown => return Ok(served),
             _ => {}
         }

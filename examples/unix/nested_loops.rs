@@ -5,8 +5,8 @@ mod host;
 
 use readiness::{Event, EventLoop};
 
-use super::common::{self, Arguments, Outcome};
-use super::signals::{self, CtrlC};
+use super::common::{self, Arguments, Outcome, leaving};
+use super::signals::CtrlC;
 use host::{iterate, unwatch, watch};
 
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
@@ -21,19 +21,21 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     let inner_listener = inner.listen((address.ip(), 0))?;
     let source = watch(&mut outer, &inner)?;
     let mut ctrl_c = CtrlC::new(&mut outer)?;
-    println!("Listening on {}", outer.listener_addr(listener)?);
-    println!("Inner loop at {}", inner.listener_addr(inner_listener)?);
+    common::status(format_args!("Listening on {}", outer.listener_addr(listener)?));
+    common::status(format_args!("Inner loop at {}", inner.listener_addr(inner_listener)?));
 
     let mut left = 2;
     while left > 0 {
         if let Some(event) = iterate(&mut outer, &mut inner, source, |inner, event| {
             left -= u32::from(event == Event::ShutDown);
+            leaving::tell_cut_off(inner, event);
             handle_inner(inner, event);
             Ok(())
         })? {
             left -= u32::from(event == Event::ShutDown);
+            leaving::tell_cut_off(&outer, event);
             if let Some(deadline) = ctrl_c.deadline(event) {
-                signals::say(deadline, "the connections of both loops")?;
+                leaving::announce(deadline, outer.connection_count() + inner.connection_count());
                 outer.shutdown(deadline);
                 inner.shutdown(deadline);
             }
