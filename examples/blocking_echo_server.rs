@@ -24,7 +24,8 @@ Sends back what a client sends, until it leaves; then serves the next one.
 
 Usage: blocking_echo_server [ADDRESS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   -h, --help  print this";
 
 fn main() -> ExitCode {
@@ -36,7 +37,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let address = common::address(address)?;
     common::start_log();
 
-    let listener = TcpListener::bind(address)
+    let listener = TcpListener::bind(&address)
         .map_err(|error| format!("cannot listen at {address}: {error}"))?;
     common::status(format_args!("Listening on {}", listener.local_addr()?));
     loop {

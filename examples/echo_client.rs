@@ -25,16 +25,19 @@ mod file_check;
 use file_check::FileCheck;
 
 const USAGE: &str = "\
-Sends a message to an echo server and prints what comes back.
+Sends a message or a file to an echo server, and says whether all of it comes
+back as it was sent.
 
 Usage: echo_client [ADDRESS] [MESSAGE]
        echo_client [ADDRESS] --file PATH
 
   ADDRESS      where to connect [default: 127.0.0.1:65432]
-  MESSAGE      what to send [default: Hello, world]
-  --file PATH  send this file instead and compare every byte that comes back with it
+  MESSAGE      what to send [default: Hello, world]; put -- before the ADDRESS
+               if it begins with -
+  --file PATH  send this file instead
   -h, --help   print this
 
+The exit status is 0 if all came back identical, and else 1.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 /// What is still to be sent, and what is done with that which comes back.
@@ -67,7 +70,7 @@ fn echo(arguments: common::Arguments) -> common::Outcome {
     common::start_log();
 
     let mut client = EventLoop::new()?;
-    client.connect(address, echo);
+    client.connect(address.all()[0], echo);
     while client.connection_count() > 0 {
         let event = client.next_event()?;
         handle(&mut client, event)?;

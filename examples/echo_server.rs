@@ -33,7 +33,8 @@ Sends back what each client sends, for any number of clients in one thread.
 
 Usage: echo_server [ADDRESS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   -h, --help  print this
 
 Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
@@ -50,7 +51,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
 
     let mut server = EventLoop::new()?;
     let listener =
-        server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {

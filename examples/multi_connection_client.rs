@@ -17,7 +17,8 @@ use readiness::{Connection, Event, EventLoop};
 mod common;
 
 const USAGE: &str = "\
-Sends several messages on each of many connections, in one thread, and checks what comes back.
+Sends several messages on each of many connections, in one thread, and says
+whether all of them come back as they were sent.
 
 Usage: multi_connection_client [ADDRESS] [CONNECTIONS]
 
@@ -25,6 +26,7 @@ Usage: multi_connection_client [ADDRESS] [CONNECTIONS]
   CONNECTIONS  how many, up to 65535 [default: 10]
   -h, --help   print this
 
+The exit status is 0 if all came back identical, and else 1.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 const MESSAGES: u32 = 3;
@@ -54,7 +56,10 @@ fn talk(arguments: common::Arguments) -> common::Outcome {
 
     let mut client = EventLoop::new()?;
     for number in 1..=count.get() {
-        client.connect(address, Talk { number, awaited: String::new(), answered: 0, bytes: 0 });
+        client.connect(
+            address.all()[0],
+            Talk { number, awaited: String::new(), answered: 0, bytes: 0 },
+        );
     }
     let (mut complete, mut bytes) = (0, 0);
     while client.connection_count() > 0 {

@@ -13,17 +13,16 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lexopt::{Arg, Parser, ValueExt};
 
+mod address;
 pub(crate) mod leaving;
 
-/// Where the servers listen, and the clients connect, unless they are told otherwise.
-pub(crate) const ADDRESS: &str = "127.0.0.1:65432";
+use address::Address;
 
 /// How a program ends: an error's message is for the user and names what it is about.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -91,14 +90,27 @@ fn write_line(line: &str) -> io::Result<()> {
 
 impl Arguments {
     /// Reads the command line; `None` if it asks for help.
-    fn parse(parser: &mut Parser, takes_file: bool) -> Result<Option<Self>, lexopt::Error> {
+    fn parse(parser: &mut Parser, takes_file: bool) -> Outcome<Option<Self>> {
         let mut arguments = Self { values: Vec::new(), file: None };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(None),
-                Arg::Long("file") if takes_file => arguments.file = Some(parser.value()?),
+                Arg::Long("file") if takes_file => {
+                    let path = parser.value()?;
+                    if path.is_empty() {
+                        return Err("--file takes a path, and this one is empty".into());
+                    }
+                    if arguments.file.replace(path).is_some() {
+                        return Err("--file is given twice".into());
+                    }
+                }
                 Arg::Value(value) => arguments.values.push(value.string()?),
-                other => return Err(other.unexpected()),
+                other => {
+                    let error = other.unexpected();
+                    return Err(
+                        format!("{error}; an argument that begins with - goes after --").into()
+                    );
+                }
             }
         }
         Ok(Some(arguments))
@@ -121,12 +133,9 @@ impl Arguments {
     }
 }
 
-/// The address that an argument gives. A name is none: to look one up can block.
-pub(crate) fn address(argument: Option<String>) -> Outcome<SocketAddr> {
-    let text = argument.as_deref().unwrap_or(ADDRESS);
-    text.parse().map_err(|_| {
-        format!("{text:?} is not an address such as 127.0.0.1:65432 or [::1]:65432").into()
-    })
+/// The address that an argument gives, or 127.0.0.1:65432. A name is looked up.
+pub(crate) fn address(argument: Option<String>) -> Outcome<Address> {
+    Ok(Address::new(argument)?)
 }
 
 /// Sends the log to standard error: warnings, and more if `RUST_LOG` says so.

@@ -19,7 +19,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
 
     let mut server = EventLoop::new()?;
     let listener =
-        server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut child_ends = Signals::new(&mut server, &[SIGCHLD])?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));

@@ -26,7 +26,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
 
     // All listen before the first serves, so that nobody comes to a part of them only.
     let cannot_listen = |error| format!("cannot listen at {address}: {error}");
-    let first = listen(address).map_err(cannot_listen)?;
+    let first = address.open(listen).map_err(cannot_listen)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..threads {

@@ -16,9 +16,9 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
 
     let mut outer: EventLoop = EventLoop::new()?;
     let listener =
-        outer.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        outer.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut inner: EventLoop = EventLoop::new()?;
-    let inner_listener = inner.listen((address.ip(), 0))?;
+    let inner_listener = inner.listen((outer.listener_addr(listener)?.ip(), 0))?;
     let source = watch(&mut outer, &inner)?;
     let mut ctrl_c = CtrlC::new(&mut outer)?;
     common::status(format_args!("Listening on {}", outer.listener_addr(listener)?));

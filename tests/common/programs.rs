@@ -139,13 +139,14 @@ pub fn assert_echoes_and_leaves(path: &Path) {
 
     let mut command = Command::new(path);
     let mut program =
-        Program::start_with(command.arg("127.0.0.1:0"), nobody_reads(), Stdio::piped());
+        Program::start_with(command.arg("localhost:0"), nobody_reads(), Stdio::piped());
     let client = greeted(address_in(&program.stderr.next().unwrap()));
     program.signal("INT");
     assert_leaves(program, client);
 
     let help = Program::start_at(path, &["--help"]).ended();
     assert!(help.status == Some(0) && help.stdout.contains("[ADDRESS]"), "{help:?}");
+    assert!(help.stdout.lines().all(|line| line.len() <= 80), "{help:?}");
 }
 
 fn greeted(address: SocketAddr) -> TcpStream {

@@ -72,7 +72,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let mut server = Server { event_loop: EventLoop::new()?, deadline: GRACE, has_ended: false };
     let listener = server
         .event_loop
-        .listen(address)
+        .listen(&address)
         .map_err(|error| format!("cannot listen at {address}: {error}"))?;
 
     let mut host = calloop::EventLoop::try_new()?;

@@ -45,7 +45,7 @@ async fn serve(arguments: common::Arguments) -> common::Outcome {
 
     let mut server: EventLoop = EventLoop::new()?;
     let listener =
-        server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     let mut server = AsyncEventLoop::new(server)?;
     let (news, mut told) = mpsc::channel(1);
