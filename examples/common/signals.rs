@@ -6,11 +6,10 @@
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
 use std::io;
-use std::time::Duration;
 
 use readiness::{Event, EventLoop};
 
-use super::common::leaving::{self, GRACE};
+use super::common::leaving::Leaving;
 
 pub(crate) use own::Signals;
 
@@ -18,31 +17,26 @@ pub(crate) use own::Signals;
 /// at the second at once. Either way `Event::ShutDown` comes at the end.
 pub(crate) struct CtrlC {
     signals: Signals,
-    count: usize,
+    leaving: Leaving,
 }
 
 impl CtrlC {
     pub(crate) fn new<T>(event_loop: &mut EventLoop<T>) -> io::Result<Self> {
-        Ok(Self { signals: Signals::new(event_loop, &ENDING)?, count: 0 })
+        let signals = Signals::new(event_loop, &ENDING)?;
+        Ok(Self { signals, leaving: Leaving::default() })
     }
 
     /// To be called with each event, of which most are no signal.
     pub(crate) fn handle<T>(&mut self, event_loop: &mut EventLoop<T>, event: Event) {
-        leaving::tell_cut_off(event_loop, event);
-        if let Some(deadline) = self.deadline(event) {
-            leaving::announce(deadline, event_loop.connection_count());
-            event_loop.shutdown(deadline);
+        self.leaving.watch(event_loop, event);
+        for _ in 0..self.count(event) {
+            self.leaving.shut_down(event_loop);
         }
     }
 
-    /// How long the connections have, if the event was such a signal.
-    pub(crate) fn deadline(&mut self, event: Event) -> Option<Duration> {
-        let count = self.signals.take(event).count();
-        if count == 0 {
-            return None;
-        }
-        self.count += count;
-        Some(if self.count == 1 { GRACE } else { Duration::ZERO })
+    /// How often it was pressed, if the event tells that. For a program with several loops.
+    pub(crate) fn count(&mut self, event: Event) -> usize {
+        self.signals.take(event).count()
     }
 }
 

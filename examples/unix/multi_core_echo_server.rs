@@ -4,12 +4,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Duration;
 
 use readiness::{Event, EventLoop, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::common::{self, Arguments, Outcome, leaving};
+use super::common::leaving::Leaving;
+use super::common::{self, Arguments, Outcome};
 use super::signals::CtrlC;
 
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
@@ -46,9 +46,9 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     let mut running = servers.len();
     while running > 0 {
         let event = main.next_event()?;
-        if let Some(deadline) = ctrl_c.deadline(event) {
+        for _ in 0..ctrl_c.count(event) {
             for server in &servers {
-                server.shut_down(deadline)?;
+                server.shut_down()?;
             }
         }
         for end in ends.try_iter() {
@@ -70,9 +70,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// What the main thread asks of the others: at first gracefully, and the second time at once.
+struct ShutDown;
+
 /// What the main thread has of a thread that serves.
 struct Server {
-    orders: Sender<Duration>,
+    orders: Sender<ShutDown>,
     waker: Waker,
 }
 
@@ -95,26 +98,26 @@ impl Server {
         Ok(Self { orders, waker })
     }
 
-    fn shut_down(&self, deadline: Duration) -> io::Result<()> {
+    fn shut_down(&self) -> io::Result<()> {
         // One that has ended has shut down.
-        let _ = self.orders.send(deadline);
+        let _ = self.orders.send(ShutDown);
         self.waker.wake()
     }
 }
 
 /// What a thread does: nothing in it knows of the others.
-fn run(server: &mut EventLoop, ordered: &Receiver<Duration>) -> io::Result<u64> {
+fn run(server: &mut EventLoop, ordered: &Receiver<ShutDown>) -> io::Result<u64> {
     let mut served = 0;
+    let mut leaving = Leaving::default();
     loop {
         let event = server.next_event()?;
-        leaving::tell_cut_off(server, event);
+        leaving.watch(server, event);
         match event {
             Event::Accepted(..) => served += 1,
             Event::Received(id) => server[id].send_received(),
             Event::Woken => {
-                for deadline in ordered.try_iter() {
-                    leaving::announce(deadline, server.connection_count());
-                    server.shutdown(deadline);
+                for ShutDown in ordered.try_iter() {
+                    leaving.shut_down(server);
                 }
             }
             Event::ShutDown => return Ok(served),

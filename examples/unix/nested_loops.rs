@@ -5,7 +5,8 @@ mod host;
 
 use readiness::{Event, EventLoop};
 
-use super::common::{self, Arguments, Outcome, leaving};
+use super::common::leaving::Leaving;
+use super::common::{self, Arguments, Outcome};
 use super::signals::CtrlC;
 use host::{iterate, unwatch, watch};
 
@@ -24,20 +25,20 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     common::status(format_args!("Listening on {}", outer.listener_addr(listener)?));
     common::status(format_args!("Inner loop at {}", inner.listener_addr(inner_listener)?));
 
+    let (mut outer_leaving, mut inner_leaving) = (Leaving::default(), Leaving::default());
     let mut left = 2;
     while left > 0 {
         if let Some(event) = iterate(&mut outer, &mut inner, source, |inner, event| {
             left -= u32::from(event == Event::ShutDown);
-            leaving::tell_cut_off(inner, event);
+            inner_leaving.watch(inner, event);
             handle_inner(inner, event);
             Ok(())
         })? {
             left -= u32::from(event == Event::ShutDown);
-            leaving::tell_cut_off(&outer, event);
-            if let Some(deadline) = ctrl_c.deadline(event) {
-                leaving::announce(deadline, outer.connection_count() + inner.connection_count());
-                outer.shutdown(deadline);
-                inner.shutdown(deadline);
+            outer_leaving.watch(&outer, event);
+            for _ in 0..ctrl_c.count(event) {
+                outer_leaving.shut_down(&mut outer);
+                inner_leaving.shut_down(&mut inner);
             }
             handle_outer(&mut outer, event);
         }

@@ -19,7 +19,7 @@ use readiness::{Event, EventLoop};
 #[path = "../../common/mod.rs"]
 mod common;
 
-use common::leaving::{self, GRACE};
+use common::leaving::Leaving;
 
 const USAGE: &str = "\
 Sends back what each client sends, by a loop inside calloop, and the minutes.
@@ -37,8 +37,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 struct Server {
     event_loop: EventLoop,
-    /// What the next Ctrl-C leaves to the clients.
-    deadline: Duration,
+    leaving: Leaving,
     has_ended: bool,
 }
 
@@ -50,7 +49,7 @@ impl Hosted for Server {
     }
 
     fn handle(&mut self, event: Event) -> io::Result<()> {
-        leaving::tell_cut_off(&self.event_loop, event);
+        self.leaving.watch(&self.event_loop, event);
         match event {
             Event::Received(id) => self.event_loop[id].send_received(),
             Event::ShutDown => self.has_ended = true,
@@ -69,7 +68,8 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let address = common::address(address)?;
     common::start_log();
 
-    let mut server = Server { event_loop: EventLoop::new()?, deadline: GRACE, has_ended: false };
+    let event_loop = EventLoop::new()?;
+    let mut server = Server { event_loop, leaving: Leaving::default(), has_ended: false };
     let listener = server
         .event_loop
         .listen(&address)
@@ -79,11 +79,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     watch(&host.handle(), &mut server)?;
     host.handle().insert_source(
         Signals::new(&[Signal::SIGINT, Signal::SIGTERM])?,
-        |_, (), server: &mut Server| {
-            leaving::announce(server.deadline, server.event_loop.connection_count());
-            server.event_loop.shutdown(server.deadline);
-            server.deadline = Duration::ZERO; // the second time at once
-        },
+        |_, (), server: &mut Server| server.leaving.shut_down(&mut server.event_loop),
     )?;
     host.handle().insert_source(Timer::from_duration(MINUTE), |_, (), server| {
         // Outside of any event: what is sent leaves all the same.

@@ -19,7 +19,7 @@ use tokio_host::AsyncEventLoop;
 #[path = "../../common/mod.rs"]
 mod common;
 
-use common::leaving::{self, GRACE};
+use common::leaving::Leaving;
 
 const USAGE: &str = "\
 Sends back what each client sends, by a loop inside tokio, and the minutes.
@@ -53,12 +53,12 @@ async fn serve(arguments: common::Arguments) -> common::Outcome {
     // Once for all: each of them hears only what comes after it was made.
     let mut ctrl_c = signal(SignalKind::interrupt())?;
 
-    let mut deadline = GRACE;
+    let mut leaving = Leaving::default();
     loop {
         tokio::select! {
             event = server.next_event() => {
                 let event = event?;
-                leaving::tell_cut_off(&server, event);
+                leaving.watch(&server, event);
                 match event {
                     Event::Received(id) => server[id].send_received(),
                     Event::ShutDown => return Ok(()),
@@ -70,11 +70,7 @@ async fn serve(arguments: common::Arguments) -> common::Outcome {
                 let line = format!("{minutes} minutes have passed\n");
                 server.connections_mut().for_each(|client| client.send(line.as_bytes()));
             }
-            Some(()) = ctrl_c.recv() => {
-                leaving::announce(deadline, server.connection_count());
-                server.shutdown(deadline);
-                deadline = Duration::ZERO; // the second time at once
-            }
+            Some(()) = ctrl_c.recv() => leaving.shut_down(&mut server),
         }
     }
 }
