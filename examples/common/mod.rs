@@ -22,7 +22,7 @@ use lexopt::{Arg, Parser, ValueExt};
 mod address;
 pub(crate) mod leaving;
 
-use address::Address;
+pub(crate) use address::Address;
 
 /// How a program ends: an error's message is for the user and names what it is about.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
