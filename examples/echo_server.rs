@@ -17,7 +17,6 @@
 //! The second prints each step of the loop. Then, in another terminal, `nc 127.0.0.1 65432`, or
 //! the examples `echo_client` and `multi_connection_client`.
 
-use std::io;
 use std::process::ExitCode;
 
 use readiness::{Event, EventLoop};
@@ -49,24 +48,16 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let address = common::address(address)?;
     common::start_log();
 
-    let mut server = EventLoop::new()?;
+    let mut server: EventLoop = EventLoop::new()?;
     let listener =
         server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
-        let event = server.next_event()?;
-        if event == Event::ShutDown {
-            return Ok(());
+        match server.next_event()? {
+            Event::Received(id) => server[id].send_received(), // what came in goes out, whole
+            Event::ShutDown => return Ok(()),
+            event => ctrl_c.handle(&mut server, event),
         }
-        ctrl_c.handle(&mut server, event);
-        handle(&mut server, event)?;
     }
-}
-
-fn handle(server: &mut EventLoop, event: Event) -> io::Result<()> {
-    if let Event::Received(id) = event {
-        server[id].send_received(); // what came in goes out, whole
-    }
-    Ok(())
 }

@@ -26,11 +26,16 @@ impl CtrlC {
         Ok(Self { signals, leaving: Leaving::default() })
     }
 
-    /// To be called with each event, of which most are no signal.
+    /// To be called with each event. Most are neither a signal nor of interest while leaving.
     pub(crate) fn handle<T>(&mut self, event_loop: &mut EventLoop<T>, event: Event) {
-        self.leaving.watch(event_loop, event);
-        for _ in 0..self.count(event) {
-            self.leaving.shut_down(event_loop);
+        match event {
+            Event::Ready(..) => {
+                for _ in 0..self.count(event) {
+                    self.leaving.shut_down(event_loop);
+                }
+            }
+            Event::Accepted(..) | Event::Closed(..) => self.leaving.watch(event_loop, event),
+            _ => {}
         }
     }
 
