@@ -13,6 +13,7 @@ mod programs;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+#[cfg(unix)]
 use std::sync::mpsc::channel;
 use std::thread;
 
