@@ -24,7 +24,8 @@ Sends back what a client sends, until it leaves; then serves the next one.
 
 Usage: blocking_echo_server [ADDRESS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   -h, --help  print this";
 
 fn main() -> ExitCode {
@@ -34,20 +35,21 @@ fn main() -> ExitCode {
 fn serve(arguments: common::Arguments) -> common::Outcome {
     let [address] = arguments.values()?;
     let address = common::address(address)?;
+    common::start_log();
 
-    let listener = TcpListener::bind(address)
+    let listener = TcpListener::bind(&address)
         .map_err(|error| format!("cannot listen at {address}: {error}"))?;
-    println!("Listening on {}", listener.local_addr()?);
+    common::status(format_args!("Listening on {}", listener.local_addr()?));
     loop {
         match listener.accept() {
             Ok((client, peer)) => {
                 // One client's failure does not end the server for the others.
                 if let Err(error) = echo(client) {
-                    eprintln!("{peer}: {error}");
+                    log::warn!("{peer}: {error}");
                 }
             }
             Err(error) => {
-                eprintln!("cannot accept: {error}");
+                log::warn!("cannot accept: {error}");
                 // The next try would most likely fail at once, too.
                 thread::sleep(Duration::from_secs(1));
             }

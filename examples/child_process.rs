@@ -25,11 +25,13 @@ mod signals;
 mod unix;
 
 const USAGE: &str = "\
-Runs a command for each client. The client's bytes are its input, and its output goes back.
+Runs a command for each client. The client's bytes are its input, and its output
+goes back.
 
 Usage: child_process [ADDRESS] [COMMAND]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   COMMAND     what to run, by the shell [default: cat]
   -h, --help  print this
 

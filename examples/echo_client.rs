@@ -1,8 +1,8 @@
-//! An echo client that sends a message, or a file of any size, and receives all of it however it
-//! is cut.
+//! An echo client that sends a message, or a file of any size, and says whether it comes back as
+//! it was sent, however it is cut.
 //!
 //! It shows how to stream: send until the connection is clogged, go on at `Drained`, and take what
-//! comes back meanwhile. Neither end ever holds more than a little of the file. It also shows what
+//! comes back in between. Neither end ever holds more than a little of the file. It also shows what
 //! one read may not assume: the answer is whole when the peer's end was read, and not before.
 //!
 //! ```text
@@ -11,114 +11,172 @@
 //! cargo run --release --example echo_client -- --file PATH
 //! ```
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor};
-use std::path::Path;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::process::ExitCode;
 
-use readiness::{CloseReason, Connection, Event, EventLoop};
+use indicatif::ProgressBar;
+use readiness::{Event, EventLoop, Stream};
 
 mod common;
-#[path = "common/file_check.rs"]
-mod file_check;
+#[path = "common/judge.rs"]
+mod judge;
+#[path = "common/progress.rs"]
+mod progress;
+#[path = "common/sent_file.rs"]
+mod sent_file;
 
-use file_check::FileCheck;
+use common::{Address, Outcome};
+use judge::Judge;
+use progress::progress_bar;
+use sent_file::SentFile;
 
 const USAGE: &str = "\
-Sends a message to an echo server and prints what comes back.
+Sends a message or a file to an echo server, and says whether all of it comes
+back as it was sent.
 
 Usage: echo_client [ADDRESS] [MESSAGE]
        echo_client [ADDRESS] --file PATH
 
   ADDRESS      where to connect [default: 127.0.0.1:65432]
-  MESSAGE      what to send [default: Hello, world]
-  --file PATH  send this file instead and compare every byte that comes back with it
+  MESSAGE      what to send [default: Hello, world]; put -- before the ADDRESS
+               if it begins with -
+  --file PATH  send this file instead
   -h, --help   print this
 
+The exit status is 0 if all came back identical, and else 1.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
-/// What is still to be sent, and what is done with that which comes back.
+/// What is sent, and how far it has come back.
 struct Echo {
+    /// What is still to be sent.
     outgoing: Box<dyn BufRead>,
-    incoming: Incoming,
-}
-
-enum Incoming {
-    /// It is kept, to be shown.
-    Message(Vec<u8>),
-    /// It is compared with the file, which is read a second time for that.
-    File(FileCheck),
+    /// The same from its beginning, read in step with what comes back.
+    expected: Box<dyn Read>,
+    judge: Judge,
+    progress: ProgressBar,
+    /// What has come back of a message, to be shown.
+    back: Option<Vec<u8>>,
 }
 
 fn main() -> ExitCode {
     common::run_with_file(USAGE, echo)
 }
 
-fn echo(arguments: common::Arguments) -> common::Outcome {
+fn echo(arguments: common::Arguments) -> Outcome {
     let file = arguments.file();
     let [address, message] = arguments.values()?;
     let address = common::address(address)?;
-    let echo = match (file, message) {
-        (Some(_), Some(_)) => return Err("either a message or a file, not both".into()),
-        (Some(path), None) => file_echo(path.as_ref())
-            .map_err(|error| format!("cannot send {}: {error}", path.display()))?,
-        (None, message) => message_echo(message.unwrap_or("Hello, world".into())),
-    };
     common::start_log();
-
-    let mut client = EventLoop::new()?;
-    client.connect(address, echo);
-    while client.connection_count() > 0 {
-        let event = client.next_event()?;
-        handle(&mut client, event)?;
+    match (file, message) {
+        (Some(_), Some(_)) => Err("either a message or a file, not both".into()),
+        (Some(path), None) => echo_file(&address, path),
+        (None, message) => echo_message(&address, message.unwrap_or("Hello, world".into())),
     }
-    Ok(())
 }
 
-fn message_echo(message: String) -> Echo {
-    Echo { outgoing: Box::new(Cursor::new(message)), incoming: Incoming::Message(Vec::new()) }
+fn echo_message(address: &Address, message: String) -> Outcome {
+    let mut echo = Echo {
+        judge: Judge::new(message.len() as u64),
+        outgoing: Box::new(Cursor::new(message.clone())),
+        expected: Box::new(Cursor::new(message)),
+        progress: ProgressBar::hidden(),
+        back: Some(Vec::new()),
+    };
+    let verdict = exchange(address, &mut echo);
+    // It is shown also if it is not all, or different.
+    let back = echo.back.unwrap_or_default();
+    if verdict.is_ok() || !back.is_empty() {
+        common::print(format_args!("Received {:?}", String::from_utf8_lossy(&back)))?;
+    }
+    common::print(verdict?)
 }
 
-fn file_echo(path: &Path) -> io::Result<Echo> {
-    let incoming = Incoming::File(FileCheck::new(path)?);
-    Ok(Echo { outgoing: Box::new(BufReader::new(File::open(path)?)), incoming })
+fn echo_file(address: &Address, path: OsString) -> Outcome {
+    let cannot_send = |error| format!("cannot send {}: {error}", path.display());
+    let file = SentFile::open(path.clone()).map_err(cannot_send)?;
+    let mut echo = Echo {
+        outgoing: Box::new(BufReader::new(file.read().map_err(cannot_send)?)),
+        expected: Box::new(file.read().map_err(cannot_send)?),
+        judge: Judge::new(file.len()),
+        progress: progress_bar(file.len()),
+        back: None,
+    };
+    let verdict = exchange(address, &mut echo);
+    drop(echo); // and with it the progress bar
+    if file.has_changed() {
+        let verdict = verdict.unwrap_or_else(|error| error.to_string());
+        return Err(format!("{} changed while it was sent; {verdict}", path.display()).into());
+    }
+    common::print(verdict?)
 }
 
-fn handle(client: &mut EventLoop<Echo>, event: Event) -> io::Result<()> {
-    match event {
-        Event::Connected(id) | Event::Drained(id) => send_until_clogged(&mut client[id])?,
-        Event::Received(id) => {
-            let (echo, stream) = client[id].split();
-            match &mut echo.incoming {
-                Incoming::Message(message) => message.extend_from_slice(stream.received()),
-                Incoming::File(check) => check.take(stream.received())?,
+/// Sends everything and takes what comes back. Returns the verdict.
+fn exchange(address: &Address, echo: &mut Echo) -> Outcome<String> {
+    let mut client: EventLoop = EventLoop::new()?;
+    client.connect(address.all()[0], ());
+    // A name can stand for several addresses. They are tried in turn until one answers.
+    let mut others = address.all()[1..].iter();
+    let mut is_connected = false;
+    loop {
+        match client.next_event()? {
+            Event::Connected(id) => {
+                is_connected = true;
+                echo.send_until_clogged(&mut client[id])?;
             }
-            stream.consume(stream.received().len());
+            Event::Drained(id) => echo.send_until_clogged(&mut client[id])?,
+            Event::Received(id) => echo.take(&mut client[id])?,
+            Event::PeerFinished(_) => return echo.conclude(),
+            Event::Closed(id, reason) => {
+                let peer = client[id].peer_addr()?;
+                let failed = format!("the connection to {peer} failed: {reason}");
+                if is_connected {
+                    let came = echo.judge.so_far();
+                    return Err(format!("{came} came back before {failed}").into());
+                }
+                let Some(next) = others.next() else { return Err(failed.into()) };
+                client.connect(*next, ());
+            }
+            _ => {}
         }
-        Event::Closed(id, CloseReason::Finished) => match &mut client[id].data.incoming {
-            Incoming::Message(all) => println!("Received {:?}", String::from_utf8_lossy(all)),
-            Incoming::File(check) => println!("{} bytes came back identical", check.conclude()?),
-        },
-        Event::Closed(id, reason) => {
-            let address = client[id].peer_addr()?;
-            return Err(io::Error::other(format!("the connection to {address} failed: {reason}")));
-        }
-        _ => {}
     }
-    Ok(())
 }
 
-/// Sends a piece after the other; after the last one, our end, so that the server ends too.
-fn send_until_clogged(connection: &mut Connection<Echo>) -> io::Result<()> {
-    let (echo, stream) = connection.split();
-    while !stream.is_clogged() {
-        let piece = echo.outgoing.fill_buf()?;
-        let count = piece.len();
-        match count {
-            0 => stream.finish(), // from here on it counts as clogged
-            _ => stream.send(piece),
+impl Echo {
+    /// The verdict at the server's end.
+    fn conclude(&self) -> Outcome<String> {
+        match self.judge.is_whole() {
+            true => Ok(format!("{} bytes came back identical", self.judge.identical())),
+            false => Err(format!("only {} came back before the end", self.judge.so_far()).into()),
         }
-        echo.outgoing.consume(count);
     }
-    Ok(())
+
+    /// Sends a piece after the other; after the last one, our end, so that the server ends too.
+    fn send_until_clogged(&mut self, stream: &mut Stream) -> Outcome {
+        while !stream.is_clogged() {
+            let piece = self.outgoing.fill_buf()?;
+            let count = piece.len();
+            match count {
+                0 => stream.finish(), // from here on it counts as clogged
+                _ => stream.send(piece),
+            }
+            self.outgoing.consume(count);
+        }
+        Ok(())
+    }
+
+    /// Compares what was received with what was sent at its place.
+    fn take(&mut self, stream: &mut Stream) -> Outcome {
+        let received = stream.received();
+        let count = received.len();
+        let mut expected = Vec::new();
+        self.expected.by_ref().take(count as u64).read_to_end(&mut expected)?;
+        let compared = self.judge.compare(&expected, received);
+        if let Some(back) = &mut self.back {
+            back.extend_from_slice(received);
+        }
+        stream.consume(count);
+        self.progress.set_position(self.judge.identical());
+        Ok(compared?)
+    }
 }

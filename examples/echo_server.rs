@@ -17,7 +17,6 @@
 //! The second prints each step of the loop. Then, in another terminal, `nc 127.0.0.1 65432`, or
 //! the examples `echo_client` and `multi_connection_client`.
 
-use std::io;
 use std::process::ExitCode;
 
 use readiness::{Event, EventLoop};
@@ -33,7 +32,8 @@ Sends back what each client sends, for any number of clients in one thread.
 
 Usage: echo_server [ADDRESS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   -h, --help  print this
 
 Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
@@ -48,24 +48,16 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let address = common::address(address)?;
     common::start_log();
 
-    let mut server = EventLoop::new()?;
+    let mut server: EventLoop = EventLoop::new()?;
     let listener =
-        server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
-    println!("Listening on {}", server.listener_addr(listener)?);
+    common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
-        let event = server.next_event()?;
-        if event == Event::ShutDown {
-            return Ok(());
+        match server.next_event()? {
+            Event::Received(id) => server[id].send_received(), // what came in goes out, whole
+            Event::ShutDown => return Ok(()),
+            event => ctrl_c.handle(&mut server, event),
         }
-        ctrl_c.handle(&mut server, event)?;
-        handle(&mut server, event)?;
     }
-}
-
-fn handle(server: &mut EventLoop, event: Event) -> io::Result<()> {
-    if let Event::Received(id) = event {
-        server[id].send_received(); // what came in goes out, whole
-    }
-    Ok(())
 }

@@ -26,13 +26,15 @@ mod signals;
 use signals::CtrlC;
 
 const USAGE: &str = "\
-A game whose players move by the signs + and -, with a loop of frames of its own.
+A game whose players move by the signs + and -, with frames of its own.
 
 Usage: frame_loop [ADDRESS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   -h, --help  print this
 
+Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 /// The most events that one frame handles; what is left waits for the next.
@@ -58,13 +60,13 @@ fn play(arguments: common::Arguments) -> common::Outcome {
 
     let mut game: EventLoop<Player> = EventLoop::new()?;
     let listener =
-        game.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        game.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut ctrl_c = CtrlC::new(&mut game)?;
-    println!("Listening on {}", game.listener_addr(listener)?);
+    common::status(format_args!("Listening on {}", game.listener_addr(listener)?));
     let mut has_ended = false;
     let mut handle = |game: &mut EventLoop<Player>, event| {
         has_ended |= event == Event::ShutDown;
-        ctrl_c.handle(game, event)?;
+        ctrl_c.handle(game, event);
         handle(game, event).map(|()| has_ended)
     };
     let mut frame = 0_u64;

@@ -9,16 +9,22 @@
 //! cargo run --example multi_connection_client 127.0.0.1:65432 1000
 //! ```
 
-use std::io::{self, Write};
+use std::mem;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::process::ExitCode;
 
-use readiness::{Connection, Event, EventLoop};
+use readiness::{CloseReason, Connection, Event, EventLoop};
 
 mod common;
+#[path = "common/judge.rs"]
+mod judge;
+
+use judge::Judge;
 
 const USAGE: &str = "\
-Sends several messages on each of many connections, in one thread, and checks what comes back.
+Sends several messages on each of many connections, in one thread, and says
+whether all of them come back as they were sent.
 
 Usage: multi_connection_client [ADDRESS] [CONNECTIONS]
 
@@ -26,18 +32,38 @@ Usage: multi_connection_client [ADDRESS] [CONNECTIONS]
   CONNECTIONS  how many, up to 65535 [default: 10]
   -h, --help   print this
 
+The exit status is 0 if all came back identical, and else 1.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 const MESSAGES: u32 = 3;
 
 /// What the program knows of each connection.
+#[derive(Default)]
 struct Talk {
     number: u16,
+    /// How many addresses were tried before: a name can stand for several.
+    tried: usize,
+    is_connected: bool,
     /// The message that was sent last and has not come back.
     awaited: String,
-    /// How many have come back, and their bytes.
+    /// How many have come back.
     answered: u32,
-    bytes: usize,
+    judge: Judge,
+    /// Where the first difference is, if there is one.
+    difference: Option<String>,
+}
+
+impl Talk {
+    fn new(number: u16) -> Self {
+        let mut talk = Self { number, ..Self::default() };
+        talk.judge = Judge::new(u64::from(MESSAGES) * talk.message().len() as u64);
+        talk
+    }
+
+    /// The next message. All of a connection have the same length.
+    fn message(&self) -> String {
+        format!("Message {} of connection {}", self.answered + 1, self.number)
+    }
 }
 
 fn main() -> ExitCode {
@@ -55,43 +81,46 @@ fn talk(arguments: common::Arguments) -> common::Outcome {
 
     let mut client = EventLoop::new()?;
     for number in 1..=count.get() {
-        client.connect(address, Talk { number, awaited: String::new(), answered: 0, bytes: 0 });
+        client.connect(address.all()[0], Talk::new(number));
     }
     let (mut complete, mut bytes) = (0, 0);
     while client.connection_count() > 0 {
-        let event = client.next_event()?;
-        handle(&mut client, event)?;
-        if let Event::Closed(id, _) = event {
-            complete += u16::from(client[id].data.answered == MESSAGES);
-            bytes += client[id].data.bytes;
+        match client.next_event()? {
+            Event::Connected(id) => {
+                client[id].data.is_connected = true;
+                send_next(&mut client[id]);
+            }
+            Event::Received(id) => receive(&mut client[id]),
+            Event::Closed(id, reason) => {
+                if let Some(next) = next_address(&mut client[id].data, &address) {
+                    let talk = mem::take(&mut client[id].data);
+                    client.connect(next, talk);
+                    continue;
+                }
+                conclude(&mut client[id], reason)?;
+                complete += u16::from(client[id].data.judge.is_whole());
+                bytes += client[id].data.judge.identical();
+            }
+            _ => {}
         }
     }
-    let summary = format!("{complete} of {count} connections got all back, {bytes} bytes in all");
+    let summary =
+        format!("{complete} of {count} connections got all back identical, {bytes} bytes in all");
     if complete < count.get() {
         return Err(format!("{address}: only {summary}").into());
     }
-    Ok(writeln!(io::stdout(), "{summary}")?)
+    common::print(summary)
 }
 
-fn handle(client: &mut EventLoop<Talk>, event: Event) -> io::Result<()> {
-    match event {
-        Event::Connected(id) => send_next(&mut client[id]),
-        Event::Received(id) => receive(&mut client[id]),
-        Event::Closed(id, reason) => {
-            let Talk { number, answered, bytes, .. } = client[id].data;
-            return writeln!(
-                io::stdout(),
-                "Connection {number}: {answered} of {MESSAGES} messages came back, {bytes} bytes; {reason}"
-            );
-        }
-        _ => {}
-    }
-    Ok(())
+/// The address that a connection tries after one that did not answer.
+fn next_address(talk: &mut Talk, address: &common::Address) -> Option<SocketAddr> {
+    talk.tried += 1;
+    address.all().get(talk.tried).filter(|_| !talk.is_connected).copied()
 }
 
 fn send_next(connection: &mut Connection<Talk>) {
     let (talk, stream) = connection.split();
-    talk.awaited = format!("Message {} of connection {}", talk.answered + 1, talk.number);
+    talk.awaited = talk.message();
     stream.send(talk.awaited.as_bytes());
 }
 
@@ -99,16 +128,40 @@ fn send_next(connection: &mut Connection<Talk>) {
 fn receive(connection: &mut Connection<Talk>) {
     let (talk, stream) = connection.split();
     let (awaited, received) = (talk.awaited.as_bytes(), stream.received());
-    if !awaited.starts_with(received) {
-        eprintln!("Connection {}: message {} came back different", talk.number, talk.answered + 1);
-        stream.abort();
-    } else if received.len() == awaited.len() {
-        talk.answered += 1;
-        talk.bytes += awaited.len();
-        stream.consume(talk.awaited.len());
-        match talk.answered {
-            MESSAGES => stream.close(),
-            _ => send_next(connection),
+    if received.len() < awaited.len() && awaited.starts_with(received) {
+        return; // the rest is still to come
+    }
+    match talk.judge.compare(awaited, received) {
+        Ok(()) => {
+            talk.answered += 1;
+            stream.consume(talk.awaited.len());
+            talk.awaited.clear();
+            match talk.answered {
+                MESSAGES => stream.close(),
+                _ => send_next(connection),
+            }
+        }
+        Err(difference) => {
+            talk.difference = Some(difference);
+            stream.abort();
         }
     }
+}
+
+/// Says how a connection ended, and what had come back by then.
+fn conclude(connection: &mut Connection<Talk>, reason: CloseReason) -> common::Outcome {
+    let (talk, stream) = connection.split();
+    let end = match talk.difference.take() {
+        Some(difference) => difference,
+        None => {
+            // What has come of a message is identical as far as it goes, or the next difference.
+            let part = talk.judge.compare(talk.awaited.as_bytes(), stream.received());
+            part.err().unwrap_or(reason.to_string())
+        }
+    };
+    let Talk { number, answered, judge, .. } = talk;
+    let bytes = judge.so_far();
+    common::print(format_args!(
+        "Connection {number}: {answered} of {MESSAGES} messages came back, {bytes} identical; {end}"
+    ))
 }

@@ -36,7 +36,8 @@ Sends back what each client sends, with a loop and a thread for each core.
 
 Usage: multi_core_echo_server [ADDRESS] [THREADS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   THREADS     how many, up to 1024 [default: one for each core]
   -h, --help  print this
 

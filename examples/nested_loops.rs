@@ -27,10 +27,12 @@ Two servers, each with a loop of its own, one loop inside the other.
 
 Usage: nested_loops [ADDRESS]
 
-  ADDRESS     where the outer server listens [default: 127.0.0.1:65432]; with port 0 the system
-              chooses one. The inner server's port is always chosen by the system
+  ADDRESS     where the outer server listens [default: 127.0.0.1:65432]; with
+              port 0 the system chooses one. The port of the inner server is
+              always chosen by the system
   -h, --help  print this
 
+Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
 RUST_LOG=readiness=trace in the environment prints each step of the loops.";
 
 fn main() -> ExitCode {

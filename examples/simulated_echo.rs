@@ -1,7 +1,27 @@
 //! The echo program under a thousand bad networks, and a bug of a program that they find.
+//!
+//! It shows how a program is tested on the simulated network: without a socket, without waiting,
+//! and so that a run that failed can be replayed from its seed.
+//!
+//! ```text
+//! cargo run --features simulation --example simulated_echo
+//! ```
 
-use readiness::simulation::{FailedSeed, Program, Simulation, try_seeds};
+use std::process::ExitCode;
+
+use readiness::simulation::{Program, Simulation, try_seeds};
 use readiness::{Event, EventLoop};
+
+mod common;
+
+const USAGE: &str = "\
+Runs an echo program on a thousand simulated networks, and one that has a bug.
+
+Usage: simulated_echo
+
+  -h, --help  print this
+
+READINESS_SEED=7 in the environment tries the network of that seed only.";
 
 /// The echo server: `main` of `echo_server` on real sockets, here on simulated ones.
 fn echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
@@ -42,12 +62,16 @@ fn two_lines_come_back(simulation: &Simulation, handle: Handle) -> std::io::Resu
     Ok(())
 }
 
-fn main() -> Result<(), FailedSeed> {
+fn main() -> ExitCode {
+    common::run(USAGE, try_both)
+}
+
+fn try_both(arguments: common::Arguments) -> common::Outcome {
+    let [] = arguments.values()?;
     try_seeds(0..1000, |simulation| two_lines_come_back(simulation, echo))?;
-    println!("echo works on a thousand bad networks.");
+    common::print("echo works on a thousand bad networks.")?;
     match try_seeds(0..1000, |simulation| two_lines_come_back(simulation, forgetful_echo)) {
-        Ok(()) => println!("forgetful_echo works too."),
-        Err(failed) => println!("forgetful_echo has a bug: {failed}"),
+        Ok(()) => common::print("forgetful_echo works too."),
+        Err(failed) => common::print(format_args!("forgetful_echo has a bug: {failed}")),
     }
-    Ok(())
 }

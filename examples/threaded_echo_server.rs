@@ -24,7 +24,8 @@ Sends back what each client sends, with a thread for each of them.
 
 Usage: threaded_echo_server [ADDRESS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   -h, --help  print this";
 
 fn main() -> ExitCode {
@@ -34,13 +35,14 @@ fn main() -> ExitCode {
 fn serve(arguments: common::Arguments) -> common::Outcome {
     let [address] = arguments.values()?;
     let address = common::address(address)?;
+    common::start_log();
 
-    let listener = TcpListener::bind(address)
+    let listener = TcpListener::bind(&address)
         .map_err(|error| format!("cannot listen at {address}: {error}"))?;
-    println!("Listening on {}", listener.local_addr()?);
+    common::status(format_args!("Listening on {}", listener.local_addr()?));
     loop {
         if let Err(error) = listener.accept().and_then(start) {
-            eprintln!("cannot take a client: {error}");
+            log::warn!("cannot take a client: {error}");
             // Most often there is no descriptor or thread left: the next try would fail at once,
             // and go on failing at a full core until some client leaves.
             thread::sleep(Duration::from_secs(1));
@@ -52,7 +54,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
 fn start((client, peer): (TcpStream, SocketAddr)) -> io::Result<()> {
     thread::Builder::new().spawn(move || {
         if let Err(error) = echo(client) {
-            eprintln!("{peer}: {error}");
+            log::warn!("{peer}: {error}");
         }
     })?;
     Ok(())

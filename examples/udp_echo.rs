@@ -33,10 +33,11 @@ Sends back what comes over TCP and over UDP.
 
 Usage: udp_echo [ADDRESS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one for
-              each of the two
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one for each of the two
   -h, --help  print this
 
+Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 fn main() -> ExitCode {
@@ -50,18 +51,21 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
 
     let cannot_listen = |error| format!("cannot listen at {address}: {error}");
     let mut server = EventLoop::new()?;
-    let listener = server.listen(address).map_err(cannot_listen)?;
-    let socket = UdpSocket::bind(address).map_err(cannot_listen)?;
+    let listener = server.listen(&address).map_err(cannot_listen)?;
+    // Of a name's addresses the one that the listener has. Port 0 is chosen once more.
+    let mut beside = server.listener_addr(listener)?;
+    beside.set_port(address.port());
+    let socket = UdpSocket::bind(beside).map_err(cannot_listen)?;
     let mut datagrams = Datagrams::new(&mut server, socket)?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
-    println!("Listening on {}", server.listener_addr(listener)?);
-    println!("Datagrams at {}", datagrams.socket.local_addr()?);
+    common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
+    common::status(format_args!("Datagrams at {}", datagrams.socket.local_addr()?));
     loop {
         let event = server.next_event()?;
         if event == Event::ShutDown {
             return Ok(server.deregister(datagrams.id, &mut datagrams.socket)?);
         }
-        ctrl_c.handle(&mut server, event)?;
+        ctrl_c.handle(&mut server, event);
         handle(&mut server, event, &mut datagrams)?;
     }
 }

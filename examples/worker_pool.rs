@@ -36,11 +36,13 @@ mod signals;
 use signals::CtrlC;
 
 const USAGE: &str = "\
-Answers each line, a number, with how many primes are below it. Several threads do the work.
+Answers each line, a number, with how many primes are below it. Several threads
+do the work.
 
 Usage: worker_pool [ADDRESS] [WORKERS]
 
-  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system chooses one
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
   WORKERS     how many threads work, up to 1024 [default: one for each core]
   -h, --help  print this
 
@@ -85,17 +87,17 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
 
     let mut server = EventLoop::new()?;
     let listener =
-        server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let pool = Pool::start(count, &server.waker())?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
-    println!("Listening on {}", server.listener_addr(listener)?);
+    common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
         let event = server.next_event()?;
         if event == Event::ShutDown {
             pool.stop();
             return Ok(());
         }
-        ctrl_c.handle(&mut server, event)?;
+        ctrl_c.handle(&mut server, event);
         handle(&mut server, event, &pool)?;
     }
 }

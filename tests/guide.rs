@@ -245,3 +245,37 @@ fn files_of_source_and_tests_that_the_pages_name_exist() {
     }
     assert!(missing.is_empty(), "files that are not there:\n{}", missing.join("\n"));
 }
+
+// The README.
+
+#[test]
+fn readme_has_the_command_of_each_example() {
+    let readme = read("README.md");
+    let mut count = 0;
+    for entry in fs::read_dir(root().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let command = match path.extension() {
+            Some(_) => format!(" --example {name}` |"),
+            None if path.join("Cargo.toml").exists() => {
+                format!("| `cargo run --manifest-path examples/{name}/Cargo.toml` |")
+            }
+            None => continue, // what they share
+        };
+        assert!(readme.contains(&command), "no command for {name}");
+        count += 1;
+    }
+    assert!(count > 10, "only {count} examples were found");
+}
+
+#[test]
+fn dependencies_that_the_readme_names_are_those_of_the_manifest() {
+    let manifest = read("Cargo.toml");
+    let blocks = blocks(&read("README.md"), "toml");
+    let lines: Vec<&str> = blocks[0].lines().filter(|line| line.contains(" = ")).collect();
+    assert_eq!(lines[0], "readiness = { path = \"../readiness\" }");
+    let logger = lines[1].split(" #").next().unwrap();
+    let (name, version) = logger.split_once(" = ").unwrap();
+    assert!(manifest.contains(&format!("\n{name} = {{ version = {version}, ")), "{logger}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::builder::{self, Built, Unmeasured};
 use crate::calls::{self, Calls};
+use crate::conditions::Conditions;
 use crate::instructions::{self, Instructions};
 use crate::machine::Machine;
 use crate::memory::{self, Memory};
@@ -43,8 +44,10 @@ pub(crate) fn run(mut options: Options) -> Result<(), Box<dyn Error>> {
     let instructions = others.instructions();
     let memory = others.memory(connections_max.min(CROWD));
     let Others { skipped, failed, .. } = others;
-    let (pace, failures) = (options.pace, failed.len());
-    let report = Report { machine, pace, speed, calls, instructions, memory, skipped, failed };
+    let failures = failed.len();
+    let Options { pace, quick, .. } = options;
+    let conditions = Conditions { machine, pace, quick, connections_max };
+    let report = Report { conditions, speed, calls, instructions, memory, skipped, failed };
     report.publish(&options.out)?;
     match failures {
         0 => Ok(()),

@@ -3,7 +3,7 @@
 //! The best of many rounds, on one core: nothing waits, nothing is woken.
 
 use std::error::Error;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
@@ -35,7 +35,7 @@ pub(crate) fn measure(rounds: usize) -> Outcome<()> {
     add(
         "recv that finds nothing",
         best(rounds, || match near.read(&mut buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             other => Err(format!("there was something: {other:?}").into()),
         })?,
     );
@@ -50,7 +50,7 @@ pub(crate) fn measure(rounds: usize) -> Outcome<()> {
     add("recv of 64 bytes", receive);
     add("send of 64 bytes, delivered in the sender's time", echo - receive);
     waiting(rounds, &near, &mut far, &mut add)?;
-    println!("{table}");
+    writeln!(io::stdout(), "{table}")?;
     Ok(())
 }
 

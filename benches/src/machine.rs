@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -17,6 +17,8 @@ pub(crate) struct Machine {
     /// How much of all processors others used in the second before the measurement, in per cent:
     /// their work spoils it.
     busy: f64,
+    /// When it was looked at, in UTC.
+    date: String,
 }
 
 /// How long is looked at how busy the machine is.
@@ -32,8 +34,40 @@ impl Machine {
             cores: process::cores().map_or(0, |cores| cores.len()),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             busy: busy(),
+            date: date(SystemTime::now()),
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn of_test() -> Self {
+        let [processor, kernel, date] =
+            ["R&D <1>", "6.18", "2026-11-28 05:06 UTC"].map(str::to_owned);
+        Self { processor, cores: 2, kernel, busy: 3.0, date }
+    }
+}
+
+/// A time to the minute, as it is written.
+fn date(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (mut days, minutes) = (since / 86_400, since / 60 % 1_440);
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (day, hour, minute) = (days + 1, minutes / 60, minutes % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
 fn busy() -> f64 {
@@ -57,14 +91,31 @@ fn processor_ticks(stat: &str) -> [u64; 2] {
 
 impl fmt::Display for Machine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processor, cores, kernel, busy } = self;
-        write!(out, "{processor}, {cores} cores used, Linux {kernel}, {busy:.0} % busy before")
+        let Self { processor, cores, kernel, busy, date } = self;
+        write!(out, "{processor}, {cores} cores used, Linux {kernel}, ")?;
+        write!(out, "{busy:.0} % busy before, {date}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn date_is_that_of_the_calendar() {
+        let dates = [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59 UTC"),
+            (951_782_400, "2000-02-29 00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00 UTC"),
+            (1_735_689_599, "2024-12-31 23:59 UTC"),
+            (1_795_842_360, "2026-11-28 05:06 UTC"),
+            (4_107_542_400, "2100-03-01 00:00 UTC"),
+        ];
+        for (seconds, expected) in dates {
+            assert_eq!(date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
 
     #[test]
     fn waiting_for_a_disk_is_idle_and_time_taken_by_the_host_is_not() {

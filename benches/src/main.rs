@@ -2,14 +2,15 @@
 //!
 //! `options` says what can be asked for; `scenarios` and `servers` what there is; `builder` builds
 //! the servers, `running` starts one and sets a load upon it; `speed`, `calls`, `instructions`,
-//! `memory` and `cold_build` measure; `table`, `chart` and `report` show. `load` is the other side,
-//! a process of its own.
+//! `memory` and `cold_build` measure; `table`, `chart`, `conditions` and `report` show. `load` is the
+//! other side, a process of its own.
 
 mod builder;
 mod calls;
 mod chart;
 mod cold_build;
 mod comparison;
+mod conditions;
 mod costs;
 mod counting;
 mod figures;
@@ -28,6 +29,7 @@ mod table;
 mod timers;
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use options::{Command, Part};
@@ -36,7 +38,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("readiness-benches: {error}");
+            // Where this cannot be written either, the exit status says it alone.
+            let _ = writeln!(io::stderr(), "readiness-benches: {error}");
             ExitCode::FAILURE
         }
     }
@@ -44,8 +47,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     match options::parse()? {
-        Command::Help => println!("{}", options::USAGE),
-        Command::List => list(),
+        Command::Help => writeln!(io::stdout(), "{}", options::USAGE)?,
+        Command::List => io::stdout().write_all(list().as_bytes())?,
         Command::Load(order) => load::run(&order)?,
         Command::Build { rounds, out } => {
             report::publish_builds(&cold_build::measure(rounds)?, &out)?;
@@ -57,13 +60,17 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn list() {
-    let print = |title: &str, names: Vec<(&str, &str)>| {
-        println!("{title}:");
-        names.iter().for_each(|(name, about)| println!("  {name:20} {about}"));
+fn list() -> String {
+    let part = |title: &str, names: Vec<(&str, &str)>| {
+        let lines = names.iter().map(|(name, about)| format!("  {name:20} {about}\n"));
+        format!("{title}:\n{}", lines.collect::<String>())
     };
     let servers = servers::all();
-    print("servers", servers.iter().map(|one| (one.name, one.default.about())).collect());
-    print("scenarios", scenarios::all().iter().map(|one| (one.name, one.about)).collect());
-    print("parts", Part::ALL.iter().map(|(name, part)| (*name, part.about())).collect());
+    let servers = servers.iter().map(|one| (one.name, one.default.about()));
+    let scenarios = scenarios::all();
+    let scenarios = scenarios.iter().map(|one| (one.name, one.about));
+    let parts = Part::ALL.iter().map(|(name, part)| (*name, part.about()));
+    part("servers", servers.collect())
+        + &part("scenarios", scenarios.collect())
+        + &part("parts", parts.collect())
 }

@@ -13,21 +13,28 @@ pub(crate) const USAGE: &str = "\
 Measures the loop beside what one would use instead, on this machine.
 
 Usage: readiness-benches [OPTIONS]          measure and compare
-       readiness-benches build [OPTIONS]    how long a first build takes, and of how many crates
-       readiness-benches costs [OPTIONS]    what each system call of a loop costs by itself
-       readiness-benches timers [OPTIONS]   what setting and cancelling a timer costs
-       readiness-benches list               the names of servers, scenarios and parts
+       readiness-benches build [OPTIONS]    how long a first build takes, and of
+                                            how many crates
+       readiness-benches costs [OPTIONS]    what each system call of a loop
+                                            costs by itself
+       readiness-benches timers [OPTIONS]   what setting and cancelling a timer
+                                            costs
+       readiness-benches list               the names of servers, scenarios and
+                                            parts
 
   --all            all servers and scenarios, not only the default ones
   --server NAME    only this server; may be given again
   --scenario NAME  only this scenario; may be given again
-  --part NAME      only this part: speed, calls, instructions, memory; may be given again
-                   (calls and instructions are counted in some scenarios, or in those named)
+  --part NAME      only this part: speed, calls, instructions, memory; may be
+                   given again (calls and instructions are counted in some
+                   scenarios, or in those named)
   --rounds COUNT   how often each server runs in each scenario [default: 5];
                    of build, how often each is built [default: 3]
   --window MS      how long is measured in each run [default: 500]
-  --quick          one short round, and fewer connections: shows that all works, measures nothing
-  --out DIR        where results are written [default: target/comparison in this crate]
+  --quick          one short round, and fewer connections: shows that everything
+                   runs, and is no measurement
+  --out DIR        where results are written [default: target/comparison in this
+                   crate]
   -h, --help       print this";
 
 pub(crate) enum Command {
@@ -259,4 +266,15 @@ fn chosen<T: Clone>(
         _ => named.iter().any(|named| name(one) == named),
     };
     Ok(all.iter().filter(is_chosen).cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        let wide = USAGE.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None);
+    }
 }

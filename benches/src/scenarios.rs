@@ -13,6 +13,8 @@ pub(crate) struct Scenario {
     pub(crate) unit: Unit,
     /// It is measured so many times as long as others: a message takes longer the more there are.
     pub(crate) times_as_long: u64,
+    /// How many connections a group of it has at most, where it was to have more.
+    pub(crate) limited_to: Option<usize>,
     /// Measured without being asked for.
     pub(crate) is_usual: bool,
     /// What the servers are to be judged by.
@@ -144,6 +146,7 @@ fn visits() -> Vec<Scenario> {
         one_core: false,
         unit: Unit::Visit,
         times_as_long: 1,
+        limited_to: None,
         is_usual: true,
         judged_by: Judge::Throughput,
     };
@@ -172,6 +175,7 @@ fn talk(name: &'static str, about: &'static str, groups: Vec<Group>) -> Scenario
         one_core: false,
         unit: Unit::Message,
         times_as_long: 1,
+        limited_to: None,
         is_usual: true,
         judged_by: Judge::Throughput,
     }
@@ -184,14 +188,25 @@ fn exchanging(connections: usize, in_flight: usize, size: usize) -> Group {
 impl Scenario {
     /// Leaves out connections above a number in each group. False if there were none.
     pub(crate) fn limit_connections(&mut self, most: usize) -> bool {
-        let mut limited = false;
         if let Task::Talk { groups, .. } = &mut self.task {
             for group in groups.iter_mut().filter(|group| group.connections > most) {
                 group.connections = most;
-                limited = true;
+                self.limited_to = Some(most);
             }
         }
-        limited
+        self.limited_to.is_some()
+    }
+
+    /// What it is, and where it was not measured as it is meant or as the others are.
+    pub(crate) fn title(&self) -> String {
+        let mut title = format!("{}: {}", self.name, self.about);
+        if let Some(most) = self.limited_to {
+            title += &format!("; but at most {most} connections");
+        }
+        if self.times_as_long > 1 {
+            title += &format!("; {} times as long as the others", self.times_as_long);
+        }
+        title
     }
 }
 
@@ -205,6 +220,18 @@ mod tests {
     fn names_are_unique() {
         let names: BTreeSet<_> = all().iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), all().len());
+    }
+
+    #[test]
+    fn title_says_what_was_measured_otherwise() {
+        let scenarios = all();
+        let mut crowd = scenarios.into_iter().find(|one| one.name == "ping-10000").unwrap();
+        let title = "ping-10000: as ping-1, 10,000 connections; 3 times as long as the others";
+        assert_eq!(crowd.title(), title);
+        assert!(crowd.limit_connections(500));
+        let title = "ping-10000: as ping-1, 10,000 connections; but at most 500 connections; \
+                     3 times as long as the others";
+        assert_eq!(crowd.title(), title);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! meets all of them and not all rounds of one.
 
 use std::error::Error;
+use std::fmt;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -19,6 +20,16 @@ pub(crate) struct Pace {
     /// Milliseconds.
     pub(crate) warm_up: u64,
     pub(crate) window: u64,
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rounds, warm_up, window } = self;
+        match rounds {
+            1 => write!(f, "1 round of {window} ms after {warm_up} ms of warm-up"),
+            _ => write!(f, "{rounds} rounds of {window} ms, each after {warm_up} ms of warm-up"),
+        }
+    }
 }
 
 /// One scenario, with all its servers.

@@ -17,7 +17,8 @@ pub(crate) fn reference(row: &Row) -> Option<&Cell> {
     row.cell(limit(row))
 }
 
-fn limit(row: &Row) -> &'static str {
+/// Whose figures are 1.00.
+pub(crate) fn limit(row: &Row) -> &'static str {
     match row.scenario.protocol {
         Protocol::Echo => LIMIT,
         // There the question is what one writes; ours is the measure.
@@ -63,7 +64,7 @@ pub(crate) fn speed(row: &Row) -> String {
         Some(_) => String::new(),
         None => format!("Without ratios, since {} does not take part\n", limit(row)),
     };
-    format!("{}: {}\n{text}\n{note}", row.scenario.name, row.scenario.about)
+    format!("{}\n{text}\n{note}", row.scenario.title())
 }
 
 fn cells(cell: &Cell, row: &Row) -> Vec<String> {

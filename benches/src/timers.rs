@@ -3,6 +3,7 @@
 //! It is to grow no faster than n log n: so the time for one, divided by log n, is to stay level.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use readiness::{EventLoop, TimerId};
@@ -36,7 +37,7 @@ pub(crate) fn measure(rounds: usize) -> Result<(), Box<dyn Error>> {
             format!("{:.1}", (best.set + best.cancel) / log),
         ]);
     }
-    println!("{table}");
+    writeln!(io::stdout(), "{table}")?;
     Ok(())
 }
 

@@ -1,20 +1,28 @@
-//! What the examples share: their command line, and how they end when something fails.
+//! What the examples share: their command line, their lines of output, and how they end when
+//! something fails.
 //!
 //! A program hands its usage text and the rest of itself to [`run`]. What fails is one line on
-//! standard error, named after the program, and exit status 1.
+//! standard error, named after the program, and exit status 1. No macro of `std` prints here:
+//! `println!` panics where nobody reads any more, as in `| head -1`, or where a disk is full. A
+//! program that only prints a result ends with an error then ([`print()`]). A server has clients to
+//! serve, so it logs what it could not print, and goes on ([`status()`]).
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-/// Where the servers listen, and the clients connect, unless they are told otherwise.
-pub(crate) const ADDRESS: &str = "127.0.0.1:65432";
+mod address;
+pub(crate) mod leaving;
+
+pub(crate) use address::Address;
 
 /// How a program ends: an error's message is for the user and names what it is about.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -30,7 +38,7 @@ pub(crate) fn run(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> Ex
     run_with(usage, false, program)
 }
 
-/// The same for a program that also takes the option `--file PATH`.
+/// Runs a program that also takes the option `--file PATH`.
 pub(crate) fn run_with_file(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
     run_with(usage, true, program)
 }
@@ -40,31 +48,69 @@ fn run_with(usage: &str, takes_file: bool, program: impl FnOnce(Arguments) -> Ou
     let path = Path::new(parser.bin_name().unwrap_or("example")).to_owned();
     let outcome = match Arguments::parse(&mut parser, takes_file) {
         Ok(Some(arguments)) => program(arguments),
-        Ok(None) => {
-            println!("{}", usage.trim_end());
-            Ok(())
-        }
+        Ok(None) => print(usage.trim_end()),
         Err(error) => Err(format!("{error} (--help tells more)").into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}: {error}", path.file_stem().unwrap_or_default().display());
+            let line = format!("{}: {error}\n", path.file_stem().unwrap_or_default().display());
+            // Where this cannot be written either, the exit status says it alone.
+            let _ = io::stderr().write_all(line.as_bytes());
             ExitCode::FAILURE
         }
     }
 }
 
+/// Prints a line that the program was run for.
+pub(crate) fn print(line: impl Display) -> Outcome {
+    write_line(&line.to_string())
+        .map_err(|error| format!("cannot write to standard output: {error}").into())
+}
+
+/// Prints a line about what a server does. If that fails the line goes to the log, the first time
+/// as a warning, and the server goes on.
+pub(crate) fn status(line: impl Display) {
+    static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+    let line = line.to_string();
+    if let Err(error) = write_line(&line) {
+        match HAS_FAILED.swap(true, Ordering::Relaxed) {
+            false => log::warn!("cannot print {line:?}: {error}"),
+            true => log::debug!("cannot print {line:?}: {error}"),
+        }
+    }
+}
+
+/// Writes a line whole, so that nothing of one that failed stays in a buffer for the next.
+fn write_line(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(format!("{line}\n").as_bytes())?;
+    stdout.flush()
+}
+
 impl Arguments {
     /// Reads the command line; `None` if it asks for help.
-    fn parse(parser: &mut Parser, takes_file: bool) -> Result<Option<Self>, lexopt::Error> {
+    fn parse(parser: &mut Parser, takes_file: bool) -> Outcome<Option<Self>> {
         let mut arguments = Self { values: Vec::new(), file: None };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(None),
-                Arg::Long("file") if takes_file => arguments.file = Some(parser.value()?),
+                Arg::Long("file") if takes_file => {
+                    let path = parser.value()?;
+                    if path.is_empty() {
+                        return Err("--file takes a path, and this one is empty".into());
+                    }
+                    if arguments.file.replace(path).is_some() {
+                        return Err("--file is given twice".into());
+                    }
+                }
                 Arg::Value(value) => arguments.values.push(value.string()?),
-                other => return Err(other.unexpected()),
+                other => {
+                    let error = other.unexpected();
+                    return Err(
+                        format!("{error}; an argument that begins with - goes after --").into()
+                    );
+                }
             }
         }
         Ok(Some(arguments))
@@ -87,15 +133,12 @@ impl Arguments {
     }
 }
 
-/// The address that an argument gives. A name is none: to look one up can block.
-pub(crate) fn address(argument: Option<String>) -> Outcome<SocketAddr> {
-    let text = argument.as_deref().unwrap_or(ADDRESS);
-    text.parse().map_err(|_| {
-        format!("{text:?} is not an address such as 127.0.0.1:65432 or [::1]:65432").into()
-    })
+/// The address that an argument gives, or 127.0.0.1:65432. A name is looked up.
+pub(crate) fn address(argument: Option<String>) -> Outcome<Address> {
+    Ok(Address::new(argument)?)
 }
 
-/// Has the log go to standard error: warnings, and more if `RUST_LOG` says so.
+/// Sends the log to standard error: warnings, and more if `RUST_LOG` says so.
 pub(crate) fn start_log() {
     let warnings = env_logger::Env::default().default_filter_or("warn");
     env_logger::Builder::from_env(warnings).init();

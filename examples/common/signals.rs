@@ -5,65 +5,43 @@
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
-use std::io::{self, Write};
-use std::time::Duration;
+use std::io;
 
 use readiness::{Event, EventLoop};
 
+use super::common::leaving::Leaving;
+
 pub(crate) use own::Signals;
 
-/// How long the connections have to finish after the first Ctrl-C.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// Ctrl-C, or the signal that asks a process to end: the first has the loop shut down gracefully,
-/// the second at once. Either way `Event::ShutDown` comes at the end.
+/// Ctrl-C, or the signal that asks a process to end: at the first the loop shuts down gracefully,
+/// at the second at once. Either way `Event::ShutDown` comes at the end.
 pub(crate) struct CtrlC {
     signals: Signals,
-    count: usize,
+    leaving: Leaving,
 }
 
 impl CtrlC {
     pub(crate) fn new<T>(event_loop: &mut EventLoop<T>) -> io::Result<Self> {
-        Ok(Self { signals: Signals::new(event_loop, &ENDING)?, count: 0 })
+        let signals = Signals::new(event_loop, &ENDING)?;
+        Ok(Self { signals, leaving: Leaving::default() })
     }
 
-    /// To be called with each event, of which most are no signal.
-    pub(crate) fn handle<T>(
-        &mut self,
-        event_loop: &mut EventLoop<T>,
-        event: Event,
-    ) -> io::Result<()> {
-        if let Some(deadline) = self.deadline(event) {
-            let whom = match event_loop.connection_count() {
-                1 => "1 connection".to_owned(),
-                count => format!("{count} connections"),
-            };
-            say(deadline, &whom)?;
-            event_loop.shutdown(deadline);
+    /// To be called with each event. Most are neither a signal nor of interest while leaving.
+    pub(crate) fn handle<T>(&mut self, event_loop: &mut EventLoop<T>, event: Event) {
+        match event {
+            Event::Ready(..) => {
+                for _ in 0..self.count(event) {
+                    self.leaving.shut_down(event_loop);
+                }
+            }
+            Event::Accepted(..) | Event::Closed(..) => self.leaving.watch(event_loop, event),
+            _ => {}
         }
-        Ok(())
     }
 
-    /// How long the connections have, if the event was such a signal.
-    pub(crate) fn deadline(&mut self, event: Event) -> Option<Duration> {
-        let count = self.signals.take(event).count();
-        if count == 0 {
-            return None;
-        }
-        self.count += count;
-        Some(if self.count == 1 { GRACE } else { Duration::ZERO })
-    }
-}
-
-/// Tells who is there what is going on.
-pub(crate) fn say(deadline: Duration, whom: &str) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    match deadline {
-        Duration::ZERO => writeln!(stdout, "Aborting {whom}"),
-        _ => writeln!(
-            stdout,
-            "Shutting down: {deadline:?} for {whom} to finish. Ctrl-C again aborts the rest"
-        ),
+    /// How often it was pressed, if the event tells that. For a program with several loops.
+    pub(crate) fn count(&mut self, event: Event) -> usize {
+        self.signals.take(event).count()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use readiness::mio::unix::pipe::{Receiver, Sender};
 use readiness::{ConnectionId, Event, EventLoop, Interest, SourceId};
@@ -19,16 +19,16 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
 
     let mut server = EventLoop::new()?;
     let listener =
-        server.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut child_ends = Signals::new(&mut server, &[SIGCHLD])?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
-    println!("Listening on {}", server.listener_addr(listener)?);
+    common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
         let event = server.next_event()?;
         if event == Event::ShutDown {
             return Ok(commands.await_all()?);
         }
-        ctrl_c.handle(&mut server, event)?;
+        ctrl_c.handle(&mut server, event);
         // The ends of several children may come as one signal.
         if child_ends.take(event).count() > 0 {
             commands.reap()?;
@@ -41,7 +41,7 @@ fn handle(server: &mut EventLoop<Pipes>, event: Event, commands: &mut Commands) 
     match event {
         Event::Accepted(_, id) => {
             if let Err(error) = commands.start(server, id) {
-                eprintln!("{id}: cannot start the command: {error}");
+                log::warn!("{id}: cannot start the command: {error}");
                 server[id].abort();
             }
         }
@@ -200,7 +200,7 @@ impl Commands {
         let mut running = Vec::new();
         for (id, mut child) in self.children.drain(..) {
             match child.try_wait()? {
-                Some(status) => println!("{id}: the command ended: {status}"),
+                Some(status) => tell_end(id, status),
                 None => running.push((id, child)),
             }
         }
@@ -211,8 +211,12 @@ impl Commands {
     /// Waits for those whose client has gone; they end at once.
     fn await_all(mut self) -> io::Result<()> {
         for (id, child) in &mut self.children {
-            println!("{id}: the command ended: {}", child.wait()?);
+            tell_end(*id, child.wait()?);
         }
         Ok(())
     }
+}
+
+fn tell_end(id: ConnectionId, status: ExitStatus) {
+    common::status(format_args!("{id}: the command ended: {status}"));
 }

@@ -4,13 +4,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Duration;
 
 use readiness::{Event, EventLoop, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::common::leaving::Leaving;
 use super::common::{self, Arguments, Outcome};
-use super::signals::{self, CtrlC};
+use super::signals::CtrlC;
 
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
     let [address, threads] = arguments.values()?;
@@ -26,7 +26,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
 
     // All listen before the first serves, so that nobody comes to a part of them only.
     let cannot_listen = |error| format!("cannot listen at {address}: {error}");
-    let first = listen(address).map_err(cannot_listen)?;
+    let first = address.open(listen).map_err(cannot_listen)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..threads {
@@ -41,20 +41,19 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     for listener in listeners {
         servers.push(Server::start(listener, ended.clone(), main.waker())?);
     }
-    println!("Listening on {address}");
+    common::status(format_args!("Listening on {address}"));
 
     let mut running = servers.len();
     while running > 0 {
         let event = main.next_event()?;
-        if let Some(deadline) = ctrl_c.deadline(event) {
-            signals::say(deadline, "the connections of all threads")?;
+        for _ in 0..ctrl_c.count(event) {
             for server in &servers {
-                server.shut_down(deadline)?;
+                server.shut_down()?;
             }
         }
         for end in ends.try_iter() {
             running -= 1;
-            println!("A thread served {} connections", end?);
+            common::status(format_args!("A thread served {} connections", end?));
         }
     }
     Ok(())
@@ -71,9 +70,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// What the main thread asks of the others: at first gracefully, and the second time at once.
+struct ShutDown;
+
 /// What the main thread has of a thread that serves.
 struct Server {
-    orders: Sender<Duration>,
+    orders: Sender<ShutDown>,
     waker: Waker,
 }
 
@@ -96,21 +98,28 @@ impl Server {
         Ok(Self { orders, waker })
     }
 
-    fn shut_down(&self, deadline: Duration) -> io::Result<()> {
+    fn shut_down(&self) -> io::Result<()> {
         // One that has ended has shut down.
-        let _ = self.orders.send(deadline);
+        let _ = self.orders.send(ShutDown);
         self.waker.wake()
     }
 }
 
 /// What a thread does: nothing in it knows of the others.
-fn run(server: &mut EventLoop, ordered: &Receiver<Duration>) -> io::Result<u64> {
+fn run(server: &mut EventLoop, ordered: &Receiver<ShutDown>) -> io::Result<u64> {
     let mut served = 0;
+    let mut leaving = Leaving::default();
     loop {
-        match server.next_event()? {
+        let event = server.next_event()?;
+        leaving.watch(server, event);
+        match event {
             Event::Accepted(..) => served += 1,
             Event::Received(id) => server[id].send_received(),
-            Event::Woken => ordered.try_iter().for_each(|deadline| server.shutdown(deadline)),
+            Event::Woken => {
+                for ShutDown in ordered.try_iter() {
+                    leaving.shut_down(server);
+                }
+            }
             Event::ShutDown => return Ok(served),
             _ => {}
         }

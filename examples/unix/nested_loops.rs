@@ -5,8 +5,9 @@ mod host;
 
 use readiness::{Event, EventLoop};
 
+use super::common::leaving::Leaving;
 use super::common::{self, Arguments, Outcome};
-use super::signals::{self, CtrlC};
+use super::signals::CtrlC;
 use host::{iterate, unwatch, watch};
 
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
@@ -16,26 +17,28 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
 
     let mut outer: EventLoop = EventLoop::new()?;
     let listener =
-        outer.listen(address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        outer.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut inner: EventLoop = EventLoop::new()?;
-    let inner_listener = inner.listen((address.ip(), 0))?;
+    let inner_listener = inner.listen((outer.listener_addr(listener)?.ip(), 0))?;
     let source = watch(&mut outer, &inner)?;
     let mut ctrl_c = CtrlC::new(&mut outer)?;
-    println!("Listening on {}", outer.listener_addr(listener)?);
-    println!("Inner loop at {}", inner.listener_addr(inner_listener)?);
+    common::status(format_args!("Listening on {}", outer.listener_addr(listener)?));
+    common::status(format_args!("Inner loop at {}", inner.listener_addr(inner_listener)?));
 
+    let (mut outer_leaving, mut inner_leaving) = (Leaving::default(), Leaving::default());
     let mut left = 2;
     while left > 0 {
         if let Some(event) = iterate(&mut outer, &mut inner, source, |inner, event| {
             left -= u32::from(event == Event::ShutDown);
+            inner_leaving.watch(inner, event);
             handle_inner(inner, event);
             Ok(())
         })? {
             left -= u32::from(event == Event::ShutDown);
-            if let Some(deadline) = ctrl_c.deadline(event) {
-                signals::say(deadline, "the connections of both loops")?;
-                outer.shutdown(deadline);
-                inner.shutdown(deadline);
+            outer_leaving.watch(&outer, event);
+            for _ in 0..ctrl_c.count(event) {
+                outer_leaving.shut_down(&mut outer);
+                inner_leaving.shut_down(&mut inner);
             }
             handle_outer(&mut outer, event);
         }

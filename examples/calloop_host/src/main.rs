@@ -4,12 +4,11 @@
 //! clients told that a minute has passed, and Ctrl-C comes from calloop too.
 //!
 //! ```text
-//! cargo run --manifest-path examples/calloop_host/Cargo.toml -- 127.0.0.1:65432
+//! cargo run --manifest-path examples/calloop_host/Cargo.toml
 //! ```
 
-use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use calloop::signals::{Signal, Signals};
@@ -17,13 +16,28 @@ use calloop::timer::{TimeoutAction, Timer};
 use calloop_host::{Hosted, dispatch, watch};
 use readiness::{Event, EventLoop};
 
-const GRACE: Duration = Duration::from_secs(10);
+#[path = "../../common/mod.rs"]
+mod common;
+
+use common::leaving::Leaving;
+
+const USAGE: &str = "\
+Sends back what each client sends, by a loop inside calloop, and the minutes.
+
+Usage: calloop_host [ADDRESS]
+
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
+  -h, --help  print this
+
+Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
+RUST_LOG=readiness=trace in the environment prints each step of the loop.";
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 struct Server {
     event_loop: EventLoop,
-    /// What the next Ctrl-C leaves to the clients.
-    deadline: Duration,
+    leaving: Leaving,
     has_ended: bool,
 }
 
@@ -35,6 +49,7 @@ impl Hosted for Server {
     }
 
     fn handle(&mut self, event: Event) -> io::Result<()> {
+        self.leaving.watch(&self.event_loop, event);
         match event {
             Event::Received(id) => self.event_loop[id].send_received(),
             Event::ShutDown => self.has_ended = true,
@@ -44,23 +59,27 @@ impl Hosted for Server {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:65432".into());
-    let address: SocketAddr =
-        address.parse().map_err(|error| format!("{address:?} is no address: {error}"))?;
+fn main() -> ExitCode {
+    common::run(USAGE, serve)
+}
 
-    let mut server = Server { event_loop: EventLoop::new()?, deadline: GRACE, has_ended: false };
-    let listener = server.event_loop.listen(address)?;
+fn serve(arguments: common::Arguments) -> common::Outcome {
+    let [address] = arguments.values()?;
+    let address = common::address(address)?;
+    common::start_log();
+
+    let event_loop = EventLoop::new()?;
+    let mut server = Server { event_loop, leaving: Leaving::default(), has_ended: false };
+    let listener = server
+        .event_loop
+        .listen(&address)
+        .map_err(|error| format!("cannot listen at {address}: {error}"))?;
 
     let mut host = calloop::EventLoop::try_new()?;
     watch(&host.handle(), &mut server)?;
     host.handle().insert_source(
         Signals::new(&[Signal::SIGINT, Signal::SIGTERM])?,
-        |_, (), server: &mut Server| {
-            println!("Shutting down within {:?}", server.deadline);
-            server.event_loop.shutdown(server.deadline);
-            server.deadline = Duration::ZERO; // the second time at once
-        },
+        |_, (), server: &mut Server| server.leaving.shut_down(&mut server.event_loop),
     )?;
     host.handle().insert_source(Timer::from_duration(MINUTE), |_, (), server| {
         // Outside of any event: what is sent leaves all the same.
@@ -69,7 +88,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         TimeoutAction::ToDuration(MINUTE)
     })?;
 
-    println!("Listening on {}", server.event_loop.listener_addr(listener)?);
+    let address = server.event_loop.listener_addr(listener)?;
+    common::status(format_args!("Listening on {address}"));
     while !server.has_ended {
         dispatch(&mut host, &mut server)?;
     }

@@ -1,0 +1,70 @@
+//! How a server shuts down gracefully, and what it prints meanwhile.
+
+use std::time::Duration;
+
+use readiness::{CloseReason, Deadline, Event, EventLoop};
+
+use super::status;
+
+/// How long the connections have to finish after the first Ctrl-C.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The graceful shutdown of one loop.
+#[derive(Default)]
+pub(crate) struct Leaving {
+    /// How often it was asked for.
+    asked: usize,
+    /// Whether anybody was connected when it was asked for, so that the user knows of the grace.
+    is_told: bool,
+}
+
+impl Leaving {
+    /// Shuts the loop down: gracefully when it is called first, and at once when it is called
+    /// again. `Event::ShutDown` comes at the end.
+    pub(crate) fn shut_down<T>(&mut self, event_loop: &mut EventLoop<T>) {
+        let whom = match event_loop.connection_count() {
+            1 => "1 connection".to_owned(),
+            count => format!("{count} connections"),
+        };
+        let is_anybody_there = event_loop.connection_count() > 0;
+        let deadline = if self.asked == 0 { GRACE } else { Duration::ZERO };
+        match deadline {
+            // Nobody is waited for.
+            _ if !is_anybody_there => status("Shutting down"),
+            GRACE => tell_grace(&whom),
+            _ => status(format_args!("Aborting {whom}")),
+        }
+        self.asked += 1;
+        self.is_told |= is_anybody_there;
+        event_loop.shutdown(deadline);
+    }
+
+    /// Tells what there is to tell of an event. To be called with each.
+    pub(crate) fn watch<T>(&mut self, event_loop: &EventLoop<T>, event: Event) {
+        match event {
+            // A shutdown accepts all that had connected before it.
+            Event::Accepted(..) if self.asked == 1 && !self.is_told => {
+                self.is_told = true;
+                tell_grace("those that had waited to be accepted");
+            }
+            // One that keeps its side open is waited for only so long, and not to the end of the
+            // grace: see `ConnectionLimits`.
+            Event::Closed(id, CloseReason::TimedOut(Deadline::Close)) => {
+                let whose = match event_loop[id].peer_addr() {
+                    Ok(peer) => format!("{id} of {peer}"),
+                    Err(_) => id.to_string(),
+                };
+                status(format_args!(
+                    "{whose} was ended by the close deadline: the peer did not finish"
+                ));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn tell_grace(whom: &str) {
+    status(format_args!(
+        "Shutting down: {GRACE:?} for {whom} to finish. Ctrl-C again aborts the rest"
+    ));
+}
