@@ -49,7 +49,7 @@ impl<K> Alarms<K> {
         alarm
     }
 
-    /// Takes an alarm back; one that has rung is no longer there, which is no mistake.
+    /// Takes an alarm back; one that has notified is no longer there, which is no mistake.
     pub(crate) fn cancel(&mut self, alarm: Alarm) {
         self.set.remove(&alarm);
     }
@@ -123,8 +123,8 @@ mod tests {
         let mut alarms = Alarms::default();
         let set: Vec<Alarm> = (0..5).map(|target| alarms.set(at, target)).collect();
         alarms.cancel(set[2]);
-        let rung: Vec<i32> = std::iter::from_fn(|| take_due(&mut alarms, at)).collect();
-        assert_eq!(rung, [0, 1, 3, 4]);
+        let notified: Vec<i32> = std::iter::from_fn(|| take_due(&mut alarms, at)).collect();
+        assert_eq!(notified, [0, 1, 3, 4]);
     }
 
     #[test]

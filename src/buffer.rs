@@ -22,6 +22,16 @@ pub(crate) struct Block {
     /// Invariant: the first so many live bytes are not `delimiter`.
     searched: usize,
     delimiter: u8,
+    marks: Marks,
+}
+
+/// What a connection remembers of the bytes in its read buffer, for as long as there are any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Marks {
+    /// Some bytes were consumed since the rest was announced.
+    progress: bool,
+    /// That there is no room for more was noted, and there has been none since.
+    full: bool,
 }
 
 impl Block {
@@ -37,7 +47,7 @@ impl Block {
     }
 
     fn new(bytes: Vec<u8>, end: usize) -> Box<Self> {
-        Box::new(Self { bytes, start: 0, end, searched: 0, delimiter: 0 })
+        Box::new(Self { bytes, start: 0, end, searched: 0, delimiter: 0, marks: Marks::default() })
     }
 
     /// The bytes of memory that the block takes.
@@ -70,6 +80,7 @@ impl Block {
         self.start = 0;
         self.end = 0;
         self.searched = 0;
+        self.marks = Marks::default();
     }
 
     #[inline]
@@ -115,8 +126,10 @@ impl Block {
         self.start += count;
         if self.start == self.end {
             self.clear();
+        } else if count > 0 {
+            self.searched = self.searched.saturating_sub(count);
+            self.marks = Marks { progress: true, full: false };
         }
-        self.searched = self.searched.saturating_sub(count);
     }
 
     /// How many live bytes there are up to and with the first delimiter, if there is one.
@@ -134,8 +147,9 @@ impl Block {
     }
 
     /// Takes over what is known of the same bytes in another block.
-    fn remember_search_of(&mut self, other: &Self) {
+    fn remember(&mut self, other: &Self) {
         (self.searched, self.delimiter) = (other.searched, other.delimiter);
+        self.marks = other.marks;
     }
 }
 
@@ -182,6 +196,19 @@ impl Buffer {
         }
     }
 
+    /// Consumes the first `count` bytes and lends them once more.
+    ///
+    /// Panics if the buffer holds fewer.
+    pub(crate) fn take(&mut self, count: usize) -> &[u8] {
+        let held = self.len();
+        assert!(count <= held, "cannot take {count} bytes of {held}");
+        let Some(block) = &mut self.block else { return &[] };
+        let taken = block.start..block.start + count;
+        block.consume(count);
+        // Consuming leaves the bytes where they are.
+        &block.bytes[taken]
+    }
+
     /// Moves all bytes to the back of `other`: the block itself if `other` is empty.
     pub(crate) fn move_to(&mut self, other: &mut Buffer) {
         if other.is_empty() {
@@ -219,7 +246,7 @@ impl Buffer {
         debug_assert!(block.live().is_empty(), "bytes move into an empty block");
         if let Some(before) = self.block.as_ref().filter(|before| !before.live().is_empty()) {
             block.append(before.live());
-            block.remember_search_of(before);
+            block.remember(before);
         }
         self.block.replace(block)
     }
@@ -228,7 +255,7 @@ impl Buffer {
     pub(crate) fn shrink(&mut self) -> Option<Box<Block>> {
         let mut small = Block::holding(self.bytes());
         if let Some(block) = &self.block {
-            small.remember_search_of(block);
+            small.remember(block);
         }
         self.block.replace(small)
     }
@@ -236,6 +263,45 @@ impl Buffer {
     /// How many bytes there are up to and with the first delimiter, if there is one.
     pub(crate) fn find(&mut self, delimiter: u8) -> Option<usize> {
         self.block.as_mut()?.find(delimiter)
+    }
+
+    /// Whether some bytes were consumed since the rest was announced.
+    #[inline]
+    pub(crate) fn has_progress(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| block.marks.progress)
+    }
+
+    /// The bytes are announced, or the program knows that it can make no use of them.
+    #[inline]
+    pub(crate) fn forget_progress(&mut self) {
+        if let Some(block) = &mut self.block {
+            block.marks.progress = false;
+        }
+    }
+
+    /// Has the bytes announced anew, if there are any.
+    pub(crate) fn note_progress(&mut self) {
+        if let Some(block) = self.block.as_mut().filter(|block| !block.live().is_empty()) {
+            block.marks.progress = true;
+        }
+    }
+
+    /// Notes that there is no room for more. Returns whether that is news.
+    pub(crate) fn note_full(&mut self) -> bool {
+        self.block.as_mut().is_some_and(|block| !std::mem::replace(&mut block.marks.full, true))
+    }
+
+    /// Takes back what was appended behind the first `length` bytes, until it is restored.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        if let Some(block) = &mut self.block {
+            debug_assert!(block.start + length <= block.end, "a buffer does not grow by this");
+            block.end = block.start + length;
+        }
+    }
+
+    /// Makes live again the first `count` bytes that were taken back.
+    pub(crate) fn restore(&mut self, count: usize) {
+        self.extend(count);
     }
 
     /// The bytes of memory that the buffer's block takes; nothing at rest.
@@ -266,7 +332,21 @@ impl Buffer {
     pub(crate) fn extend(&mut self, count: usize) {
         if let Some(block) = &mut self.block {
             block.end += count;
+            block.marks.full = false;
             assert!(block.end <= block.bytes.len(), "a read reported more bytes than it had room");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Buffer {
+    pub(crate) fn marks(&self) -> Marks {
+        self.block.as_ref().map_or(Marks::default(), |block| block.marks)
+    }
+
+    pub(crate) fn set_marks(&mut self, marks: Marks) {
+        if let Some(block) = &mut self.block {
+            block.marks = marks;
         }
     }
 }

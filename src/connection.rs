@@ -1,27 +1,49 @@
 //! A connection: an exchange and its socket, with the program's own state beside them.
 //!
 //! [`Stream`] is what a program acts on. Its methods only change the exchange; what follows from
-//! that for the socket happens when the loop settles the connection, at a later call: see
-//! `service.rs`.
+//! that for the socket happens when the loop settles the connection, at a later call.
+//!
+//! | file | |
+//! |---|---|
+//! | `halves.rs` | both directions lent at once, and whole messages without copying |
+//! | `std_io.rs` | `Read`, `BufRead` and `Write` |
+//! | `options.rs` | deadlines, limits, addresses, the descriptor |
+//! | `serving.rs` | readiness → bytes: looks at a connect, flushes, fills |
+//! | `settling.rs` | what the program did → system calls: flushes, finishes, asks for an interest |
+//! | `connecting.rs` | connects that take more than one try |
+//! | `origin.rs` | where a connection came from, and its peer's address |
+//! | `waits_for.rs` | who must move next |
 //!
 //! What it deliberately does not do: it decides nothing. What comes next is the exchange's state.
 
+mod connecting;
+mod halves;
+mod options;
+mod origin;
+mod serving;
+mod settling;
+mod std_io;
+mod waits_for;
+
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-#[cfg(unix)]
-use std::os::unix::net::SocketAddr as UnixSocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
+pub(crate) use self::connecting::{Connecting, Race};
+pub use self::halves::{ReadHalf, WriteHalf};
+pub(crate) use self::origin::Origin;
+#[cfg(test)]
+pub(crate) use self::settling::without_fast_path;
+pub use self::waits_for::WaitsFor;
+pub(crate) use self::waits_for::assert_somebody_moves;
+use crate::attempt::is_would_block;
 use crate::deadlines::Deadlines;
-use crate::event::{ConnectionId, ListenerId};
+use crate::event::Failure;
 use crate::exchange::Exchange;
 use crate::interest::Interest;
-use crate::limits::{ConnectionLimits, check_idle_timeout, check_keepalive};
-use crate::origin::Origin;
-use crate::system::{Socket, no_ip_address};
+use crate::observer::log_rejected;
+use crate::slots::ConnectionId;
+use crate::system::Socket;
 
 /// One connection of a loop: a [`Stream`], to which it derefs, and the program's own state.
 pub struct Connection<T> {
@@ -47,6 +69,64 @@ impl<T> Connection<T> {
     /// ```
     pub fn split(&mut self) -> (&mut T, &mut Stream) {
         (&mut self.data, &mut self.stream)
+    }
+
+    /// Runs a handler whose error ends this connection alone.
+    ///
+    /// `Ok` and `WouldBlock` mean that the connection goes on. Any other error closes it
+    /// gracefully, so that an error answer which was sent still arrives, and
+    /// [`Closed`](crate::Event::Closed) gives
+    /// [`Rejected`](crate::CloseReason::Rejected) with the error's kind and number as the reason,
+    /// unless the connection has ended for another reason before. The error's message goes to the
+    /// log at debug.
+    ///
+    /// So the `?` operator can be used in a handler without ending the server:
+    ///
+    /// ```
+    /// use readiness::{CloseReason, Event, EventLoop};
+    /// use std::io::{ErrorKind, Write};
+    ///
+    /// /// Adds the numbers of each line.
+    /// fn answer(connection: &mut readiness::Connection<()>) -> std::io::Result<()> {
+    ///     let (mut read, mut write) = connection.halves();
+    ///     while let Some(line) = read.take_line(1_000)? {
+    ///         let line = std::str::from_utf8(line).map_err(|_| ErrorKind::InvalidData)?;
+    ///         let mut sum = 0_i64;
+    ///         for number in line.split_whitespace() {
+    ///             sum += number.parse::<i64>().map_err(|_| ErrorKind::InvalidInput)?;
+    ///         }
+    ///         writeln!(write, "{sum}")?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server: EventLoop = EventLoop::new()?;
+    /// let listener = server.listen("127.0.0.1:0")?;
+    /// let mut client = std::net::TcpStream::connect(server.listener_addr(listener)?)?;
+    /// client.write_all(b"1 2 3\n4 five\n")?;
+    /// let client = std::thread::spawn(move || std::io::read_to_string(client));
+    /// let reason = loop {
+    ///     match server.next_event()? {
+    ///         Event::Received(id) => server[id].attend(answer),
+    ///         Event::Closed(_, reason) => break reason,
+    ///         _ => {}
+    ///     }
+    /// };
+    /// assert_eq!(reason, CloseReason::Rejected(ErrorKind::InvalidInput.into()));
+    /// assert_eq!(client.join().expect("the client has ended")?, "6\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn attend(&mut self, handle: impl FnOnce(&mut Self) -> io::Result<()>) {
+        match handle(self) {
+            Ok(()) => {}
+            Err(error) if is_would_block(&error) => {}
+            Err(error) => {
+                log_rejected(self.id(), &error);
+                self.close_with(error);
+            }
+        }
     }
 }
 
@@ -78,7 +158,7 @@ impl<T: fmt::Debug> fmt::Debug for Connection<T> {
 pub(crate) enum Queued {
     No,
     Fresh,
-    LeftOver,
+    Deferred,
 }
 
 /// Whether others read only while a connection has nothing unsent, and what they know of that.
@@ -97,6 +177,26 @@ impl Readers {
     }
 }
 
+/// How a connection stands with the loop.
+// In the order of C, so that what `Stream::may_send_whole` compares lies side by side.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Standing {
+    /// How many bytes count against the write budget in the turn of the number `flushed_in`.
+    pub(crate) flushed: u32,
+    /// The loop's moment in which bytes moved last, in either direction.
+    pub(crate) moved_at: u32,
+    /// The program may have changed it, and it is not settled yet.
+    pub(crate) dirty: bool,
+    /// It stopped at a budget, although it could have gone on.
+    pub(crate) yielded: bool,
+    pub(crate) readers: Readers,
+    /// Invariant: what the kernel was asked for last.
+    pub(crate) interest: Interest,
+    pub(crate) flushed_in: u16,
+    pub(crate) queued: Queued,
+}
+
 /// The two byte streams of a connection, one from the peer and one to it.
 ///
 /// Nothing here blocks. What is sent leaves at a later call into the loop, so that many small
@@ -111,43 +211,34 @@ impl Readers {
 /// the read buffer can never be whole and is `InvalidData`. No byte is searched twice for the same
 /// delimiter.
 ///
-/// ```
-/// use std::io::{BufRead, ErrorKind, Write};
+/// `write` takes what fits below [`unsent_max`](crate::ConnectionLimits::unsent_max) and returns
+/// `WouldBlock` when nothing fits; [`Drained`](crate::Event::Drained) then follows. `write_all` and
+/// `write!` act whole, like [`send`](Stream::send): they take everything or nothing, and return
+/// `BrokenPipe` when the bytes are lost. None reports success for bytes that are lost.
 ///
-/// /// Answers each whole line; half a line stays for the next time.
-/// fn answer(stream: &mut readiness::Stream) -> std::io::Result<()> {
-///     let mut line = String::new();
-///     loop {
-///         match stream.read_line(&mut line) {
-///             Ok(0) => return Ok(()),
-///             Ok(_) => write!(stream, "you said {line}")?,
-///             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-///             Err(error) => return Err(error),
-///         }
-///         line.clear();
-///     }
+/// ```
+/// use std::io::{BufRead, Write};
+///
+/// /// Answers one line. If more have arrived, `Received` is delivered again.
+/// fn answer(connection: &mut readiness::Connection<()>) {
+///     connection.attend(|connection| {
+///         let mut line = String::new();
+///         connection.read_line(&mut line)?; // `WouldBlock` while there is half a line
+///         write!(connection, "you said {line}")
+///     });
 /// }
 /// ```
-// In the order of C, so that what `Stream::may_write_once` compares lies side by side.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Stream {
     pub(crate) exchange: Exchange,
-    /// None only if a connect failed before there was a socket.
+    /// None if a connect failed before there was a socket, as long as it has several, and once
+    /// `Closed` is delivered.
     pub(crate) socket: Option<Socket>,
+    pub(crate) standing: Standing,
     id: ConnectionId,
     pub(crate) origin: Origin,
     pub(crate) deadlines: Option<Box<Deadlines>>,
-    /// How many bytes count against the write budget in the turn of the number `flushed_in`.
-    pub(crate) flushed: usize,
-    pub(crate) touched: bool,
-    /// The last fill or flush stopped while the socket may have been ready for more.
-    pub(crate) stopped_early: bool,
-    pub(crate) readers: Readers,
-    /// Invariant: what the kernel was told last.
-    pub(crate) interest: Interest,
-    pub(crate) flushed_in: u16,
-    pub(crate) queued: Queued,
 }
 
 impl Stream {
@@ -157,71 +248,78 @@ impl Stream {
         socket: Option<Socket>,
         exchange: Exchange,
     ) -> Self {
-        let mut stream = Self {
-            exchange,
-            socket,
-            id,
-            origin,
-            deadlines: None,
-            interest: Interest::None,
-            queued: Queued::No,
-            touched: false,
-            stopped_early: false,
+        let standing = Standing {
             flushed: 0,
-            flushed_in: 0,
+            moved_at: 0,
+            dirty: false,
+            yielded: false,
             readers: Readers::None,
+            interest: Interest::None,
+            flushed_in: 0,
+            queued: Queued::No,
         };
+        let mut stream = Self { exchange, socket, standing, id, origin, deadlines: None };
         if stream.exchange.limits().idle_timeout.is_some() {
             stream.deadlines_mut();
         }
         stream
     }
 
-    /// The id of this connection.
+    /// Returns the id of this connection.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// The bytes received and not yet consumed.
+    /// Returns the bytes received and not yet consumed.
     #[must_use]
+    #[doc(alias = "recv")]
     pub fn received(&self) -> &[u8] {
         self.exchange.received()
     }
 
-    /// Gives up the first `count` received bytes.
+    /// Consumes the first `count` received bytes.
+    ///
+    /// If bytes are left, [`Received`](crate::Event::Received) is delivered again, without a new
+    /// read: so a handler may take one message per event, or all that have arrived.
     ///
     /// # Panics
     ///
-    /// If fewer are there.
+    /// Panics if fewer bytes were received.
     pub fn consume(&mut self, count: usize) {
         self.exchange.consume(count);
     }
 
-    /// Appends `bytes` to the unsent ones; they leave at the next call into the loop, or as soon
-    /// after it as the kernel takes them. Never blocks and never fails: after
-    /// [`finish`](Self::finish), [`close`](Self::close) or an end the bytes count as
-    /// [`lost`](Self::lost). A send that would pass
-    /// [`unsent_max`](ConnectionLimits::unsent_max) takes nothing and ends the connection.
+    /// Appends `bytes` to the unsent ones.
+    ///
+    /// They leave at the next call into the loop, or as soon after it as the kernel takes them.
+    /// Never blocks and never fails: after [`finish`](Self::finish), [`close`](Self::close) or an
+    /// end the bytes count as [`lost`](Self::lost). A send into an empty write buffer is taken
+    /// whatever its size; one that would raise the unsent bytes above
+    /// [`unsent_max`](crate::ConnectionLimits::unsent_max) takes nothing and ends the connection
+    /// ([`Overflow`](crate::CloseReason::Overflow)).
+    #[doc(alias = "sendall")]
+    #[doc(alias = "write_all")]
     pub fn send(&mut self, bytes: &[u8]) {
         self.exchange.send(bytes);
     }
 
-    /// Sends all that was received back where it came from, and consumes it. Where nothing is
+    /// Sends everything that was received back to the peer, and consumes it. Where nothing is
     /// unsent, as by default with an accepted connection, not a byte is copied.
     #[inline]
+    #[doc(alias = "echo")]
     pub fn send_received(&mut self) {
         self.exchange.send_received();
     }
 
-    /// How many bytes were sent and not yet taken by the kernel.
+    /// Returns how many bytes were sent and not yet taken by the kernel.
     #[must_use]
     #[inline]
     pub fn unsent(&self) -> usize {
         self.exchange.unsent()
     }
 
-    /// How many bytes were sent when they could no longer leave, or given up by a broken
+    /// Returns how many bytes were sent when they could no longer leave, or given up by a broken
     /// connection. While [`Closed`](crate::Event::Closed) is handled, what is
     /// [`unsent`](Self::unsent) will not be sent either.
     #[must_use]
@@ -229,10 +327,13 @@ impl Stream {
         self.exchange.lost()
     }
 
-    /// Whether to stop sending: more than [`high_water`](ConnectionLimits::high_water) bytes are
-    /// unsent, and [`Drained`](crate::Event::Drained) will tell when they have come down to
-    /// [`low_water`](ConnectionLimits::low_water). Also when what is sent can no longer leave, so
-    /// that sending until clogged always ends. Bytes sent before
+    /// Returns whether to stop sending: more than
+    /// [`high_water`](crate::ConnectionLimits::high_water) bytes are unsent, or a `write` took less
+    /// than everything. [`Drained`](crate::Event::Drained) is delivered when they have come down to
+    /// [`low_water`](crate::ConnectionLimits::low_water).
+    ///
+    /// Exactly `high_water` unsent bytes do not clog. A connection whose bytes can no longer leave
+    /// is always clogged, so that sending until clogged always ends. Bytes sent before
     /// [`Connected`](crate::Event::Connected) count too; `Drained` then follows it.
     ///
     /// ```
@@ -246,25 +347,29 @@ impl Stream {
     /// }
     /// ```
     #[must_use]
+    #[doc(alias = "pause_writing")]
+    #[doc(alias = "back-pressure")]
     pub fn is_clogged(&self) -> bool {
         self.exchange.is_clogged()
     }
 
-    /// Ends our direction once everything unsent has left: the peer reads the end. What it still
-    /// sends is received as before, until it ends too. On a connect under way this waits until it
-    /// has succeeded.
+    /// Ends our direction once everything unsent has left: the peer reads the end (EOF). What it
+    /// still sends is received as before, until it ends too. On a connect under way this waits
+    /// until it has succeeded.
+    #[doc(alias = "shutdown")]
+    #[doc(alias = "half-close")]
     pub fn finish(&mut self) {
         self.exchange.finish();
     }
 
-    /// Closes gracefully: sends what is unsent and our end, throws away what still comes in, and
+    /// Closes gracefully: sends what is unsent and our end, throws away what still arrives, and
     /// waits for the peer's end. From here on the program hears only
     /// [`Closed`](crate::Event::Closed).
     ///
     /// The wait has bounds: while bytes are unsent
-    /// [`stalled_write_deadline`](ConnectionLimits::stalled_write_deadline), then
-    /// [`close_quiet_deadline`](ConnectionLimits::close_quiet_deadline) and
-    /// [`close_deadline`](ConnectionLimits::close_deadline). A connect under way with nothing
+    /// [`stalled_write_deadline`](crate::ConnectionLimits::stalled_write_deadline), then
+    /// [`close_quiet_deadline`](crate::ConnectionLimits::close_quiet_deadline) and
+    /// [`close_deadline`](crate::ConnectionLimits::close_deadline). A connect under way with nothing
     /// unsent is given up at once; with something unsent it goes on until that has left.
     ///
     /// ```
@@ -292,23 +397,41 @@ impl Stream {
         self.exchange.close();
     }
 
-    /// Closes at once, with a reset: what is unsent is not sent, and the peer may lose what it has
-    /// not read yet. The program hears only [`Closed`](crate::Event::Closed).
+    /// Closes gracefully, and gives the reason: [`Closed`](crate::Event::Closed) carries it as
+    /// [`Rejected`](crate::CloseReason::Rejected), unless something else has ended the connection
+    /// before.
+    pub fn close_with(&mut self, reason: impl Into<Failure>) {
+        self.exchange.reject(reason.into());
+        self.exchange.close();
+    }
+
+    /// Closes at once, with a reset (RST): what is unsent is not sent, and the peer may lose what it
+    /// has not read yet. The program hears only [`Closed`](crate::Event::Closed).
     ///
-    /// The Unix domain knows no reset. There the peer reads what the kernel has taken and then an
+    /// Unix-domain sockets know no reset. There the peer reads what the kernel has taken and then an
     /// end, as after a [`finish`](Self::finish); only if it had sent something that was not read,
-    /// an error (`ECONNRESET`). A protocol that must tell the two apart says in its own words where
-    /// a message ends.
+    /// an error (`ECONNRESET`). A protocol that must tell the two apart marks the end of each
+    /// message itself.
+    #[doc(alias = "reset")]
     pub fn abort(&mut self) {
         self.exchange.abort();
     }
 
-    /// Stops reading. Until [`resume`](Self::resume) there is neither
-    /// [`Received`](crate::Event::Received) nor [`PeerFinished`](crate::Event::PeerFinished), and
-    /// the connection does not close by itself. What was received before stays, and sending goes
-    /// on. The peer's bytes wait in the kernels, until they take no more of them. A paused
-    /// connection with nothing unsent is not watched: its peer's end or reset is learnt when it is
-    /// resumed, at the next send, or from a deadline.
+    /// Closes at once, with a reset, and gives the reason: see [`close_with`](Self::close_with).
+    pub fn abort_with(&mut self, reason: impl Into<Failure>) {
+        self.exchange.reject(reason.into());
+        self.exchange.abort();
+    }
+
+    /// Stops reading.
+    ///
+    /// Until [`resume`](Self::resume) neither [`Received`](crate::Event::Received) nor
+    /// [`PeerFinished`](crate::Event::PeerFinished) is delivered, and the connection does not close
+    /// by itself: so a program whose answer comes later, from another thread or another connection,
+    /// pauses meanwhile. What was received before stays, and sending goes on. The peer's bytes wait
+    /// in the kernels, until they take no more of them. A paused connection with nothing unsent is
+    /// not watched: its peer's end or reset is learnt when it is resumed, at the next send, or from
+    /// a deadline.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -329,220 +452,27 @@ impl Stream {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "pause_reading")]
     pub fn pause(&mut self) {
         self.exchange.pause();
     }
 
     /// Reads again after a pause. What was received before and not consumed is announced again.
+    #[doc(alias = "resume_reading")]
     pub fn resume(&mut self) {
         self.exchange.resume();
     }
 
-    /// Whether the connection stays open after the peer has finished, until the program finishes
-    /// or closes it too. Not at first: a connection then closes by itself once the program has
-    /// handled [`PeerFinished`](crate::Event::PeerFinished) and everything unsent has left.
+    /// Sets whether the connection stays open after the peer has finished (half-close), until the
+    /// program finishes or closes it too. Not at first: a connection then closes by itself once the
+    /// program has handled [`PeerFinished`](crate::Event::PeerFinished) and everything unsent has
+    /// left. A program whose answer comes later allows half-open, or [pauses](Self::pause).
     pub fn allow_half_open(&mut self, allowed: bool) {
         self.exchange.allow_half_open(allowed);
-    }
-
-    /// Has [`Deadline`](crate::Event::Deadline) come once after this time, in place of one set
-    /// before; `None` takes it back. Counted from the next call into the loop, never early, and
-    /// never before [`Connected`](crate::Event::Connected).
-    pub fn set_deadline(&mut self, after: Option<Duration>) {
-        self.exchange.forget_deadline();
-        self.deadlines_mut().set_program(after);
-    }
-
-    /// Sets how long the connection may stay open while nothing moves in either direction; `None`
-    /// for no limit. Replaces the limit [`idle_timeout`](ConnectionLimits::idle_timeout), where
-    /// it is described.
-    ///
-    /// # Errors
-    ///
-    /// Returns `InvalidInput` if the timeout is zero; then nothing is changed.
-    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        check_idle_timeout(timeout)?;
-        self.deadlines_mut().set_idle_timeout(timeout);
-        Ok(())
-    }
-
-    /// Sets how long the connection may be silent before the kernel sends keepalive probes, from
-    /// 1 s to 32,767 s; `None` turns them off.
-    ///
-    /// # Errors
-    ///
-    /// Returns `InvalidInput` if the time is out of range, `Unsupported` for a Unix-domain socket,
-    /// whose peer cannot be cut off without our kernel knowing it, or the operating system's
-    /// error. In each case nothing is changed.
-    pub fn set_keepalive(&mut self, after: Option<Duration>) -> io::Result<()> {
-        check_keepalive(after)?;
-        let socket = self.socket()?;
-        if socket.is_unix() {
-            let message = "a Unix-domain socket has no keepalive";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-        }
-        socket.set_keepalive(after)?;
-        // So that the limits say what the socket has.
-        let limits = ConnectionLimits::clone(self.exchange.limits());
-        self.exchange.set_limits(Arc::new(ConnectionLimits { keepalive: after, ..limits }));
-        Ok(())
-    }
-
-    /// Gives this connection limits of its own. They replace whatever was set by
-    /// [`set_idle_timeout`](Self::set_idle_timeout) and [`set_keepalive`](Self::set_keepalive). The
-    /// unsent bytes are compared with the new marks at once: the connection may become clogged, or
-    /// [`Drained`](crate::Event::Drained) may follow. Socket options are ignored for Unix-domain
-    /// sockets.
-    ///
-    /// # Errors
-    ///
-    /// Returns `InvalidInput` if the limits contradict each other, or the operating system's error
-    /// for an option; then nothing is changed.
-    pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
-        limits.check()?;
-        let before = self.exchange.limits();
-        if let Some(socket) = self.socket.as_ref().filter(|socket| !socket.is_unix()) {
-            if limits.keepalive != before.keepalive {
-                socket.set_keepalive(limits.keepalive)?;
-            }
-            if limits.nodelay != before.nodelay
-                && let Err(error) = socket.set_nodelay(limits.nodelay)
-            {
-                if limits.keepalive != before.keepalive {
-                    socket.set_keepalive(before.keepalive)?;
-                }
-                return Err(error);
-            }
-        }
-        // Not only if it differs: a call of its own may have set another since.
-        if self.deadlines.is_some() || limits.idle_timeout.is_some() {
-            self.deadlines_mut().set_idle_timeout(limits.idle_timeout);
-        }
-        self.exchange.set_limits(Arc::new(limits));
-        Ok(())
-    }
-
-    /// The peer's address: the one that accept gave, or that was connected to. Known as long as
-    /// the connection is, also when the peer has gone. Only of a stream that was
-    /// [adopted](crate::EventLoop::adopt_stream) the operating system is asked.
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` in the Unix domain, where there is
-    #[cfg_attr(unix, doc = "[`unix_peer_addr`](Self::unix_peer_addr);")]
-    #[cfg_attr(not(unix), doc = "`unix_peer_addr`;")]
-    /// of an adopted stream what the operating system says.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match (self.origin.peer(), &self.socket) {
-            (Some(peer), _) => Ok(peer),
-            (None, Some(socket)) => socket.peer_addr(),
-            (None, None) => Err(no_ip_address()),
-        }
-    }
-
-    /// Our own address.
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` in the Unix domain, or what the operating system says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket()?.local_addr()
-    }
-
-    /// The peer's address in the Unix domain, as the operating system tells it. A peer that has
-    /// connected mostly has none: it is unnamed.
-    ///
-    /// ```
-    /// use readiness::{Event, EventLoop, UnixAddress};
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let mut event_loop: EventLoop = EventLoop::new()?;
-    /// let path = std::env::temp_dir().join(format!("readiness-peer-{}", std::process::id()));
-    /// let listener = event_loop.listen_unix(path.clone())?;
-    /// let client = event_loop.connect_unix(event_loop.unix_listener_addr(listener)?, ());
-    /// while event_loop.next_event()? != Event::Connected(client) {}
-    /// let peer = event_loop[client].unix_peer_addr()?;
-    /// assert_eq!(peer.as_pathname(), Some(path.as_path()));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` with TCP, or what the operating system says.
-    #[cfg(unix)]
-    pub fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
-        self.socket()?.unix_peer_addr()
-    }
-
-    /// Our own address in the Unix domain, as the operating system tells it: that of its listener
-    /// for a connection that was accepted, mostly none for another.
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` with TCP, or what the operating system says.
-    #[cfg(unix)]
-    pub fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
-        self.socket()?.unix_local_addr()
-    }
-
-    /// The listener that accepted this connection, if one did.
-    #[must_use]
-    pub fn listener(&self) -> Option<ListenerId> {
-        self.origin.listener()
-    }
-
-    /// The interest that the kernel was told last.
-    #[must_use]
-    pub fn interest(&self) -> Interest {
-        self.interest
-    }
-
-    /// Returns the descriptor of the socket, as [`AsFd`](std::os::fd::AsFd) does, which panics where
-    /// this fails.
-    ///
-    /// # Errors
-    ///
-    /// Returns `NotConnected` if there is no socket: while
-    /// [`Closed`](crate::Event::Closed) is handled it is closed already, and a connect may have
-    /// failed before there was one.
-    ///
-    /// # Panics
-    ///
-    /// In a simulation, which has no descriptors.
-    #[cfg(unix)]
-    pub fn try_as_fd(&self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
-        self.socket().map(Socket::descriptor)
-    }
-
-    fn socket(&self) -> io::Result<&Socket> {
-        self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     pub(crate) fn deadlines_mut(&mut self) -> &mut Deadlines {
         let idle_timeout = self.exchange.limits().idle_timeout;
         self.deadlines.get_or_insert_with(|| Box::new(Deadlines::new(idle_timeout)))
-    }
-}
-
-/// The descriptor of the socket, to set and read its options.
-///
-/// It must stay non-blocking. A linger time (`SO_LINGER`) is taken off before the socket is closed.
-///
-/// # Panics
-///
-/// If there is no socket: see [`try_as_fd`](Stream::try_as_fd), which does not panic.
-#[cfg(unix)]
-impl std::os::fd::AsFd for Stream {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.try_as_fd().expect("the connection has a socket")
-    }
-}
-
-/// As that of its [`Stream`].
-#[cfg(unix)]
-impl<T> std::os::fd::AsFd for Connection<T> {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.stream.as_fd()
     }
 }

@@ -1,7 +1,7 @@
-//! All connections of a loop: the slab, from ids to slots, and which of them the program touched.
+//! All connections of a loop: the slab, from ids to slots, and the list of dirty ones.
 //!
-//! A connection is touched when the program gets it to change: when its event is delivered, and
-//! when it is lent mutably. The loop settles just those. Who is coupled to whom is kept here too,
+//! A connection is dirty while the program may have changed it: it was lent mutably, or its event was
+//! delivered. The loop settles exactly those. Which connection is coupled to which is kept here too,
 //! beside the connections rather than in them, because few are coupled to others.
 //!
 //! Invariant: the connection in a slot has the id of that slot. A program could break this by
@@ -12,19 +12,21 @@ use std::num::NonZero;
 
 use slab::Slab;
 
-use crate::connection::{Connection, Readers};
-use crate::event::ConnectionId;
+use crate::connection::{Connection, Readers, Stream};
 use crate::exchange::Coupling;
-use crate::slots::Generations;
+use crate::slots::{ConnectionId, Generations};
 use crate::work;
 
 /// The memory reserved for slots at once, in bytes, so that growing leaves no dead heap behind for a
 /// usual number: room for some 4,000 connections without data of the program's.
 const RESERVED: usize = 512 * 1024;
 
-/// A connection to settle, and how much it had unsent when the program got it.
+/// How many slots are checked at once.
+const CHECKED_AT_ONCE: usize = 64;
+
+/// A connection to settle, and how many bytes it had unsent when the program got it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Touched {
+pub(crate) struct Dirty {
     pub(crate) slot: u32,
     pub(crate) unsent: usize,
 }
@@ -44,11 +46,13 @@ impl Newest {
 pub(crate) struct Connections<T> {
     slots: Slab<Connection<T>>,
     generations: Generations,
-    touched: Vec<Touched>,
+    dirty: Vec<Dirty>,
     /// Whose `Closed` is being handled: still there, but no longer counted.
     closed: Option<u32>,
     writer_of: BTreeMap<ConnectionId, ConnectionId>,
     readers_of: BTreeSet<(ConnectionId, ConnectionId)>,
+    /// From which slot on the next check goes.
+    checked: usize,
 }
 
 impl<T> Connections<T> {
@@ -56,10 +60,11 @@ impl<T> Connections<T> {
         Self {
             slots: Slab::with_capacity(RESERVED / size_of::<Connection<T>>()),
             generations: Generations::default(),
-            touched: Vec::new(),
+            dirty: Vec::new(),
             closed: None,
             writer_of: BTreeMap::new(),
             readers_of: BTreeSet::new(),
+            checked: 0,
         }
     }
 
@@ -83,8 +88,8 @@ impl<T> Connections<T> {
         self.closed.is_some()
     }
 
-    pub(crate) fn has_touched(&self) -> bool {
-        !self.touched.is_empty()
+    pub(crate) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Puts in the connection that `make` makes for its id.
@@ -115,13 +120,14 @@ impl<T> Connections<T> {
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection<T>> {
-        self.slots.get(id.slot as usize).filter(|connection| connection.id() == id)
+        let connection = self.slots.get(id.slot as usize)?;
+        (connection.id().generation == id.generation).then_some(connection)
     }
 
-    /// The connection that an id names, unless it has gone. It stands in the id's slot or nowhere,
-    /// so that its generation is enough.
+    /// The connection that an id names, unless it has closed. It is in the id's slot or nowhere, so
+    /// that its generation is enough.
     #[inline]
-    pub(crate) fn named(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
+    pub(crate) fn at_id(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
         let connection = self.slots.get_mut(id.slot as usize)?;
         (connection.id().generation == id.generation).then_some(connection)
     }
@@ -133,7 +139,7 @@ impl<T> Connections<T> {
         if connection.id().generation != id.generation {
             return None;
         }
-        note_touched(&mut self.touched, connection);
+        mark_dirty(&mut self.dirty, connection);
         Some(connection)
     }
 
@@ -145,8 +151,8 @@ impl<T> Connections<T> {
     ) -> Option<(&mut Connection<T>, &mut Connection<T>)> {
         self.get(one)?;
         self.get(other)?;
-        self.touch(one.slot);
-        self.touch(other.slot);
+        self.lend(one.slot);
+        self.lend(other.slot);
         self.slots.get2_mut(one.slot as usize, other.slot as usize)
     }
 
@@ -163,52 +169,44 @@ impl<T> Connections<T> {
         self.slots.iter_mut().map(|(_, connection)| connection)
     }
 
-    /// All slots, that of the one whose `Closed` is being handled too.
-    #[cfg(test)]
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Connection<T>> {
-        self.slots.iter().map(|(_, connection)| connection)
-    }
-
-    /// Which slots are to be settled and which is closed, and which is used next.
-    #[cfg(test)]
-    pub(crate) fn order(&self) -> (Vec<u32>, Option<u32>, usize) {
-        let touched = self.touched.iter().map(|touched| touched.slot).collect();
-        (touched, self.closed, self.slots.vacant_key())
-    }
-
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
         let closed = self.closed.map(|slot| slot as usize);
-        let touched = &mut self.touched;
+        let dirty = &mut self.dirty;
         let open = self.slots.iter_mut().filter(move |(slot, _)| Some(*slot) != closed);
         open.map(|(_, connection)| {
-            note_touched(touched, connection);
+            mark_dirty(dirty, connection);
             connection
         })
+    }
+
+    /// Checks a bounded number of connections, in turn, so that all are checked in the end.
+    pub(crate) fn check_some(&mut self, check: fn(&Stream)) {
+        for slot in self.checked..self.checked + CHECKED_AT_ONCE {
+            if let Some(connection) = self.slots.get(slot) {
+                check(&connection.stream);
+            }
+        }
+        self.checked += CHECKED_AT_ONCE;
+        if self.checked >= self.slots.capacity() {
+            self.checked = 0;
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - usize::from(self.closed.is_some())
     }
 
-    /// Has a connection settled before anything else happens.
-    pub(crate) fn touch(&mut self, slot: u32) -> Option<&mut Connection<T>> {
+    /// Lends the connection in a slot, to be settled before anything else happens.
+    pub(crate) fn lend(&mut self, slot: u32) -> Option<&mut Connection<T>> {
         let connection = self.slots.get_mut(slot as usize)?;
-        note_touched(&mut self.touched, connection);
+        mark_dirty(&mut self.dirty, connection);
         Some(connection)
     }
 
-    /// Who is to be settled next, until [`Connections::settled`]; it may have gone.
-    pub(crate) fn next_touched(&self) -> Option<Touched> {
-        self.touched.last().copied()
-    }
-
-    /// Counts the connection in a slot as settled: the one that was next, or the one being served,
-    /// which does not stand in the list.
-    pub(crate) fn settled(&mut self, slot: u32) {
-        self.touched.pop_if(|touched| touched.slot == slot);
-        if let Some(connection) = self.at(slot) {
-            connection.stream.touched = false;
-        }
+    /// Takes the next of the dirty ones out of the list. Its slot may be vacant by now.
+    #[inline]
+    pub(crate) fn take_dirty(&mut self) -> Option<Dirty> {
+        self.dirty.pop()
     }
 
     /// From now on the connection is handled as closed, until [`Connections::take_closed`].
@@ -233,7 +231,7 @@ impl<T> Connections<T> {
             return self.set_coupling(reader, Coupling::Itself);
         }
         // All readers know the same, so that they need be told only when it changes.
-        self.tell_readers(writer, has_unsent);
+        self.inform_readers(writer, has_unsent);
         self.writer_of.insert(reader, writer);
         self.readers_of.insert((writer, reader));
         self.set_readers(writer, Readers::of(has_unsent));
@@ -256,7 +254,7 @@ impl<T> Connections<T> {
         let is_read_out =
             |id: ConnectionId| self.get(id).is_none_or(|reader| reader.exchange.is_read_out());
         self.get(id).is_some_and(|connection| {
-            let has_readers = connection.stream.readers != Readers::None;
+            let has_readers = connection.stream.standing.readers != Readers::None;
             connection.exchange.is_quiet() && (!has_readers || self.readers(id).all(is_read_out))
         })
     }
@@ -267,12 +265,12 @@ impl<T> Connections<T> {
     }
 
     /// Tells those who read for `writer` whether it has unsent bytes, if that has changed.
-    pub(crate) fn tell_readers(&mut self, writer: ConnectionId, has_unsent: bool) {
-        let Some(connection) = self.named(writer) else { return };
-        if connection.stream.readers != Readers::of(!has_unsent) {
+    pub(crate) fn inform_readers(&mut self, writer: ConnectionId, has_unsent: bool) {
+        let Some(connection) = self.at_id(writer) else { return };
+        if connection.stream.standing.readers != Readers::of(!has_unsent) {
             return;
         }
-        connection.stream.readers = Readers::of(has_unsent);
+        connection.stream.standing.readers = Readers::of(has_unsent);
         for reader in self.readers(writer).collect::<Vec<_>>() {
             self.set_coupling(reader, Coupling::Writer { has_unsent });
         }
@@ -287,7 +285,7 @@ impl<T> Connections<T> {
     fn set_readers(&mut self, writer: ConnectionId, readers: Readers) {
         // One that had waited for its reader only may close now.
         if let Some(connection) = self.get_mut(writer) {
-            connection.stream.readers = readers;
+            connection.stream.standing.readers = readers;
         }
     }
 
@@ -299,11 +297,25 @@ impl<T> Connections<T> {
     }
 }
 
-fn note_touched<T>(touched: &mut Vec<Touched>, connection: &mut Connection<T>) {
+fn mark_dirty<T>(dirty: &mut Vec<Dirty>, connection: &mut Connection<T>) {
     let stream = &mut connection.stream;
-    if !stream.touched {
-        stream.touched = true;
-        touched.push(Touched { slot: stream.id().slot, unsent: stream.unsent() });
+    if !stream.standing.dirty {
+        stream.standing.dirty = true;
+        dirty.push(Dirty { slot: stream.id().slot, unsent: stream.unsent() });
+    }
+}
+
+#[cfg(test)]
+impl<T> Connections<T> {
+    /// All slots, that of the one whose `Closed` is being handled too.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Connection<T>> {
+        self.slots.iter().map(|(_, connection)| connection)
+    }
+
+    /// Which slots are to be settled and which is closed, and which is used next.
+    pub(crate) fn order(&self) -> (Vec<u32>, Option<u32>, usize) {
+        let dirty = self.dirty.iter().map(|dirty| dirty.slot).collect();
+        (dirty, self.closed, self.slots.vacant_key())
     }
 }
 
@@ -312,9 +324,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::connection::Stream;
+    use crate::connection::Origin;
     use crate::exchange::Exchange;
-    use crate::origin::Origin;
 
     /// So many connections, without sockets, in the slots from 0 on.
     fn with(count: usize) -> (Connections<usize>, Vec<ConnectionId>) {
@@ -329,10 +340,12 @@ mod tests {
         connections.insert(|id| Connection::new(data, Stream::new(id, peer, None, exchange)))
     }
 
-    fn touched(connections: &mut Connections<usize>) -> Vec<u32> {
+    fn dirty(connections: &mut Connections<usize>) -> Vec<u32> {
         let next = || {
-            let slot = connections.next_touched()?.slot;
-            connections.settled(slot);
+            let slot = connections.take_dirty()?.slot;
+            if let Some(connection) = connections.at(slot) {
+                connection.stream.standing.dirty = false;
+            }
             Some(slot)
         };
         let mut slots: Vec<u32> = std::iter::from_fn(next).collect();
@@ -354,7 +367,7 @@ mod tests {
         assert!(connections.get_two_mut(ids[0], ids[1]).is_none());
         assert!(connections.get_two_mut(ids[1], ids[0]).is_none());
         assert_eq!(connections.get(new).unwrap().data, 7);
-        assert_eq!(touched(&mut connections), [0; 0]);
+        assert_eq!(dirty(&mut connections), [0; 0]);
     }
 
     #[test]
@@ -362,14 +375,14 @@ mod tests {
         let (mut connections, ids) = with(4);
         assert!(connections.get(ids[0]).is_some());
         assert_eq!(connections.iter().count(), 4);
-        assert_eq!(touched(&mut connections), [0; 0]);
+        assert_eq!(dirty(&mut connections), [0; 0]);
         for _ in 0..2 {
             let (one, other) = connections.get_two_mut(ids[3], ids[1]).unwrap();
             assert_eq!((one.data, other.data), (3, 1));
         }
-        assert_eq!(touched(&mut connections), [1, 3]);
+        assert_eq!(dirty(&mut connections), [1, 3]);
         assert_eq!(connections.iter_mut().take(3).count(), 3);
-        assert_eq!(touched(&mut connections), [0, 1, 2]);
+        assert_eq!(dirty(&mut connections), [0, 1, 2]);
     }
 
     #[test]
@@ -401,7 +414,7 @@ mod tests {
         let (mut connections, ids) = with(4);
         let has_readers = |connections: &Connections<usize>| {
             ids.iter()
-                .map(|id| connections.get(*id).unwrap().readers != Readers::None)
+                .map(|id| connections.get(*id).unwrap().standing.readers != Readers::None)
                 .collect::<Vec<_>>()
         };
         connections.couple(ids[0], ids[1]);
@@ -421,14 +434,14 @@ mod tests {
         for (reader, writer) in [(0, 1), (2, 1), (3, 4)] {
             connections.couple(ids[reader], ids[writer]);
         }
-        touched(&mut connections);
-        connections.tell_readers(ids[1], true);
-        assert_eq!(touched(&mut connections), [0, 2]);
+        dirty(&mut connections);
+        connections.inform_readers(ids[1], true);
+        assert_eq!(dirty(&mut connections), [0, 2]);
         for (reader, has_unsent) in [(0, true), (2, true), (3, false)] {
             assert_eq!(coupling(&connections, ids[reader]), Coupling::Writer { has_unsent });
         }
-        connections.tell_readers(ids[1], true);
-        assert_eq!(touched(&mut connections), [0; 0]);
+        connections.inform_readers(ids[1], true);
+        assert_eq!(dirty(&mut connections), [0; 0]);
     }
 
     /// The steps that it takes to couple so many readers to one writer, to tell all of them twice
@@ -442,7 +455,7 @@ mod tests {
             }
             for has_unsent in [true, false] {
                 for _ in readers {
-                    connections.tell_readers(*writer, has_unsent);
+                    connections.inform_readers(*writer, has_unsent);
                 }
             }
             for reader in readers.iter().rev() {
@@ -484,7 +497,7 @@ mod tests {
         connections.couple(ids[1], ids[2]);
         connections.remove(1);
         assert_eq!(coupling(&connections, ids[0]), Coupling::None);
-        assert_eq!(connections.get(ids[2]).unwrap().readers, Readers::None);
+        assert_eq!(connections.get(ids[2]).unwrap().standing.readers, Readers::None);
         assert!(connections.writer_of.is_empty() && connections.readers_of.is_empty());
     }
 }

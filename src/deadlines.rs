@@ -5,15 +5,16 @@
 //!
 //! | phase | deadline |
 //! |---|---|
-//! | connecting | `connect_deadline` after it began; before it, when a connect that could not begin is tried again |
+//! | connecting | `connect_deadline` after it began; before it, when another connect is tried |
 //! | stalled, closing | `stalled_write_deadline` after the kernel last took a byte |
 //! | broken | `close_deadline` after it began |
 //! | lingering | the earlier of `close_quiet_deadline` after the last byte, and `close_deadline` after it began |
 //! | unbounded, stalled | the idle timeout, after anything moved |
+//! | any | `stalled_read_deadline` after the program began to take nothing from a full read buffer |
 //! | any | the program's own deadline |
 //!
 //! One alarm stands for all of them, and it is moved lazily: activity only notes the time, and an
-//! alarm that rings before the deadline is set again for the time that is left.
+//! alarm that fires before the deadline is set again for the time that is left.
 
 use std::time::{Duration, Instant};
 
@@ -27,10 +28,9 @@ use crate::limits::ConnectionLimits;
 pub(crate) enum Passed {
     /// The connection ends.
     Limit(Deadline),
-    /// The program is told.
+    /// The program's own deadline is delivered.
     Program,
-    /// No deadline: a connect that could not begin is tried again.
-    #[cfg(unix)]
+    /// No deadline: another connect is tried.
     Again,
 }
 
@@ -43,12 +43,14 @@ pub(crate) struct Deadlines {
     /// When bytes moved last, in either direction; at first when `began`.
     moved: Option<Instant>,
     /// When the kernel last took unsent bytes. Reading does not count: a peer that sends and never
-    /// reads would put off its end for ever.
+    /// reads would put off its end forever.
     flushed: Option<Instant>,
+    /// Since when the program has taken nothing from a full read buffer. Apart from the phase, since
+    /// a connection can be stalled in writing at the same time.
+    full_since: Option<Instant>,
     idle_timeout: Option<Duration>,
     program: ProgramDeadline,
-    /// When a connect that could not begin is tried again.
-    #[cfg(unix)]
+    /// When another connect is tried.
     again: Option<Instant>,
     pub(crate) alarm: Option<Alarm>,
 }
@@ -68,16 +70,22 @@ impl Deadlines {
             began: None,
             moved: None,
             flushed: None,
+            full_since: None,
             idle_timeout,
             program: ProgramDeadline::None,
-            #[cfg(unix)]
             again: None,
             alarm: None,
         }
     }
 
-    /// Notes what the exchange waits for now.
-    pub(crate) fn enter(&mut self, phase: Phase, now: Instant) {
+    /// Notes what the exchange waits for now, and whether the program takes nothing from a full read
+    /// buffer.
+    pub(crate) fn enter(&mut self, phase: Phase, is_stalled_in_reading: bool, now: Instant) {
+        if is_stalled_in_reading {
+            self.full_since.get_or_insert(now);
+        } else {
+            self.full_since = None;
+        }
         if self.phase == Phase::Connecting && phase != Phase::Connecting {
             // Nothing could move before, so that the idle timeout counts from here.
             self.moved = Some(now);
@@ -116,19 +124,15 @@ impl Deadlines {
         self.program = after.map_or(ProgramDeadline::None, ProgramDeadline::After);
     }
 
-    /// Sets when a connect is tried again, or that it is not.
-    #[cfg(unix)]
+    /// Sets when another connect is tried, or that none is.
     pub(crate) fn set_again(&mut self, at: Option<Instant>) {
         self.again = at;
     }
 
-    /// When a connect is tried again, as long as one is owed.
+    /// When another connect is tried, as long as one is pending.
     fn again(&self) -> Option<(Instant, Passed)> {
-        #[cfg(unix)]
-        if self.phase == Phase::Connecting {
-            return Some((self.again?, Passed::Again));
-        }
-        None
+        let at = self.again.filter(|_| self.phase == Phase::Connecting)?;
+        Some((at, Passed::Again))
     }
 
     /// The earliest deadline and what it is, if there is one. Times beyond the clock never come.
@@ -162,8 +166,11 @@ impl Deadlines {
             ProgramDeadline::At(at) => Some((at, Passed::Program)),
             ProgramDeadline::None | ProgramDeadline::After(_) => None,
         };
+        let full =
+            self.full_since.and_then(|since| since.checked_add(limits.stalled_read_deadline));
+        let full = limit(Deadline::StalledRead, full);
         // Of those at the same time the first counts: a connect is not tried beyond its deadline.
-        let all = [phase, limit(Deadline::Idle, idle), program, self.again()];
+        let all = [phase, full, limit(Deadline::Idle, idle), program, self.again()];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
@@ -182,10 +189,10 @@ mod tests {
     fn idle_timeout_counts_from_when_it_connected() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(Some(SECOND));
-        deadlines.enter(Phase::Connecting, start);
-        deadlines.enter(Phase::Connecting, start + 2 * SECOND);
-        deadlines.enter(Phase::Unbounded, start + 3 * SECOND);
-        deadlines.enter(Phase::Unbounded, start + 3 * SECOND + SECOND / 2);
+        deadlines.enter(Phase::Connecting, false, start);
+        deadlines.enter(Phase::Connecting, false, start + 2 * SECOND);
+        deadlines.enter(Phase::Unbounded, false, start + 3 * SECOND);
+        deadlines.enter(Phase::Unbounded, false, start + 3 * SECOND + SECOND / 2);
         let idle = Passed::Limit(Deadline::Idle);
         let limits = ConnectionLimits::default();
         assert_eq!(deadlines.next(&limits), Some((start + 4 * SECOND, idle)));
@@ -193,7 +200,7 @@ mod tests {
 
     fn started(start: Instant, idle_timeout: Option<Duration>) -> Deadlines {
         let mut deadlines = Deadlines::new(idle_timeout);
-        deadlines.enter(Phase::Unbounded, start);
+        deadlines.enter(Phase::Unbounded, false, start);
         deadlines
     }
 
@@ -212,13 +219,13 @@ mod tests {
     fn stalled_write_counts_from_the_last_byte_that_the_kernel_took() {
         let start = Instant::now();
         let mut deadlines = started(start, None);
-        deadlines.enter(Phase::Stalled, start + SECOND);
+        deadlines.enter(Phase::Stalled, false, start + SECOND);
         assert_eq!(
             next_after(&deadlines, start),
             Some((61, Passed::Limit(Deadline::StalledWrite)))
         );
         deadlines.flushed(start + 5 * SECOND);
-        deadlines.enter(Phase::Stalled, start + 6 * SECOND);
+        deadlines.enter(Phase::Stalled, false, start + 6 * SECOND);
         deadlines.moved(start + 7 * SECOND);
         assert_eq!(
             next_after(&deadlines, start),
@@ -230,7 +237,7 @@ mod tests {
     fn lingering_ends_after_silence_or_after_all_however_much_comes() {
         let start = Instant::now();
         let mut deadlines = started(start, None);
-        deadlines.enter(Phase::Lingering, start);
+        deadlines.enter(Phase::Lingering, false, start);
         assert_eq!(next_after(&deadlines, start), Some((5, Passed::Limit(Deadline::Close))));
         deadlines.moved(start + 27 * SECOND);
         assert_eq!(next_after(&deadlines, start), Some((30, Passed::Limit(Deadline::Close))));
@@ -243,9 +250,9 @@ mod tests {
         deadlines.moved(start + 3 * SECOND);
         assert_eq!(next_after(&deadlines, start), Some((12, Passed::Limit(Deadline::Idle))));
         deadlines.set_program(Some(9 * SECOND));
-        deadlines.enter(Phase::Unbounded, start + 2 * SECOND);
+        deadlines.enter(Phase::Unbounded, false, start + 2 * SECOND);
         assert_eq!(next_after(&deadlines, start), Some((11, Passed::Program)));
-        deadlines.enter(Phase::Connecting, start);
+        deadlines.enter(Phase::Connecting, false, start);
         assert_eq!(next_after(&deadlines, start), Some((10, Passed::Limit(Deadline::Connect))));
     }
 
@@ -264,11 +271,25 @@ mod tests {
     fn idle_does_not_cut_off_a_close_that_still_sends() {
         let start = Instant::now();
         let mut deadlines = started(start, Some(9 * SECOND));
-        deadlines.enter(Phase::Closing, start);
+        deadlines.enter(Phase::Closing, false, start);
         assert_eq!(
             next_after(&deadlines, start),
             Some((60, Passed::Limit(Deadline::StalledWrite)))
         );
+    }
+
+    #[test]
+    fn full_read_buffer_counts_from_when_the_program_began_to_take_nothing() {
+        let start = Instant::now();
+        let mut deadlines = started(start, None);
+        deadlines.enter(Phase::Unbounded, true, start + SECOND);
+        deadlines.enter(Phase::Stalled, true, start + 2 * SECOND);
+        let stalled = Passed::Limit(Deadline::StalledRead);
+        assert_eq!(next_after(&deadlines, start), Some((61, stalled)));
+        deadlines.enter(Phase::Unbounded, false, start + 3 * SECOND);
+        assert_eq!(next_after(&deadlines, start), None);
+        deadlines.enter(Phase::Unbounded, true, start + 4 * SECOND);
+        assert_eq!(next_after(&deadlines, start), Some((64, stalled)));
     }
 
     #[test]

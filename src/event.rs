@@ -1,73 +1,11 @@
-//! What the program hears: the events, the reasons for an end, and the ids they carry.
-//!
-//! An id is a slot and a generation. The slot is where the connection lives; a generation comes up
-//! again only after 2^32 others, so that an id which outlives its connection fits nothing that
-//! comes after it.
+//! What is delivered to the program: the events, and the reasons for which a connection is closed.
 
 use std::fmt;
 use std::io;
 use std::num::NonZero;
 
 use crate::interest::Readiness;
-
-/// What is the same for all ids.
-pub(crate) trait Id: Copy {
-    fn new(slot: u32, generation: NonZero<u32>) -> Self;
-    fn slot(self) -> u32;
-    fn generation(self) -> NonZero<u32>;
-}
-
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $letter:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name {
-            pub(crate) slot: u32,
-            pub(crate) generation: NonZero<u32>,
-        }
-
-        impl Id for $name {
-            fn new(slot: u32, generation: NonZero<u32>) -> Self {
-                Self { slot, generation }
-            }
-
-            fn slot(self) -> u32 {
-                self.slot
-            }
-
-            fn generation(self) -> NonZero<u32> {
-                self.generation
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($letter, "{}.{}"), self.slot, self.generation)
-            }
-        }
-    };
-}
-
-id! {
-    /// Names one connection of one loop, also after it has gone. Shown as `c<slot>.<generation>`.
-    ConnectionId, "c"
-}
-
-id! {
-    /// Names one listener of one loop, also after it has gone. Shown as `l<slot>.<generation>`.
-    ListenerId, "l"
-}
-
-id! {
-    /// Names one timer of one loop, also after it has gone. Shown as `t<slot>.<generation>`.
-    TimerId, "t"
-}
-
-id! {
-    /// Names one foreign source of one loop, also after it has gone. Shown as
-    /// `s<slot>.<generation>`.
-    SourceId, "s"
-}
+use crate::slots::{ConnectionId, ListenerId, SourceId, TimerId};
 
 /// What happened, as [`EventLoop::next_event`](crate::EventLoop::next_event) tells it.
 ///
@@ -89,7 +27,15 @@ pub enum Event {
     /// Bytes came in. What the program does not consume is not announced again until more arrives
     /// or the connection is resumed.
     Received(ConnectionId),
+    /// The read buffer is full, and the program has taken nothing from it although it could: the
+    /// message at its front is longer than
+    /// [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max). Delivered once until there is
+    /// room. If the program neither consumes anything nor pauses within
+    /// [`stalled_read_deadline`](crate::ConnectionLimits::stalled_read_deadline), the connection
+    /// ends.
+    Full(ConnectionId),
     /// A clogged connection is no longer: its unsent bytes have come down to the low-water mark.
+    /// What was received and not consumed is announced again behind it.
     Drained(ConnectionId),
     /// The peer sends no more; it may still read. Unless half-open is allowed or the connection is
     /// paused, it closes by itself as soon as this event is handled and everything unsent has
@@ -126,6 +72,7 @@ impl Event {
             Self::Accepted(_, id)
             | Self::Connected(id)
             | Self::Received(id)
+            | Self::Full(id)
             | Self::Drained(id)
             | Self::PeerFinished(id)
             | Self::Deadline(id)
@@ -158,6 +105,9 @@ pub enum CloseReason {
     TimedOut(Deadline),
     /// The program sent more than `unsent_max` bytes ahead of the peer.
     Overflow,
+    /// The program gave this as the reason when it closed or aborted the connection: see
+    /// [`Connection::attend`](crate::Connection::attend).
+    Rejected(Failure),
     /// The operating system failed the connection in another way.
     Failed(Failure),
 }
@@ -169,6 +119,8 @@ pub enum CloseReason {
 pub enum Deadline {
     /// The connect did not succeed in time.
     Connect,
+    /// The read buffer was full, and the program took nothing from it.
+    StalledRead,
     /// The kernel took no byte of those that waited.
     StalledWrite,
     /// The peer did not end after we had closed.
@@ -201,6 +153,18 @@ impl Failure {
 impl Failure {
     pub(crate) fn of(error: &io::Error) -> Self {
         Self { kind: error.kind(), code: error.raw_os_error().and_then(NonZero::new) }
+    }
+}
+
+impl From<&io::Error> for Failure {
+    fn from(error: &io::Error) -> Self {
+        Self::of(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::of(&error)
     }
 }
 
@@ -237,7 +201,7 @@ impl CloseReason {
             Self::Failed(Failure { code: Some(code), .. }) => {
                 return io::Error::from_raw_os_error(code.get());
             }
-            Self::Failed(failure) => failure.kind,
+            Self::Failed(failure) | Self::Rejected(failure) => failure.kind,
             Self::Reset => ConnectionReset,
             Self::Refused => ConnectionRefused,
             Self::TimedOut(_) => TimedOut,
@@ -256,10 +220,12 @@ impl fmt::Display for CloseReason {
             Self::Reset => f.write_str("reset by the peer"),
             Self::Refused => f.write_str("refused"),
             Self::TimedOut(Deadline::Connect) => f.write_str("timed out connecting"),
+            Self::TimedOut(Deadline::StalledRead) => f.write_str("timed out on a full read buffer"),
             Self::TimedOut(Deadline::StalledWrite) => f.write_str("timed out on a stalled write"),
             Self::TimedOut(Deadline::Close) => f.write_str("timed out closing"),
             Self::TimedOut(Deadline::Idle) => f.write_str("timed out idle"),
             Self::Overflow => f.write_str("overflow of unsent bytes"),
+            Self::Rejected(failure) => write!(f, "rejected by us: {failure}"),
             Self::Failed(failure) => failure.fmt(f),
         }
     }
@@ -268,18 +234,6 @@ impl fmt::Display for CloseReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_small_and_show_slot_and_generation() {
-        let id = ConnectionId { slot: 3, generation: NonZero::<u32>::MIN };
-        assert_eq!(id.to_string(), "c3.1");
-        assert_eq!(size_of::<Option<ConnectionId>>(), 8);
-        fn travels<T: Copy + Eq + std::hash::Hash + Ord + Send + fmt::Display>() {}
-        travels::<ConnectionId>();
-        travels::<ListenerId>();
-        travels::<TimerId>();
-        travels::<SourceId>();
-    }
 
     #[test]
     fn errors_of_a_socket_become_reasons() {

@@ -16,9 +16,11 @@ use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
-use crate::event::{ConnectionId, Event};
+use crate::event::Event;
+use crate::explanation::Explanation;
 use crate::limits::Limits;
 use crate::observer::Observer;
+use crate::slots::ConnectionId;
 use crate::system::System;
 #[cfg(any(test, feature = "simulation"))]
 use crate::system::simulated::{SharedNetwork, Simulated};
@@ -88,7 +90,7 @@ impl<T> EventLoop<T> {
     pub(crate) fn simulated(limits: Limits, network: SharedNetwork) -> Self {
         let system = System::Simulated(Simulated::new(network));
         let turns = Turns::new(limits, system);
-        Self { turns: turns.expect("the simulated system gives a bell to every loop") }
+        Self { turns: turns.expect("the simulated system gives a notifier to every loop") }
     }
 
     /// How long it would wait next: zero if there is something to do, `None` for ever.
@@ -97,20 +99,15 @@ impl<T> EventLoop<T> {
         self.turns.simulated_timeout()
     }
 
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn diagnosis(&self) -> String {
-        self.turns.diagnosis()
-    }
-
     /// Has a closure see each step that the loop takes, in place of one set before.
     pub fn set_observer(&mut self, observer: impl Observer + 'static) {
-        self.turns.tools.observers.set(Box::new(observer));
+        self.turns.resources.observers.set(Box::new(observer));
     }
 
     /// The time by the loop's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.turns.tools.system.now()
+        self.turns.resources.system.now()
     }
 
     /// For tests that look at what the loop has inside.
@@ -158,11 +155,9 @@ impl<T> EventLoop<T> {
     /// to the other's id: at each call until they are swapped back. With one of another loop that
     /// is noticed only if their slots differ.
     pub fn next_event(&mut self) -> io::Result<Event> {
-        if let Some(id) = self.turns.next_usual() {
-            return Ok(Event::Received(id));
-        }
         loop {
-            if let Some(event) = self.turns.next(None)? {
+            let outcome = self.turns.next_event(None);
+            if let Some(event) = self.turns.end_call(outcome)? {
                 return Ok(event);
             }
         }
@@ -195,10 +190,8 @@ impl<T> EventLoop<T> {
     ///
     /// As [`next_event`](Self::next_event).
     pub fn poll_event(&mut self, timeout: Option<Duration>) -> io::Result<Option<Event>> {
-        match self.turns.next_usual() {
-            Some(id) => Ok(Some(Event::Received(id))),
-            None => self.turns.next(timeout),
-        }
+        let outcome = self.turns.next_event(timeout);
+        self.turns.end_call(outcome)
     }
 
     // Connections.
@@ -226,6 +219,54 @@ impl<T> EventLoop<T> {
     /// not be changed is better looked at through [`connections`](Self::connections).
     pub fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
         self.turns.connections.iter_mut()
+    }
+
+    /// Sends the same bytes to several connections, and returns to how many. Ids of connections that
+    /// have closed are skipped. It costs nothing for connections that are not named.
+    ///
+    /// ```
+    /// use readiness::{ConnectionId, EventLoop};
+    ///
+    /// /// Tells all members but one what that one has said.
+    /// fn broadcast(chat: &mut EventLoop, members: &[ConnectionId], from: ConnectionId, line: &[u8]) {
+    ///     let others = members.iter().copied().filter(|id| *id != from);
+    ///     chat.send_each(others, line);
+    /// }
+    /// ```
+    #[doc(alias = "broadcast")]
+    pub fn send_each(
+        &mut self,
+        ids: impl IntoIterator<Item = ConnectionId>,
+        bytes: &[u8],
+    ) -> usize {
+        let mut count = 0;
+        for id in ids {
+            if let Some(connection) = self.get_mut(id) {
+                connection.send(bytes);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Explains what each connection and listener waits for, who must move next, and for how long
+    /// nothing has moved. Shown as a line for each; as data it can be searched.
+    ///
+    /// ```
+    /// use readiness::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server: EventLoop = EventLoop::new()?;
+    /// server.listen("127.0.0.1:0")?;
+    /// let explanation = server.explain().to_string();
+    /// assert!(explanation.starts_with("0 connections, 1 listener\n  l0.1 at 127.0.0.1:"));
+    /// assert!(explanation.ends_with("waits for a peer to connect"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn explain(&self) -> Explanation {
+        self.turns.explain()
     }
 
     /// How many connections there are.

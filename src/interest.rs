@@ -72,7 +72,7 @@ pub struct Readiness(u8);
 impl Readiness {
     pub(crate) const READABLE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(2);
-    pub(crate) const HINTED: Self = Self(4);
+    pub(crate) const HUP: Self = Self(4);
 
     /// Whether a read may bring something.
     #[must_use]
@@ -90,8 +90,8 @@ impl Readiness {
     /// the bytes that a short read returned, without another edge: so a short read then proves
     /// nothing.
     #[must_use]
-    pub fn is_hinted(self) -> bool {
-        self.has(Self::HINTED)
+    pub fn is_hup(self) -> bool {
+        self.has(Self::HUP)
     }
 
     #[inline]
@@ -100,8 +100,8 @@ impl Readiness {
     }
 
     /// Adds what the kernel says now to what it said before.
-    pub(crate) fn fold(&mut self, news: Self) {
-        self.0 |= news.0;
+    pub(crate) fn add(&mut self, reported: Self) {
+        self.0 |= reported.0;
     }
 
     /// Takes back what was disproved.
@@ -130,7 +130,7 @@ impl fmt::Display for Readiness {
             (false, true) => "writable",
             (false, false) => "nothing",
         })?;
-        f.write_str(if self.is_hinted() { ", with a hint" } else { "" })
+        f.write_str(if self.is_hup() { ", with a hint" } else { "" })
     }
 }
 
@@ -155,10 +155,10 @@ mod tests {
     #[test]
     fn news_adds_to_what_is_remembered_until_it_is_disproved() {
         let mut readiness = Readiness::READABLE;
-        readiness.fold(Readiness::WRITABLE);
-        readiness.fold(Readiness::default());
+        readiness.add(Readiness::WRITABLE);
+        readiness.add(Readiness::default());
         assert_eq!(readiness, Readiness::READABLE | Readiness::WRITABLE);
-        readiness.clear(Readiness::READABLE | Readiness::HINTED);
+        readiness.clear(Readiness::READABLE | Readiness::HUP);
         assert_eq!(readiness, Readiness::WRITABLE);
     }
 
@@ -167,10 +167,10 @@ mod tests {
         let both = Readiness::READABLE | Readiness::WRITABLE;
         assert_eq!(both | Readiness::READABLE, both);
         let mut readiness = both;
-        readiness.fold(Readiness::WRITABLE | Readiness::HINTED);
-        assert_eq!(readiness, both | Readiness::HINTED);
-        assert!(readiness.is_readable() && readiness.is_writable() && readiness.is_hinted());
-        assert!(!both.is_hinted());
+        readiness.add(Readiness::WRITABLE | Readiness::HUP);
+        assert_eq!(readiness, both | Readiness::HUP);
+        assert!(readiness.is_readable() && readiness.is_writable() && readiness.is_hup());
+        assert!(!both.is_hup());
     }
 
     #[test]
@@ -186,11 +186,11 @@ mod tests {
                 [(wants_read, Readiness::READABLE), (wants_write, Readiness::WRITABLE)]
             {
                 if is_ready {
-                    readiness.fold(bit);
+                    readiness.add(bit);
                 }
             }
             assert_eq!(readiness.to_string(), words);
-            readiness.fold(Readiness::HINTED);
+            readiness.add(Readiness::HUP);
             assert_eq!(readiness.to_string(), format!("{words}, with a hint"));
         }
         assert_eq!(Interest::None.to_string(), "none");

@@ -60,34 +60,33 @@
 #[cfg(unix)]
 mod address;
 mod alarms;
+mod attempt;
+mod backoff;
 mod buffer;
 mod connection;
 mod connections;
 mod deadlines;
-#[cfg(any(test, feature = "simulation"))]
-mod diagnosis;
 mod event;
 mod event_loop;
 mod exchange;
+mod explanation;
 mod interest;
 mod limits;
 mod listener;
+mod names;
 mod observer;
-mod origin;
-mod owed;
+mod pending;
 mod pool;
-mod read_write;
 mod ready;
-mod service;
+mod resources;
 mod shutdown;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod slots;
 mod sources;
-mod spin;
+mod state;
 mod system;
 mod timers;
-mod tools;
 mod transfer;
 mod turn;
 mod waker;
@@ -95,16 +94,17 @@ mod work;
 
 #[cfg(unix)]
 pub use address::UnixAddress;
-pub use connection::{Connection, Stream};
-pub use event::{
-    CloseReason, ConnectionId, Deadline, Event, Failure, ListenerId, SourceId, TimerId,
-};
+pub use connection::{Connection, ReadHalf, Stream, WaitsFor, WriteHalf};
+pub use event::{CloseReason, Deadline, Event, Failure};
 pub use event_loop::EventLoop;
+pub use explanation::{ConnectionWaits, Explanation};
 pub use interest::{Interest, Readiness};
 pub use limits::{ConnectionLimits, Limits};
+pub use listener::{ListenerWaits, ListenerWaitsFor};
 /// The crate that the loop waits by, for its sockets and for [`Source`].
 pub use mio;
 pub use observer::{Observer, Step};
+pub use slots::{ConnectionId, ListenerId, SourceId, TimerId};
 pub use system::Source;
 pub use waker::Waker;
 

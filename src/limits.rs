@@ -110,7 +110,9 @@ pub struct ConnectionLimits {
     /// With so few unsent bytes a clogged connection has drained. Default: 16 KiB, low enough that
     /// a producer works in batches, high enough that the kernel does not run dry meanwhile.
     pub low_water: usize,
-    /// The most unsent bytes. What would go beyond closes the connection
+    /// The most unsent bytes that may accumulate. A send (or transfer) into an empty write buffer is
+    /// taken whatever its size, so that memory is bounded by this and one send; one that would
+    /// raise the unsent bytes above this takes nothing and ends the connection
     /// ([`CloseReason::Overflow`](crate::CloseReason::Overflow)). A buffer that grows takes up to
     /// twice the memory of the bytes in it. Default: 16 MiB.
     pub unsent_max: usize,
@@ -122,6 +124,16 @@ pub struct ConnectionLimits {
     /// How long a connect may take. In the Unix domain it also bounds for how long a connect is
     /// tried again that finds the listener's backlog full. Default: 10 s.
     pub connect_deadline: Duration,
+    /// Whether an accepted connection reads on while it has unsent bytes. If not, a peer that sends
+    /// and never reads makes the server stop reading, which bounds memory; but a peer that writes
+    /// everything before it reads anything can then wait for ever. A connection that was connected
+    /// always reads on. [`couple`](crate::EventLoop::couple) and
+    /// [`uncouple`](crate::EventLoop::uncouple) change it for one connection. Default: `false`.
+    pub reads_while_unsent: bool,
+    /// How long the read buffer may be full while the program, which could, neither consumes
+    /// anything nor pauses: see [`Event::Full`](crate::Event::Full). Then the connection ends.
+    /// Default: 60 s.
+    pub stalled_read_deadline: Duration,
     /// How long unsent bytes may wait while the kernel takes none of them. Before it counts, the
     /// loop tries to write once more: the kernel takes some as soon as the peer has read some. Then
     /// the connection ends with a reset, since bytes are given up. Default: 60 s.
@@ -161,6 +173,8 @@ impl Default for ConnectionLimits {
             read_budget: BLOCK_SIZE,
             write_budget: BLOCK_SIZE,
             connect_deadline: Duration::from_secs(10),
+            reads_while_unsent: false,
+            stalled_read_deadline: Duration::from_secs(60),
             stalled_write_deadline: Duration::from_secs(60),
             close_quiet_deadline: Duration::from_secs(5),
             close_deadline: Duration::from_secs(30),

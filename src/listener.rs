@@ -12,22 +12,23 @@
 //! What it deliberately does not do: it makes no connection. It only yields sockets.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::alarms::Alarm;
-use crate::event::{Failure, ListenerId};
+use crate::attempt::Attempt;
+use crate::backoff::Backoff;
+use crate::event::Failure;
 use crate::limits::Limits;
-use crate::observer::Step;
-use crate::slots::Slots;
-use crate::system::{ListeningSocket, Socket, System};
-use crate::tools::{Called, Tools};
-use crate::transfer::Attempt;
+use crate::observer::{Step, shown};
+use crate::resources::{AlarmTarget, Resources};
+use crate::slots::{ListenerId, Slots};
+use crate::system::{ListeningSocket, PeerAddr, Socket, System};
 use crate::work;
 
-/// Makes the program's state for a connection that was accepted.
-pub(crate) type MakeData<T> = Box<dyn FnMut() -> T + Send>;
+/// Makes the program's state for a connection that was accepted from this address.
+pub(crate) type MakeData<T> = Box<dyn FnMut(&PeerAddr) -> T + Send>;
 
 /// Whether a listener accepts now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(crate) struct Listener<T> {
     make_data: MakeData<T>,
     accepting: Accepting,
     /// How long the next failure pauses it; `None` since nobody has waited any more.
-    next_pause: Option<Duration>,
+    backoff: Option<Backoff>,
     /// The program was told that accepting fails, and since then somebody has always waited.
     is_failure_told: bool,
     /// It has accepted since it was resumed last, or has never run out of room.
@@ -66,7 +67,7 @@ impl<T> Listener<T> {
             socket,
             make_data,
             accepting: Accepting::Open,
-            next_pause: None,
+            backoff: None,
             is_failure_told: false,
             has_gained: true,
             skipped: 0,
@@ -78,11 +79,55 @@ impl<T> Listener<T> {
     }
 }
 
+/// What must happen next, so that a listener accepts.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerWaitsFor {
+    /// A peer to connect.
+    Peer,
+    /// The program to resume accepting.
+    ProgramToResume,
+    /// A connection to close: there are as many as the limits allow.
+    Room,
+    /// A connection to close, or a pause to be over: accepting failed, mostly for a lack of file
+    /// descriptors.
+    Descriptors,
+}
+
+impl fmt::Display for ListenerWaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Peer => "a peer to connect",
+            Self::ProgramToResume => "the program to resume accepting",
+            Self::Room => "a connection to close: there are as many as the limits allow",
+            Self::Descriptors => "a connection to close, or a pause to be over: accepting failed",
+        })
+    }
+}
+
+/// What one listener waits for.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct ListenerWaits {
+    /// Its id.
+    pub id: ListenerId,
+    /// Its address, unless it is a Unix-domain address.
+    pub address: Option<SocketAddr>,
+    /// What must happen next, so that it accepts.
+    pub waits_for: ListenerWaitsFor,
+}
+
+impl fmt::Display for ListenerWaits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: waits for {}", self.id, shown(self.address), self.waits_for)
+    }
+}
+
 /// What came of accepting once.
 pub(crate) enum Accept<T> {
-    /// A peer, with its address if that is one of IP, and the program's state for it.
+    /// A peer, with its address if that is an IP address, and the program's state for it.
     Peer { socket: Socket, peer: Option<SocketAddr>, data: T },
-    /// A peer that had gone; there may be another.
+    /// A peer whose connection had failed; there may be another.
     Skipped,
     /// No more for now.
     Done,
@@ -119,19 +164,19 @@ impl<T> Listeners<T> {
         &mut self,
         socket: ListeningSocket,
         make_data: MakeData<T>,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) -> io::Result<ListenerId> {
         let address = socket.local_addr().ok();
         let id = self.slots.insert(Listener::new(socket, make_data));
         if let Some(listener) = self.slots.get_mut(id)
-            && let Err(error) = tools.system.watch_listener(&mut listener.socket, id.slot, true)
+            && let Err(error) = resources.system.watch_listener(&mut listener.socket, id.slot, true)
         {
             if let Some(listener) = self.slots.remove(id) {
-                tools.system.close_listener(listener.socket);
+                resources.system.close_listener(listener.socket);
             }
             return Err(error);
         }
-        tools.observers.see(Step::Listening(id, address));
+        resources.observers.see(Step::Listening { id, address });
         Ok(id)
     }
 
@@ -145,23 +190,23 @@ impl<T> Listeners<T> {
         &mut self,
         id: ListenerId,
         limits: &Limits,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) -> io::Result<()> {
-        self.remove(id, tools)?;
-        self.make_room(limits, tools);
-        tools.observers.see(Step::ListenerClosed(id));
+        self.remove(id, resources)?;
+        self.make_room(limits, resources);
+        resources.observers.see(Step::ListenerClosed { id });
         Ok(())
     }
 
-    fn remove(&mut self, id: ListenerId, tools: &mut Tools) -> io::Result<()> {
+    fn remove(&mut self, id: ListenerId, resources: &mut Resources) -> io::Result<()> {
         let mut listener = self.slots.remove(id).ok_or_else(|| stale(id))?;
         if let Accepting::OutOfRoom(alarm) = listener.accepting {
             self.out_of_room.remove(&(listener.accepted_last, id));
-            tools.cancel(alarm);
+            resources.cancel(alarm);
         }
         self.draining -= usize::from(listener.is_draining);
-        listener.deregister(id, &tools.system);
-        tools.system.close_listener(listener.socket);
+        listener.deregister(id, &resources.system);
+        resources.system.close_listener(listener.socket);
         Ok(())
     }
 
@@ -173,7 +218,7 @@ impl<T> Listeners<T> {
     }
 
     /// Has every listener accept those that wait, and close then.
-    pub(crate) fn drain(&mut self, limits: &Limits, tools: &mut Tools) {
+    pub(crate) fn drain(&mut self, limits: &Limits, resources: &mut Resources) {
         for id in self.ids() {
             if let Some(listener) = self.slots.get_mut(id) {
                 self.draining += usize::from(!listener.is_draining);
@@ -181,23 +226,23 @@ impl<T> Listeners<T> {
                 listener.ready = true;
             }
             // One that was paused and cannot be watched now tries again, or it would wait for ever.
-            if let Err(error) = self.pause(id, false, limits, tools) {
-                self.back_off(id, &error, limits, tools);
+            if let Err(error) = self.pause(id, false, limits, resources) {
+                self.back_off(id, &error, limits, resources);
             }
             self.queue(id);
         }
     }
 
     /// Closes those that are draining, whoever waits.
-    pub(crate) fn close_draining(&mut self, tools: &mut Tools) {
+    pub(crate) fn close_draining(&mut self, resources: &mut Resources) {
         let mut closed = self.ids();
         closed.retain(|id| self.slots.get(*id).is_some_and(|listener| listener.is_draining));
         for id in &closed {
-            let _ = self.remove(*id, tools);
+            let _ = self.remove(*id, resources);
         }
         // Last, so that an observer that panics leaves none of them.
         for id in closed {
-            tools.observers.see(Step::ListenerClosed(id));
+            resources.observers.see(Step::ListenerClosed { id });
         }
     }
 
@@ -215,17 +260,17 @@ impl<T> Listeners<T> {
         id: ListenerId,
         pauses: bool,
         limits: &Limits,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) -> io::Result<()> {
         let is_paused = self.get(id)?.accepting == Accepting::Paused;
         if is_paused == pauses {
             return Ok(());
         }
         let accepting = if pauses { Accepting::Paused } else { Accepting::Open };
-        self.set_accepting(id, accepting, tools)?;
+        self.set_accepting(id, accepting, resources)?;
         if pauses {
             // There may have been room for it.
-            self.make_room(limits, tools);
+            self.make_room(limits, resources);
         }
         Ok(())
     }
@@ -256,43 +301,23 @@ impl<T> Listeners<T> {
         }
     }
 
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.iter().next().is_none()
+    /// What each listener waits for.
+    pub(crate) fn explain(&self) -> Vec<ListenerWaits> {
+        let explained = self.slots.iter().map(|(id, listener)| ListenerWaits {
+            id,
+            address: listener.socket.local_addr().ok(),
+            waits_for: match listener.accepting {
+                Accepting::Open => ListenerWaitsFor::Peer,
+                Accepting::Paused => ListenerWaitsFor::ProgramToResume,
+                Accepting::OutOfRoom(None) => ListenerWaitsFor::Room,
+                Accepting::OutOfRoom(Some(_)) => ListenerWaitsFor::Descriptors,
+            },
+        });
+        explained.collect()
     }
 
     pub(crate) fn ready_count(&self) -> usize {
         self.ready.len()
-    }
-
-    /// Those that are to be served.
-    #[cfg(test)]
-    pub(crate) fn queued(&self) -> impl Iterator<Item = ListenerId> {
-        let queued = self.slots.iter().filter(|(_, listener)| listener.queued);
-        queued.map(|(id, _)| id)
-    }
-
-    /// How many there are, and how many of them are registered.
-    #[cfg(test)]
-    pub(crate) fn open_and_watched(&self) -> (usize, usize) {
-        let is_open = |listener: &Listener<T>| listener.accepting == Accepting::Open;
-        let watched = self.slots.iter().filter(|(_, listener)| is_open(listener)).count();
-        (self.slots.iter().count(), watched)
-    }
-
-    /// How each stands, for a search through all states.
-    #[cfg(test)]
-    pub(crate) fn states(&self) -> Vec<(u32, u8, bool, bool, Option<Duration>)> {
-        let state = |id: ListenerId, listener: &Listener<T>| {
-            let accepting = match listener.accepting {
-                Accepting::Open => 0,
-                Accepting::Paused => 1,
-                Accepting::OutOfRoom(None) => 2,
-                Accepting::OutOfRoom(Some(_)) => 3,
-            };
-            (id.slot, accepting, listener.ready, listener.queued, listener.next_pause)
-        };
-        self.slots.iter().map(|(id, listener)| state(id, listener)).collect()
     }
 
     /// Accepts one connection, if the listener accepts now and there is room.
@@ -301,25 +326,25 @@ impl<T> Listeners<T> {
         id: ListenerId,
         has_room: bool,
         limits: &Limits,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) -> Accept<T> {
         let listener = self.slots.get_mut(id);
         let listener = listener.filter(|listener| listener.accepting == Accepting::Open);
         let Some(listener) = listener else { return Accept::Done };
         if !has_room {
-            let _ = self.set_accepting(id, Accepting::OutOfRoom(None), tools);
+            let _ = self.set_accepting(id, Accepting::OutOfRoom(None), resources);
             return Accept::Done;
         }
-        match tools.system.accept(&listener.socket, &limits.connection) {
+        match resources.system.accept(&listener.socket, &limits.connection) {
             Attempt::Done((socket, peer)) => {
                 self.accepted += 1;
                 listener.accepted_last = self.accepted;
                 (listener.has_gained, listener.skipped) = (true, 0);
-                let data = (listener.make_data)();
-                Accept::Peer { socket, peer, data }
+                let data = (listener.make_data)(&peer);
+                Accept::Peer { socket, peer: peer.ip(), data }
             }
             Attempt::NotReady => {
-                self.found_nobody(id, limits, tools);
+                self.found_nobody(id, limits, resources);
                 Accept::Done
             }
             // A whole budget of them in a row is no longer a matter of single peers.
@@ -327,25 +352,25 @@ impl<T> Listeners<T> {
                 if concerns_one_peer(&error) && listener.skipped < limits.accept_budget =>
             {
                 listener.skipped += 1;
-                tools.observers.see(Step::AcceptSkipped(id));
+                resources.observers.see(Step::AcceptSkipped { id });
                 Accept::Skipped
             }
-            Attempt::Failed(error) => self.accept_failed(id, &error, limits, tools),
+            Attempt::Failed(error) => self.accept_failed(id, &error, limits, resources),
         }
     }
 
     /// Nobody waits any more: whatever was short is no longer, and what room there is may serve
     /// another listener.
-    fn found_nobody(&mut self, id: ListenerId, limits: &Limits, tools: &mut Tools) {
+    fn found_nobody(&mut self, id: ListenerId, limits: &Limits, resources: &mut Resources) {
         let Some(listener) = self.slots.get_mut(id) else { return };
         listener.ready = false;
-        listener.next_pause = None;
+        listener.backoff = None;
         listener.is_failure_told = false;
         (listener.has_gained, listener.skipped) = (true, 0);
         if listener.is_draining {
-            let _ = self.close(id, limits, tools);
+            let _ = self.close(id, limits, resources);
         } else {
-            self.make_room(limits, tools);
+            self.make_room(limits, resources);
         }
     }
 
@@ -355,10 +380,10 @@ impl<T> Listeners<T> {
         id: ListenerId,
         error: &io::Error,
         limits: &Limits,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) -> Accept<T> {
         let failure = Failure::of(error);
-        self.back_off(id, error, limits, tools);
+        self.back_off(id, error, limits, resources);
         let listener = self.slots.get_mut(id);
         let Some(listener) = listener.filter(|listener| !listener.is_failure_told) else {
             return Accept::Done;
@@ -374,13 +399,13 @@ impl<T> Listeners<T> {
         &mut self,
         id: ListenerId,
         accepting: Accepting,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) -> io::Result<()> {
         let Some(listener) = self.slots.get_mut(id) else { return Ok(()) };
         let was_open = listener.accepting == Accepting::Open;
         let is_open = accepting == Accepting::Open;
         if was_open != is_open {
-            let watched = tools.system.watch_listener(&mut listener.socket, id.slot, is_open);
+            let watched = resources.system.watch_listener(&mut listener.socket, id.slot, is_open);
             if is_open {
                 watched?;
             }
@@ -390,7 +415,7 @@ impl<T> Listeners<T> {
         }
         let place = (listener.accepted_last, id);
         if let Accepting::OutOfRoom(alarm) = std::mem::replace(&mut listener.accepting, accepting) {
-            tools.cancel(alarm);
+            resources.cancel(alarm);
             self.out_of_room.remove(&place);
         }
         match accepting {
@@ -406,14 +431,19 @@ impl<T> Listeners<T> {
 
     /// Resumes a listener that has run out of room, or pauses it again if it cannot be registered.
     /// Returns whether it accepts now.
-    pub(crate) fn try_again(&mut self, id: ListenerId, limits: &Limits, tools: &mut Tools) -> bool {
+    pub(crate) fn try_again(
+        &mut self,
+        id: ListenerId,
+        limits: &Limits,
+        resources: &mut Resources,
+    ) -> bool {
         if let Some(listener) = self.slots.get_mut(id) {
             listener.has_gained = false;
         }
-        match self.set_accepting(id, Accepting::Open, tools) {
+        match self.set_accepting(id, Accepting::Open, resources) {
             Ok(()) => true,
             Err(error) => {
-                self.back_off(id, &error, limits, tools);
+                self.back_off(id, &error, limits, resources);
                 false
             }
         }
@@ -421,24 +451,30 @@ impl<T> Listeners<T> {
 
     /// Lets one listener try again that has run out of room: a connection has closed, or another
     /// listener does not need the room that there is.
-    pub(crate) fn make_room(&mut self, limits: &Limits, tools: &mut Tools) {
+    pub(crate) fn make_room(&mut self, limits: &Limits, resources: &mut Resources) {
         while let Some((_, id)) = self.out_of_room.first().copied() {
             work::step();
-            if self.try_again(id, limits, tools) {
+            if self.try_again(id, limits, resources) {
                 break;
             }
         }
     }
 
     /// Pauses a listener that failed for a time that doubles.
-    fn back_off(&mut self, id: ListenerId, error: &io::Error, limits: &Limits, tools: &mut Tools) {
+    fn back_off(
+        &mut self,
+        id: ListenerId,
+        error: &io::Error,
+        limits: &Limits,
+        resources: &mut Resources,
+    ) {
         let Some(listener) = self.slots.get_mut(id) else { return };
-        let pause = listener.next_pause.unwrap_or(limits.accept_pause_min);
-        listener.next_pause = Some(pause.saturating_mul(2).min(limits.accept_pause_max));
-        let at = tools.system.now().checked_add(pause);
-        let alarm = at.map(|at| tools.alarms.set(at, Called::Listener(id)));
-        let _ = self.set_accepting(id, Accepting::OutOfRoom(alarm), tools);
-        tools.observers.see(Step::AcceptPaused(id, Failure::of(error), pause));
+        let backoff = || Backoff::new(limits.accept_pause_min, limits.accept_pause_max);
+        let pause = listener.backoff.get_or_insert_with(backoff).take();
+        let at = resources.system.now().checked_add(pause);
+        let alarm = at.map(|at| resources.alarms.set(at, AlarmTarget::Listener(id)));
+        let _ = self.set_accepting(id, Accepting::OutOfRoom(alarm), resources);
+        resources.observers.see(Step::AcceptPaused { id, failure: Failure::of(error), pause });
     }
 }
 
@@ -476,4 +512,34 @@ fn concerns_one_peer(error: &io::Error) -> bool {
 
 fn stale(id: ListenerId) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("there is no listener {id}"))
+}
+
+#[cfg(test)]
+impl<T> Listeners<T> {
+    /// Those that are to be served.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = ListenerId> {
+        let queued = self.slots.iter().filter(|(_, listener)| listener.queued);
+        queued.map(|(id, _)| id)
+    }
+
+    /// How many there are, and how many of them are registered.
+    pub(crate) fn open_and_watched(&self) -> (usize, usize) {
+        let is_open = |listener: &Listener<T>| listener.accepting == Accepting::Open;
+        let watched = self.slots.iter().filter(|(_, listener)| is_open(listener)).count();
+        (self.slots.iter().count(), watched)
+    }
+
+    /// How each stands, for a search through all states.
+    pub(crate) fn states(&self) -> Vec<(u32, u8, bool, bool, Option<Backoff>)> {
+        let state = |id: ListenerId, listener: &Listener<T>| {
+            let accepting = match listener.accepting {
+                Accepting::Open => 0,
+                Accepting::Paused => 1,
+                Accepting::OutOfRoom(None) => 2,
+                Accepting::OutOfRoom(Some(_)) => 3,
+            };
+            (id.slot, accepting, listener.ready, listener.queued, listener.backoff)
+        };
+        self.slots.iter().map(|(id, listener)| state(id, listener)).collect()
+    }
 }

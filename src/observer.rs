@@ -2,103 +2,126 @@
 //!
 //! Every step goes through [`Observers`]. It costs one comparison while nobody looks; the
 //! `log` lines, with the target `readiness`, are made from the same steps that an [`Observer`]
-//! gets. A line begins with the id it is about, and tells sizes, never bytes.
+//! gets. A line begins with the id it is about, and gives sizes, never bytes.
 //!
 //! | level | steps |
 //! |---|---|
 //! | warn | an operator should act: accepting failed, once per shortage |
 //! | debug | the life of a connection or listener |
 //! | trace | everything else |
+//!
+//! A panic in an observer, or in the program's logger, is held until the loop has done its work in
+//! that call, and resumed then. So no code of the loop needs to mind when a step is shown.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
 
-use crate::event::{CloseReason, ConnectionId, Deadline, Failure, ListenerId, SourceId, TimerId};
+use crate::event::{CloseReason, Deadline, Failure};
 use crate::interest::{Interest, Readiness};
+use crate::slots::{ConnectionId, ListenerId, SourceId, TimerId};
+
+/// The target of all log lines.
+const TARGET: &str = "readiness";
 
 /// One thing that the loop did.
+#[expect(missing_docs, reason = "a variant's doc says what its fields are")]
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The loop waited, at most so long, and the kernel reported so many events.
-    Waited(Option<Duration>, usize),
-    /// The kernel said that the socket is ready; it is remembered.
-    Ready(ConnectionId, Readiness),
-    /// So many bytes were read into the read buffer.
-    Filled(ConnectionId, usize),
-    /// So many bytes were read and thrown away, because the program has closed.
-    Discarded(ConnectionId, usize),
-    /// The socket has no more to read for now.
-    ReadBlocked(ConnectionId),
-    /// The end of what the peer sends was read.
-    PeerEnded(ConnectionId),
-    /// Since the connection was settled last, the program has sent so many bytes.
-    Queued(ConnectionId, usize),
-    /// The kernel took so many unsent bytes, and so many are left.
-    Flushed(ConnectionId, usize, usize),
-    /// The kernel takes no more for now.
-    WriteBlocked(ConnectionId),
-    /// The interest was told to the kernel: from the first to the second.
-    InterestChanged(ConnectionId, Interest, Interest),
-    /// A listener listens at the address; `None` for one of the Unix domain.
-    Listening(ListenerId, Option<SocketAddr>),
+    /// The loop waited, for at most this long, and the kernel reported this many events.
+    Waited { at_most: Option<Duration>, events: usize },
+    /// The kernel reported that the socket is ready; it is remembered.
+    Ready { id: ConnectionId, readiness: Readiness },
+    /// Bytes were read into the read buffer.
+    Filled { id: ConnectionId, count: usize },
+    /// Bytes were read and thrown away, because the program has closed.
+    Discarded { id: ConnectionId, count: usize },
+    /// The socket has no more to read for now (`EAGAIN`).
+    ReadBlocked { id: ConnectionId },
+    /// The end of what the peer sends was read (EOF).
+    PeerEnded { id: ConnectionId },
+    /// The program has sent this many bytes since the connection was settled last.
+    Queued { id: ConnectionId, count: usize },
+    /// The kernel took unsent bytes, and this many are left.
+    Flushed { id: ConnectionId, count: usize, unsent: usize },
+    /// The kernel takes no more for now (`EAGAIN`).
+    WriteBlocked { id: ConnectionId },
+    /// The kernel was asked for another interest (`epoll_ctl`).
+    InterestChanged { id: ConnectionId, from: Interest, to: Interest },
+    /// A listener listens at the address; `None` for a Unix-domain socket.
+    Listening { id: ListenerId, address: Option<SocketAddr> },
     /// A listener was closed.
-    ListenerClosed(ListenerId),
-    /// A listener accepted a connection from the address; `None` for one of the Unix domain.
-    Accepted(ListenerId, ConnectionId, Option<SocketAddr>),
-    /// A peer had gone before it was accepted.
-    AcceptSkipped(ListenerId),
-    /// Accepting failed, for the first time since nobody has waited.
-    AcceptFailed(ListenerId, Failure),
+    ListenerClosed { id: ListenerId },
+    /// A listener accepted a connection from the address; `None` for a Unix-domain socket.
+    Accepted { listener: ListenerId, id: ConnectionId, peer: Option<SocketAddr> },
+    /// A peer's connection had failed before it was accepted.
+    AcceptSkipped { id: ListenerId },
+    /// Accepting failed, for the first time since nobody has waited to be accepted.
+    AcceptFailed { id: ListenerId, failure: Failure },
     /// Accepting failed and pauses for this long, unless a connection closes before.
-    AcceptPaused(ListenerId, Failure, Duration),
-    /// A connect to the address began; `None` for one of the Unix domain.
-    Connecting(ConnectionId, Option<SocketAddr>),
-    /// The listener's backlog is full: the connect is tried again after so long.
-    ConnectPaused(ConnectionId, Duration),
+    AcceptPaused { id: ListenerId, failure: Failure, pause: Duration },
+    /// The name that a connection is to be made to is looked up.
+    Resolving { id: ConnectionId },
+    /// The name stands for this many addresses.
+    Resolved { id: ConnectionId, addresses: usize },
+    /// A connect to the address began; `None` for a Unix-domain socket. One connection may have
+    /// several under way.
+    Connecting { id: ConnectionId, address: Option<SocketAddr> },
+    /// One of several connects failed; another is under way or begins.
+    AttemptFailed { id: ConnectionId, address: SocketAddr, failure: Failure },
+    /// The listener's backlog is full: the connect is tried again after this pause.
+    ConnectPaused { id: ConnectionId, pause: Duration },
     /// A stream that was made elsewhere was taken over.
-    Adopted(ConnectionId),
+    Adopted { id: ConnectionId },
     /// A connect succeeded.
-    Connected(ConnectionId),
-    /// The end of our direction was sent.
-    Finished(ConnectionId),
+    Connected { id: ConnectionId },
+    /// The end of our direction was sent (FIN).
+    Finished { id: ConnectionId },
     /// A deadline passed.
-    DeadlinePassed(ConnectionId, Deadline),
-    /// The time of a timer has come.
-    TimerRang(TimerId),
+    DeadlinePassed { id: ConnectionId, deadline: Deadline },
+    /// A timer fired.
+    TimerFired { id: TimerId },
     /// Another thread woke the loop.
     Woken,
-    /// The kernel said that a foreign source is ready, and the program is told.
-    SourceReady(SourceId, Readiness),
-    /// A shutdown began with so many connections, and has so long.
-    ShuttingDown(usize, Duration),
+    /// The kernel reported that a foreign source is ready, and the event is delivered.
+    SourceReady { id: SourceId, readiness: Readiness },
+    /// A shutdown began with this many connections, and has this long.
+    ShuttingDown { connections: usize, deadline: Duration },
+    /// The time of the shutdown is over: this many connections are aborted.
+    ShutdownTimedOut { connections: usize },
     /// The shutdown is over.
     ShutDown,
-    /// The connection ended, with so many bytes unsent and so many lost.
-    Closed(ConnectionId, CloseReason, usize, u64),
+    /// The connection was closed, with this many bytes unsent and this many lost.
+    Closed { id: ConnectionId, reason: CloseReason, unsent: usize, lost: u64 },
 }
 
 impl Step {
     fn level(&self) -> Level {
         match self {
-            Self::AcceptFailed(..) => Level::Warn,
-            Self::Listening(..)
-            | Self::ListenerClosed(..)
-            | Self::Accepted(..)
-            | Self::AcceptSkipped(..)
-            | Self::AcceptPaused(..)
-            | Self::Connecting(..)
-            | Self::ConnectPaused(..)
-            | Self::Adopted(..)
-            | Self::Connected(..)
-            | Self::Finished(..)
-            | Self::DeadlinePassed(..)
-            | Self::ShuttingDown(..)
+            Self::AcceptFailed { .. } => Level::Warn,
+            Self::Listening { .. }
+            | Self::ListenerClosed { .. }
+            | Self::Accepted { .. }
+            | Self::AcceptSkipped { .. }
+            | Self::AcceptPaused { .. }
+            | Self::Resolving { .. }
+            | Self::Resolved { .. }
+            | Self::Connecting { .. }
+            | Self::AttemptFailed { .. }
+            | Self::ConnectPaused { .. }
+            | Self::Adopted { .. }
+            | Self::Connected { .. }
+            | Self::Finished { .. }
+            | Self::DeadlinePassed { .. }
+            | Self::ShuttingDown { .. }
+            | Self::ShutdownTimedOut { .. }
             | Self::ShutDown
-            | Self::Closed(..) => Level::Debug,
+            | Self::Closed { .. } => Level::Debug,
             _ => Level::Trace,
         }
     }
@@ -107,48 +130,62 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Waited(None, events) => write!(f, "loop waited, {events} ready"),
-            Self::Waited(Some(most), events) => {
+            Self::Waited { at_most: None, events } => write!(f, "loop waited, {events} ready"),
+            Self::Waited { at_most: Some(most), events } => {
                 write!(f, "loop waited {most:?} at most, {events} ready")
             }
-            Self::Ready(id, readiness) => write!(f, "{id} is {readiness}"),
-            Self::Filled(id, count) => write!(f, "{id} filled {count}"),
-            Self::Discarded(id, count) => write!(f, "{id} discarded {count}"),
-            Self::ReadBlocked(id) => write!(f, "{id} has no more to read"),
-            Self::PeerEnded(id) => write!(f, "{id} read the peer's end"),
-            Self::Queued(id, count) => write!(f, "{id} queued {count}"),
-            Self::Flushed(id, count, 0) => write!(f, "{id} flushed {count}, all is sent"),
-            Self::Flushed(id, count, left) => write!(f, "{id} flushed {count}, {left} unsent"),
-            Self::WriteBlocked(id) => write!(f, "{id} has no more room to write"),
-            Self::InterestChanged(id, from, to) => write!(f, "{id} interest {from} -> {to}"),
-            Self::Listening(id, address) => write!(f, "{id} listens at {}", shown(address)),
-            Self::ListenerClosed(id) => write!(f, "{id} closed"),
-            Self::Accepted(listener, id, peer) => {
+            Self::Ready { id, readiness } => write!(f, "{id} is {readiness}"),
+            Self::Filled { id, count } => write!(f, "{id} filled {count}"),
+            Self::Discarded { id, count } => write!(f, "{id} discarded {count}"),
+            Self::ReadBlocked { id } => write!(f, "{id} has no more to read"),
+            Self::PeerEnded { id } => write!(f, "{id} read the peer's end"),
+            Self::Queued { id, count } => write!(f, "{id} queued {count}"),
+            Self::Flushed { id, count, unsent: 0 } => {
+                write!(f, "{id} flushed {count}, all is sent")
+            }
+            Self::Flushed { id, count, unsent } => {
+                write!(f, "{id} flushed {count}, {unsent} unsent")
+            }
+            Self::WriteBlocked { id } => write!(f, "{id} has no more room to write"),
+            Self::InterestChanged { id, from, to } => write!(f, "{id} interest {from} -> {to}"),
+            Self::Listening { id, address } => write!(f, "{id} listens at {}", shown(address)),
+            Self::ListenerClosed { id } => write!(f, "{id} closed"),
+            Self::Accepted { listener, id, peer } => {
                 write!(f, "{id} accepted by {listener} from {}", shown(peer))
             }
-            Self::AcceptSkipped(id) => write!(f, "{id} skipped a peer that had gone"),
-            Self::AcceptFailed(id, failure) => write!(f, "{id} cannot accept: {failure}"),
-            Self::AcceptPaused(id, failure, pause) => {
+            Self::AcceptSkipped { id } => {
+                write!(f, "{id} skipped a peer whose connection had failed")
+            }
+            Self::AcceptFailed { id, failure } => write!(f, "{id} cannot accept: {failure}"),
+            Self::AcceptPaused { id, failure, pause } => {
                 write!(f, "{id} pauses accepting for {pause:?}: {failure}")
             }
-            Self::Connecting(id, address) => write!(f, "{id} connects to {}", shown(address)),
-            Self::ConnectPaused(id, pause) => {
+            Self::Resolving { id } => write!(f, "{id} looks up a name"),
+            Self::Resolved { id, addresses } => write!(f, "{id} found {addresses} addresses"),
+            Self::Connecting { id, address } => write!(f, "{id} connects to {}", shown(address)),
+            Self::AttemptFailed { id, address, failure } => {
+                write!(f, "{id} could not connect to {address}: {failure}")
+            }
+            Self::ConnectPaused { id, pause } => {
                 write!(f, "{id} finds the backlog full and tries again after {pause:?}")
             }
-            Self::Adopted(id) => write!(f, "{id} adopted"),
-            Self::Connected(id) => write!(f, "{id} connected"),
-            Self::Finished(id) => write!(f, "{id} finished our direction"),
-            Self::DeadlinePassed(id, deadline) => {
+            Self::Adopted { id } => write!(f, "{id} adopted"),
+            Self::Connected { id } => write!(f, "{id} connected"),
+            Self::Finished { id } => write!(f, "{id} finished our direction"),
+            Self::DeadlinePassed { id, deadline } => {
                 write!(f, "{id} passed its deadline: {deadline:?}")
             }
-            Self::TimerRang(id) => write!(f, "{id} rang"),
+            Self::TimerFired { id } => write!(f, "{id} fired"),
             Self::Woken => f.write_str("loop woken"),
-            Self::SourceReady(id, readiness) => write!(f, "{id} is {readiness}"),
-            Self::ShuttingDown(connections, after) => {
-                write!(f, "loop shuts down {connections} connections within {after:?}")
+            Self::SourceReady { id, readiness } => write!(f, "{id} is {readiness}"),
+            Self::ShuttingDown { connections, deadline } => {
+                write!(f, "loop shuts down {connections} connections within {deadline:?}")
+            }
+            Self::ShutdownTimedOut { connections } => {
+                write!(f, "the time to shut down is over: {connections} connections are aborted")
             }
             Self::ShutDown => f.write_str("loop has shut down"),
-            Self::Closed(id, reason, unsent, lost) => {
+            Self::Closed { id, reason, unsent, lost } => {
                 write!(f, "{id} closed: {reason} ({unsent} unsent, {lost} lost)")
             }
         }
@@ -168,15 +205,14 @@ impl fmt::Display for Step {
 /// let mut event_loop: EventLoop = EventLoop::new()?;
 /// event_loop.set_observer(move |step: Step| { let _ = seen.send(step); });
 /// event_loop.poll_event(Some(Duration::ZERO))?;
-/// assert_eq!(steps.recv(), Ok(Step::Waited(Some(Duration::ZERO), 0)));
+/// assert!(matches!(steps.recv(), Ok(Step::Waited { events: 0, .. })));
 /// # Ok(())
 /// # }
 /// ```
 pub trait Observer: Send {
-    /// Called for each step, in order, within the loop's call. It must not block, and not panic:
-    /// the loop is in the middle of its work. If it panics all the same, the next call goes on from
-    /// there, and the step may be shown again; so one that panics each time keeps the loop where it
-    /// is.
+    /// Called for each step, in order, within the loop's call. It must not block. If it panics, the
+    /// loop goes on with its work in that call and resumes the panic at its end; no step and no
+    /// event is lost, and the loop remains usable.
     fn observe(&mut self, step: Step);
 }
 
@@ -186,16 +222,21 @@ impl<F: FnMut(Step) + Send> Observer for F {
     }
 }
 
+/// What a panic carries.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
 /// Where the steps go.
 pub(crate) struct Observers {
     /// The most detailed level that anybody looks at.
     level: LevelFilter,
     observer: Option<Box<dyn Observer>>,
+    /// The first panic of this call, to be resumed at its end.
+    panic: Option<Payload>,
 }
 
 impl Observers {
     pub(crate) fn new() -> Self {
-        Self { level: log::max_level(), observer: None }
+        Self { level: log::max_level(), observer: None, panic: None }
     }
 
     pub(crate) fn set(&mut self, observer: Box<dyn Observer>) {
@@ -220,7 +261,7 @@ impl Observers {
         }
     }
 
-    /// The same for what happens with every byte: the step is made only if anybody looks.
+    /// Sees what happens with every byte: the step is made only if anybody looks.
     #[inline]
     pub(crate) fn trace(&mut self, make: impl FnOnce() -> Step) {
         if self.see_everything() {
@@ -232,14 +273,41 @@ impl Observers {
 
     #[cold]
     fn show(&mut self, step: Step) {
-        log::log!(target: "readiness", step.level(), "{step}");
-        if let Some(observer) = &mut self.observer {
-            observer.observe(step);
+        let observer = &mut self.observer;
+        // The loop's own state is not within.
+        let shown = catch_unwind(AssertUnwindSafe(|| {
+            log::log!(target: TARGET, step.level(), "{step}");
+            if let Some(observer) = observer {
+                observer.observe(step);
+            }
+        }));
+        if let Err(payload) = shown {
+            self.panic.get_or_insert(payload);
         }
+    }
+
+    /// Whether a panic is held, so that the loop must not wait.
+    pub(crate) fn hold_panic(&self) -> bool {
+        self.panic.is_some()
+    }
+
+    pub(crate) fn take_panic(&mut self) -> Option<Payload> {
+        self.panic.take()
     }
 }
 
-/// An address in a line. That of the Unix domain may be long, and is asked of its socket.
+/// Writes a line about an error for which the program has closed a connection: of the error itself
+/// only its kind and number are kept.
+pub(crate) fn log_rejected(id: ConnectionId, error: &dyn fmt::Display) {
+    log::debug!(target: TARGET, "{id} is rejected: {error}");
+}
+
+/// Writes a line about a name that stands for no address.
+pub(crate) fn log_unresolved(id: ConnectionId, error: &dyn fmt::Display) {
+    log::debug!(target: TARGET, "{id} has no address: {error}");
+}
+
+/// An address in a line. That of a Unix-domain socket may be long, and would have to be asked for.
 pub(crate) fn shown(address: Option<SocketAddr>) -> String {
     address.map_or("a Unix-domain socket".to_owned(), |address| address.to_string())
 }
@@ -256,28 +324,47 @@ mod tests {
     fn nobody_looking_makes_no_step_visible_and_an_observer_sees_all() {
         let mut observers = Observers::new();
         let (seen, steps) = mpsc::channel();
-        observers.see(Step::Connected(ID));
+        observers.see(Step::Connected { id: ID });
         observers.set(Box::new(move |step: Step| seen.send(step).unwrap()));
-        observers.trace(|| Step::Filled(ID, 5));
-        observers.see(Step::Connected(ID));
-        assert_eq!(
-            steps.try_iter().collect::<Vec<_>>(),
-            [Step::Filled(ID, 5), Step::Connected(ID)]
-        );
+        let filled = Step::Filled { id: ID, count: 5 };
+        observers.trace(|| filled);
+        observers.see(Step::Connected { id: ID });
+        assert_eq!(steps.try_iter().collect::<Vec<_>>(), [filled, Step::Connected { id: ID }]);
     }
 
     #[test]
-    fn lines_begin_with_the_id_and_tell_sizes() {
+    fn first_panic_of_an_observer_is_held_and_later_steps_are_seen() {
+        let mut observers = Observers::new();
+        let (seen, steps) = mpsc::channel();
+        observers.set(Box::new(move |step: Step| {
+            seen.send(step).unwrap();
+            std::panic::resume_unwind(Box::new(step));
+        }));
+        observers.see(Step::Woken);
+        observers.see(Step::ShutDown);
+        assert!(observers.hold_panic());
+        let payload = observers.take_panic().unwrap();
+        assert_eq!(payload.downcast_ref(), Some(&Step::Woken));
+        assert!(!observers.hold_panic() && observers.take_panic().is_none());
+        assert_eq!(steps.try_iter().collect::<Vec<_>>(), [Step::Woken, Step::ShutDown]);
+    }
+
+    #[test]
+    fn lines_begin_with_the_id_and_give_sizes() {
         let line = |step: Step| step.to_string();
-        assert_eq!(line(Step::Flushed(ID, 7, 3)), "c0.1 flushed 7, 3 unsent");
+        assert_eq!(line(Step::Flushed { id: ID, count: 7, unsent: 3 }), "c0.1 flushed 7, 3 unsent");
+        let (from, to) = (Interest::Readable, Interest::Writable);
         assert_eq!(
-            line(Step::InterestChanged(ID, Interest::Readable, Interest::Writable)),
+            line(Step::InterestChanged { id: ID, from, to }),
             "c0.1 interest readable -> writable"
         );
         assert_eq!(
-            line(Step::Closed(ID, CloseReason::Reset, 2, 1)),
+            line(Step::Closed { id: ID, reason: CloseReason::Reset, unsent: 2, lost: 1 }),
             "c0.1 closed: reset by the peer (2 unsent, 1 lost)"
         );
-        assert_eq!(line(Step::Connecting(ID, None)), "c0.1 connects to a Unix-domain socket");
+        assert_eq!(
+            line(Step::Connecting { id: ID, address: None }),
+            "c0.1 connects to a Unix-domain socket"
+        );
     }
 }

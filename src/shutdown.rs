@@ -1,10 +1,10 @@
 //! Leaving gracefully: every connection lives on until it is quiet, and then it closes.
 //!
-//! A shutdown first has the listeners accept all that waits, and closes them. A connection is quiet
-//! when its socket was read until there was no more, and nothing is left of it to be handled or to
-//! leave; so what the peers had sent before is received and answered. One that others are coupled
+//! A shutdown first lets the listeners accept all peers that wait, and closes them. A connection is
+//! quiet when its socket was read until there was no more, and nothing of it is left to be handled or
+//! to leave; so what the peers had sent before is received and answered. One that others are coupled
 //! to waits for those too, since what they have read is to leave by it. Whatever is still there
-//! when the time is over is aborted. When nothing is left, the program is told.
+//! when the time is over is aborted. When nothing is left, `ShutDown` is delivered.
 //!
 //! What it deliberately does not do: it does not stop the loop. Timers, wakes and foreign sources
 //! go on, and so does a program that listens anew.
@@ -13,17 +13,16 @@ use std::time::Duration;
 
 use crate::alarms::Alarm;
 use crate::connections::{Connections, Newest};
-use crate::event::ConnectionId;
-use crate::interest::Readiness;
 use crate::limits::Limits;
 use crate::listener::Listeners;
 use crate::observer::Step;
-use crate::tools::{Called, Tools};
+use crate::resources::{AlarmTarget, Resources};
+use crate::slots::ConnectionId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shutdown {
     No,
-    /// Under way, and this rings when the time is over: never, if that lies beyond the clock.
+    /// Under way, and this fires when the time is over: never, if that lies beyond the clock.
     Until(Option<Alarm>),
     /// The time is over. What there was then is aborted, and only that is waited for: the newest of
     /// it, and how many are left. A program that connects anew whenever a connection closes would
@@ -46,21 +45,22 @@ impl Shutdown {
         connections: &mut Connections<T>,
         listeners: &mut Listeners<T>,
         limits: &Limits,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) {
         if let Self::Until(alarm) = *self {
-            tools.cancel(alarm);
+            resources.cancel(alarm);
         }
-        let at = tools.system.now().checked_add(after);
-        *self = Self::Until(at.map(|at| tools.alarms.set(at, Called::Shutdown)));
+        let at = resources.system.now().checked_add(after);
+        *self = Self::Until(at.map(|at| resources.alarms.set(at, AlarmTarget::Shutdown)));
         for connection in connections.iter_mut() {
             // So that each is read until there is no more; a short read does not prove that.
             let exchange = &mut connection.stream.exchange;
-            exchange.readiness.fold(Readiness::READABLE | Readiness::HINTED);
+            exchange.try_read_to_the_end();
         }
-        listeners.drain(limits, tools);
-        // Last, so that an observer that panics leaves nothing undone.
-        tools.observers.see(Step::ShuttingDown(connections.len(), after));
+        listeners.drain(limits, resources);
+        resources
+            .observers
+            .see(Step::ShuttingDown { connections: connections.len(), deadline: after });
     }
 
     /// Closes a connection that was settled, if it is quiet now, and has the one that it reads for
@@ -70,7 +70,7 @@ impl Shutdown {
             return;
         }
         if connections.is_quiet(id)
-            && let Some(connection) = connections.touch(id.slot)
+            && let Some(connection) = connections.lend(id.slot)
         {
             connection.stream.close();
         }
@@ -78,7 +78,7 @@ impl Shutdown {
             && connections.is_quiet(writer)
         {
             // The program may just have done something to it, and settling may find more to read.
-            connections.touch(writer.slot);
+            connections.lend(writer.slot);
         }
     }
 
@@ -87,13 +87,14 @@ impl Shutdown {
         &mut self,
         connections: &mut Connections<T>,
         listeners: &mut Listeners<T>,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) {
         *self = Self::Aborted { newest: connections.newest(), left: connections.slot_count() };
         for connection in connections.iter_mut() {
             connection.abort();
         }
-        listeners.close_draining(tools);
+        listeners.close_draining(resources);
+        resources.observers.see(Step::ShutdownTimedOut { connections: connections.len() });
     }
 
     /// Whether nothing is left, so that the program is to be told.
@@ -115,9 +116,9 @@ impl Shutdown {
     }
 
     /// Ends the shutdown.
-    pub(crate) fn end(&mut self, tools: &mut Tools) {
+    pub(crate) fn end(&mut self, resources: &mut Resources) {
         if let Self::Until(alarm) = std::mem::replace(self, Self::No) {
-            tools.cancel(alarm);
+            resources.cancel(alarm);
         }
     }
 }

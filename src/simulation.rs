@@ -51,7 +51,8 @@ mod seeds;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ use crate::address::UnixAddress;
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 pub use crate::system::simulated::Faults;
-use crate::system::simulated::{Network, Random, SharedNetwork, lock};
+use crate::system::simulated::{Host, Network, Random, SharedNetwork, lock};
 use script::{Happened, Script};
 
 /// A simulated network with its clock. A clone is the same network.
@@ -251,6 +252,40 @@ impl Simulation {
         let index = network.listen(poller, address).expect("an address that is free");
         let address = network.local_addr(index);
         PeerListener::new(self.clone(), index, address)
+    }
+
+    /// Sets what a name stands for: which addresses a look-up finds or how it fails, and how long it
+    /// takes. A name that was never set is looked up at once, and fails with `NotFound`.
+    ///
+    /// ```
+    /// use readiness::simulation::Simulation;
+    /// use readiness::{Event, EventLoop};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let simulation = Simulation::new(1);
+    /// let hosts = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+    /// simulation.set_host("example", Duration::from_millis(40), Ok(hosts.to_vec()));
+    /// simulation.set_unreachable(hosts[0]);
+    /// let listener = simulation.listen("10.0.0.2:80".parse().unwrap());
+    ///
+    /// let start = simulation.now();
+    /// let mut client: EventLoop = simulation.event_loop();
+    /// let id = client.connect_name("example:80", ());
+    /// assert_eq!(client.next_event()?, Event::Connected(id));
+    /// assert_eq!(client[id].peer_addr()?, listener.address());
+    /// // The second attempt began 250 ms after the first, which is never answered.
+    /// assert_eq!(simulation.now() - start, Duration::from_millis(290));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_host(&self, name: &str, after: Duration, found: Result<Vec<IpAddr>, ErrorKind>) {
+        lock(&self.network).set_host(Host { name: name.to_owned(), after, found });
+    }
+
+    /// Makes a host unreachable: from now on no connect to it is answered, neither way.
+    pub fn set_unreachable(&self, host: IpAddr) {
+        lock(&self.network).set_unreachable(host);
     }
 
     /// Has the network do one thing by itself, such as deliver a piece. Returns whether there was

@@ -1,14 +1,73 @@
-//! Slots: a slab whose keys are ids, so that one that has gone names nothing that comes after it.
+//! A slab keyed by generational ids: a stale id never refers to a later occupant of its slot.
 //!
-//! Listeners, timers and sources stand in one each. Connections count their generations here too,
-//! but keep a slab of their own, because a connection knows its id.
+//! An id is a slot and a generation. A generation comes up again only after 2^32 others. Listeners,
+//! timers and sources are kept in [`Slots`]. Connections take their generations from here too, but
+//! have a slab of their own, because a connection knows its id.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZero;
 
 use slab::Slab;
 
-use crate::event::Id;
+/// What all kinds of ids have in common.
+pub(crate) trait Id: Copy {
+    fn new(slot: u32, generation: NonZero<u32>) -> Self;
+    fn slot(self) -> u32;
+    fn generation(self) -> NonZero<u32>;
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $letter:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            pub(crate) slot: u32,
+            pub(crate) generation: NonZero<u32>,
+        }
+
+        impl Id for $name {
+            fn new(slot: u32, generation: NonZero<u32>) -> Self {
+                Self { slot, generation }
+            }
+
+            fn slot(self) -> u32 {
+                self.slot
+            }
+
+            fn generation(self) -> NonZero<u32> {
+                self.generation
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($letter, "{}.{}"), self.slot, self.generation)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names one connection of one loop, also after it has closed. Shown as `c<slot>.<generation>`.
+    ConnectionId, "c"
+}
+
+id! {
+    /// Names one listener of one loop, also after it has closed. Shown as `l<slot>.<generation>`.
+    ListenerId, "l"
+}
+
+id! {
+    /// Names one timer of one loop, also after it has fired or was cancelled. Shown as `t<slot>.<generation>`.
+    TimerId, "t"
+}
+
+id! {
+    /// Names one foreign source of one loop, also after it was deregistered. Shown as
+    /// `s<slot>.<generation>`.
+    SourceId, "s"
+}
 
 /// Gives out the generations of ids: each comes up again only after 2^32 others.
 #[derive(Debug, Default)]
@@ -89,7 +148,18 @@ impl<I: Id, V> Slots<I, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::TimerId;
+
+    #[test]
+    fn ids_are_small_and_show_slot_and_generation() {
+        let id = ConnectionId { slot: 3, generation: NonZero::<u32>::MIN };
+        assert_eq!(id.to_string(), "c3.1");
+        assert_eq!(size_of::<Option<ConnectionId>>(), 8);
+        fn travels<T: Copy + Eq + std::hash::Hash + Ord + Send + fmt::Display>() {}
+        travels::<ConnectionId>();
+        travels::<ListenerId>();
+        travels::<TimerId>();
+        travels::<SourceId>();
+    }
 
     #[test]
     fn an_id_that_has_gone_does_not_name_the_next_owner_of_its_slot() {

@@ -1,23 +1,22 @@
 //! Foreign sources: sockets and other things that the program reads and writes itself.
 //!
-//! The loop only watches them and hands on what the kernel says, once: their readiness is not
-//! remembered. What the kernel said, and the program has not been told yet, waits here; of that, it
-//! is told what it still asks for.
+//! The loop only watches them and passes on what the kernel reports, once: their readiness is not
+//! remembered. What the kernel has reported waits here until it is delivered; of it, the program
+//! gets what it still asks for.
 
 use std::collections::VecDeque;
 use std::io;
 
-use crate::event::SourceId;
 use crate::interest::{Interest, Readiness};
-use crate::slots::Slots;
+use crate::slots::{Slots, SourceId};
 use crate::system::{Source, System};
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// Invariant: what the kernel was told last.
+    /// Invariant: what the kernel was asked for last.
     interest: Interest,
-    /// What the program is to be told; nothing if it does not stand in the queue.
-    news: Readiness,
+    /// What is to be delivered; nothing if it is not in the queue.
+    reported: Readiness,
 }
 
 #[derive(Debug, Default)]
@@ -34,15 +33,15 @@ impl Sources {
         system: &System,
     ) -> io::Result<SourceId> {
         let id = self.slots.insert(Watched::default());
-        let told = self.tell(id, source, interest, system);
-        if told.is_err() {
+        let outcome = self.update_interest(id, source, interest, system);
+        if outcome.is_err() {
             self.slots.remove(id);
         }
-        told.map(|()| id)
+        outcome.map(|()| id)
     }
 
-    /// Tells the kernel another interest, or the same again.
-    pub(crate) fn tell(
+    /// Asks the kernel for an interest, or for the same one again (`epoll_ctl`).
+    pub(crate) fn update_interest(
         &mut self,
         id: SourceId,
         source: &mut (impl Source + ?Sized),
@@ -50,7 +49,7 @@ impl Sources {
         system: &System,
     ) -> io::Result<()> {
         let watched = self.slots.get_mut(id).ok_or_else(|| stale(id))?;
-        system.tell_source(source, id.slot, watched.interest, interest)?;
+        system.update_source_interest(source, id.slot, watched.interest, interest)?;
         watched.interest = interest;
         Ok(())
     }
@@ -61,38 +60,38 @@ impl Sources {
         source: &mut (impl Source + ?Sized),
         system: &System,
     ) -> io::Result<()> {
-        let told = self.tell(id, source, Interest::None, system);
-        // Also if the kernel did not know it any more: it is closed, then.
+        let outcome = self.update_interest(id, source, Interest::None, system);
+        // Also where the kernel no longer knows it, because it was closed.
         self.slots.remove(id);
-        told
+        outcome
     }
 
-    /// Notes what the kernel said of a source.
-    pub(crate) fn fold(&mut self, slot: u32, news: Readiness) {
+    /// Records what the kernel has reported of a source.
+    pub(crate) fn record(&mut self, slot: u32, readiness: Readiness) {
         let Some((id, watched)) = self.slots.at(slot) else { return };
-        if watched.news == Readiness::default() {
+        if watched.reported == Readiness::default() {
             self.ready.push_back(id);
         }
-        watched.news.fold(news);
+        watched.reported.add(readiness);
     }
 
     pub(crate) fn ready_count(&self) -> usize {
         self.ready.len()
     }
 
-    /// The next that is ready and its news, if it is still watched and asks for what came.
+    /// Takes the next source that is ready, if it is still watched and asks for what was reported.
     pub(crate) fn take_ready(&mut self) -> Option<(SourceId, Readiness)> {
         let id = self.ready.pop_front()?;
         let watched = self.slots.get_mut(id)?;
-        let mut news = std::mem::take(&mut watched.news);
+        let mut readiness = std::mem::take(&mut watched.reported);
         if !watched.interest.is_readable() {
-            news.clear(Readiness::READABLE);
+            readiness.clear(Readiness::READABLE);
         }
         if !watched.interest.is_writable() {
-            news.clear(Readiness::WRITABLE);
+            readiness.clear(Readiness::WRITABLE);
         }
-        let is_asked_for = news.is_readable() || news.is_writable();
-        is_asked_for.then_some((id, news))
+        let is_asked_for = readiness.is_readable() || readiness.is_writable();
+        is_asked_for.then_some((id, readiness))
     }
 }
 

@@ -1,15 +1,14 @@
 //! The program's timers: which are set, and when each repeats.
 //!
-//! A timer is an alarm that the program has an id for. One that rings is told in the same turn; one
-//! that is set meanwhile is told in a later turn at the earliest, so that a program which sets a
-//! timer of no time again and again still has its sockets served.
+//! A timer is an alarm that the program has an id for. One that fires is delivered in the same turn.
+//! One that is set meanwhile fires in a later turn at the earliest, so that a program which keeps
+//! setting timers of no time still has its sockets served.
 
 use std::time::{Duration, Instant};
 
 use crate::alarms::Alarm;
-use crate::event::TimerId;
-use crate::slots::Slots;
-use crate::tools::{Called, Tools};
+use crate::resources::{AlarmTarget, Resources};
+use crate::slots::{Slots, TimerId};
 
 #[derive(Debug)]
 struct Timer {
@@ -24,43 +23,43 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Sets a timer that comes after this time, and then, if it has a period, again after each.
+    /// Sets a timer that fires after this time, and then, if it has a period, again after each.
     pub(crate) fn set(
         &mut self,
         after: Duration,
         period: Option<Duration>,
-        tools: &mut Tools,
+        resources: &mut Resources,
     ) -> TimerId {
         let id = self.slots.insert(Timer { alarm: None, period });
-        let at = tools.system.now().checked_add(after);
-        self.set_alarm(id, at, tools);
+        let at = resources.system.now().checked_add(after);
+        self.set_alarm(id, at, resources);
         id
     }
 
-    /// Takes a timer back. Returns whether it was still set.
-    pub(crate) fn cancel(&mut self, id: TimerId, tools: &mut Tools) -> bool {
+    /// Cancels a timer. Returns whether it was still set.
+    pub(crate) fn cancel(&mut self, id: TimerId, resources: &mut Resources) -> bool {
         let Some(timer) = self.slots.remove(id) else { return false };
-        tools.cancel(timer.alarm);
+        resources.cancel(timer.alarm);
         true
     }
 
-    /// The alarm of a timer has rung: one that repeats is set again, any other has gone.
+    /// The alarm of a timer has fired: one that repeats is set again, any other is gone.
     ///
     /// The times of a repeating timer do not drift. Those that have passed while the program was
-    /// busy are left out, so that it does not come in a burst.
-    pub(crate) fn ring(&mut self, id: TimerId, tools: &mut Tools) {
+    /// busy are left out, so that it does not fire in a burst.
+    pub(crate) fn fired(&mut self, id: TimerId, resources: &mut Resources) {
         let Some(timer) = self.slots.get(id) else { return };
         let Some(period) = timer.period else {
             self.slots.remove(id);
             return;
         };
-        let now = tools.system.now();
+        let now = resources.system.now();
         let next = timer.alarm.and_then(|alarm| next_in_step(alarm.at(), period, now));
-        self.set_alarm(id, next, tools);
+        self.set_alarm(id, next, resources);
     }
 
-    fn set_alarm(&mut self, id: TimerId, at: Option<Instant>, tools: &mut Tools) {
-        let alarm = at.map(|at| tools.alarms.set(at, Called::Timer(id)));
+    fn set_alarm(&mut self, id: TimerId, at: Option<Instant>, resources: &mut Resources) {
+        let alarm = at.map(|at| resources.alarms.set(at, AlarmTarget::Timer(id)));
         if let Some(timer) = self.slots.get_mut(id) {
             timer.alarm = alarm;
         }
@@ -82,8 +81,8 @@ mod tests {
     use super::*;
     use crate::system::System;
 
-    fn new() -> (Timers, Tools) {
-        (Timers::default(), Tools::new(System::kernel(8).unwrap()))
+    fn new() -> (Timers, Resources) {
+        (Timers::default(), Resources::new(System::kernel(8).unwrap()))
     }
 
     #[test]
@@ -103,20 +102,20 @@ mod tests {
 
     #[test]
     fn timers_that_are_set_anew_again_and_again_leave_nothing_behind() {
-        let (mut timers, mut tools) = new();
-        let repeating = timers.set(Duration::ZERO, Some(Duration::ZERO), &mut tools);
+        let (mut timers, mut resources) = new();
+        let repeating = timers.set(Duration::ZERO, Some(Duration::ZERO), &mut resources);
         for _ in 0..10_000 {
-            let late = timers.set(Duration::from_secs(1_000), None, &mut tools);
-            assert!(timers.cancel(late, &mut tools));
-            timers.set(Duration::ZERO, None, &mut tools);
-            let due = tools.alarms.due(Instant::now());
-            while let Some(called) = tools.alarms.take_due(due) {
-                let Called::Timer(id) = called else { panic!("{called:?} was not set") };
-                timers.ring(id, &mut tools);
+            let late = timers.set(Duration::from_secs(1_000), None, &mut resources);
+            assert!(timers.cancel(late, &mut resources));
+            timers.set(Duration::ZERO, None, &mut resources);
+            let due = resources.alarms.due(Instant::now());
+            while let Some(called) = resources.alarms.take_due(due) {
+                let AlarmTarget::Timer(id) = called else { panic!("{called:?} was not set") };
+                timers.fired(id, &mut resources);
             }
-            assert_eq!((timers.slots.iter().count(), tools.alarms.len()), (1, 1));
+            assert_eq!((timers.slots.iter().count(), resources.alarms.len()), (1, 1));
         }
-        assert!(timers.cancel(repeating, &mut tools));
-        assert_eq!((timers.slots.iter().count(), tools.alarms.len()), (0, 0));
+        assert!(timers.cancel(repeating, &mut resources));
+        assert_eq!((timers.slots.iter().count(), resources.alarms.len()), (0, 0));
     }
 }

@@ -3,69 +3,16 @@
 //! The socket is any `impl Read` or `impl Write` that does not block, so that every way in which a
 //! kernel can answer is tested here with a script. One fill or flush goes on until its budget is
 //! spent, the exchange has no room or nothing to send, or the socket has answered that it is not
-//! ready; what that answer disproves is cleared from the remembered readiness.
-//!
-//! `WouldBlock` and `Interrupted` are named in this file only: everywhere else a system call is an
-//! [`Attempt`].
+//! ready (`EAGAIN`); what that answer disproves is cleared from the remembered readiness.
 
 use std::io::{self, ErrorKind, Read, Write};
 
+use crate::attempt::{Attempt, Peek, attempt};
 use crate::buffer::Buffer;
 use crate::event::CloseReason;
 use crate::exchange::Exchange;
 use crate::interest::Readiness;
 use crate::pool::Pool;
-
-/// How a system call that does not block came out.
-#[derive(Debug)]
-pub(crate) enum Attempt<T> {
-    Done(T),
-    NotReady,
-    Failed(io::Error),
-}
-
-impl<T> Attempt<T> {
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
-        match self {
-            Self::Done(value) => Attempt::Done(change(value)),
-            Self::NotReady => Attempt::NotReady,
-            Self::Failed(error) => Attempt::Failed(error),
-        }
-    }
-}
-
-/// Makes a system call, again if a signal interrupted it.
-pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
-    loop {
-        match call() {
-            Ok(value) => return Attempt::Done(value),
-            Err(error) if was_interrupted(&error) => {}
-            Err(error) => return refused(error),
-        }
-    }
-}
-
-#[inline(never)]
-fn refused<T>(error: io::Error) -> Attempt<T> {
-    if error.kind() == ErrorKind::WouldBlock { Attempt::NotReady } else { Attempt::Failed(error) }
-}
-
-/// Whether a signal interrupted a call: no error, only a reason to try again.
-#[cold]
-pub(crate) fn was_interrupted(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::Interrupted
-}
-
-/// What a connection answers where a blocking socket would wait.
-pub(crate) fn would_block() -> io::Error {
-    ErrorKind::WouldBlock.into()
-}
-
-/// Looking at what can be read without taking it.
-pub(crate) trait Peek {
-    /// Returns whether there is a byte to read, or the end if not.
-    fn peek(&mut self) -> io::Result<bool>;
-}
 
 /// A socket whose first call was made already, and came out so.
 pub(crate) struct Begun<S> {
@@ -97,7 +44,7 @@ impl<S: Write> Write for Begun<S> {
 
 /// Why a fill or flush came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum StopReason {
     /// We stopped: the budget is spent, there is no room for more, or nothing more to send.
     Ours,
     /// The socket is not ready for more.
@@ -112,7 +59,7 @@ pub(crate) enum Stop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transferred {
     pub(crate) count: usize,
-    pub(crate) stop: Stop,
+    pub(crate) stop: StopReason,
 }
 
 /// Reads into the read buffer, or reads and throws away if the exchange only waits for the end.
@@ -133,7 +80,7 @@ pub(crate) fn fill(
         let max = exchange.wanted().min(budget - count);
         if max == 0 {
             let looks = count < budget && exchange.looks_for_end();
-            break if looks { look_for_end(exchange, socket) } else { Stop::Ours };
+            break if looks { look_for_end(exchange, socket) } else { StopReason::Ours };
         }
         let discards = exchange.discards();
         let buffer = if discards { &mut scratch } else { exchange.read_buffer() };
@@ -142,7 +89,7 @@ pub(crate) fn fill(
         match attempt(|| socket.read(room)) {
             Attempt::Done(0) => {
                 exchange.peer_ended();
-                break Stop::Ended;
+                break StopReason::Ended;
             }
             Attempt::Done(read) => {
                 count += read;
@@ -150,14 +97,14 @@ pub(crate) fn fill(
                     exchange.filled(read);
                 }
                 let is_short = read < asked && short_proves_empty;
-                if is_short && !exchange.readiness.is_hinted() {
-                    exchange.readiness.clear(Readiness::READABLE);
-                    break Stop::NotReady;
+                if is_short && !exchange.readiness().is_hup() {
+                    exchange.disproved(Readiness::READABLE);
+                    break StopReason::NotReady;
                 }
             }
             Attempt::NotReady => {
-                exchange.readiness.clear(Readiness::READABLE | Readiness::HINTED);
-                break Stop::NotReady;
+                exchange.disproved(Readiness::READABLE | Readiness::HUP);
+                break StopReason::NotReady;
             }
             Attempt::Failed(error) => break read_failed(exchange, error),
         }
@@ -169,19 +116,19 @@ pub(crate) fn fill(
 
 /// Looks whether the peer's end comes behind a full read buffer.
 #[cold]
-fn look_for_end(exchange: &mut Exchange, socket: &mut impl Peek) -> Stop {
+fn look_for_end(exchange: &mut Exchange, socket: &mut impl Peek) -> StopReason {
     match attempt(|| socket.peek()) {
         Attempt::Done(true) => {
             exchange.found_more();
-            Stop::Ours
+            StopReason::Ours
         }
         Attempt::Done(false) => {
             exchange.peer_ended();
-            Stop::Ended
+            StopReason::Ended
         }
         Attempt::NotReady => {
-            exchange.readiness.clear(Readiness::READABLE | Readiness::HINTED);
-            Stop::NotReady
+            exchange.disproved(Readiness::READABLE | Readiness::HUP);
+            StopReason::NotReady
         }
         Attempt::Failed(error) => read_failed(exchange, error),
     }
@@ -199,7 +146,7 @@ pub(crate) fn flush(
         let unsent = exchange.unsent_bytes();
         let asked = unsent.len().min(budget - count);
         if asked == 0 {
-            break Stop::Ours;
+            break StopReason::Ours;
         }
         match attempt(|| socket.write(&unsent[..asked])) {
             Attempt::Done(0) => break write_failed(exchange, ErrorKind::WriteZero.into()),
@@ -207,16 +154,16 @@ pub(crate) fn flush(
                 exchange.flushed(written);
                 count += written;
                 if written == asked {
-                    break Stop::Ours;
+                    break StopReason::Ours;
                 }
                 if short_proves_full {
-                    exchange.readiness.clear(Readiness::WRITABLE);
-                    break Stop::NotReady;
+                    exchange.disproved(Readiness::WRITABLE);
+                    break StopReason::NotReady;
                 }
             }
             Attempt::NotReady => {
-                exchange.readiness.clear(Readiness::WRITABLE);
-                break Stop::NotReady;
+                exchange.disproved(Readiness::WRITABLE);
+                break StopReason::NotReady;
             }
             Attempt::Failed(error) => break write_failed(exchange, error),
         }
@@ -241,15 +188,15 @@ pub(crate) fn discard(socket: &mut impl Read, pool: &mut Pool, budget: usize) ->
 }
 
 #[cold]
-fn read_failed(exchange: &mut Exchange, error: io::Error) -> Stop {
+fn read_failed(exchange: &mut Exchange, error: io::Error) -> StopReason {
     exchange.read_failed(CloseReason::of(&error));
-    Stop::Failed
+    StopReason::Failed
 }
 
 #[cold]
-fn write_failed(exchange: &mut Exchange, error: io::Error) -> Stop {
+fn write_failed(exchange: &mut Exchange, error: io::Error) -> StopReason {
     exchange.write_failed(CloseReason::of(&error));
-    Stop::Failed
+    StopReason::Failed
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Wakes from other threads.
 //!
-//! A wake is a flag and a bell. Who raises the flag first rings the bell, with one system call; all
+//! A wake is a flag and a notifier. Who raises the flag first rings the notifier, with one system call; all
 //! who come before the loop has looked find the flag raised, and are done. The loop lowers the flag
 //! before it tells the program, so that a wake which comes later rings again: none is lost.
 
@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::system::{Bell, System};
+use crate::system::{Notifier, System};
 
 /// Wakes a loop from any thread: [`EventLoop::waker`](crate::EventLoop::waker) makes it.
 ///
@@ -23,13 +23,13 @@ pub struct Waker {
 struct Shared {
     /// Raised by a wake that the loop has not seen yet.
     is_raised: AtomicBool,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Waker {
     pub(crate) fn new(system: &System) -> io::Result<Self> {
-        let (is_raised, bell) = (AtomicBool::new(false), system.bell()?);
-        Ok(Self { shared: Arc::new(Shared { is_raised, bell }) })
+        let (is_raised, notifier) = (AtomicBool::new(false), system.notifier()?);
+        Ok(Self { shared: Arc::new(Shared { is_raised, notifier }) })
     }
 
     /// Has the loop give [`Event::Woken`](crate::Event::Woken) soon, also while it waits. Many
@@ -43,13 +43,19 @@ impl Waker {
         if !self.raise() {
             return Ok(());
         }
-        self.shared.bell.ring().inspect_err(|_| {
+        self.shared.notifier.notify().inspect_err(|_| {
             // The next one is to try again.
             self.shared.is_raised.store(false, Ordering::Release);
         })
     }
 
-    /// Raises the flag, and returns whether the bell is to be rung.
+    /// Ends the loop's wait, or else its next, without telling the program.
+    pub(crate) fn notify_loop(&self) {
+        // The system has no reason to refuse.
+        let _ = self.shared.notifier.notify();
+    }
+
+    /// Raises the flag, and returns whether the notifier is to be notified.
     pub(crate) fn raise(&self) -> bool {
         !self.shared.is_raised.swap(true, Ordering::AcqRel)
     }

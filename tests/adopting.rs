@@ -258,7 +258,7 @@ fn adopted_streams_have_the_options_of_the_limits_and_are_seen_by_observers() {
     let options = SockRef::from(&*event_loop[id]);
     assert!(options.tcp_nodelay().unwrap());
     assert!(options.keepalive().unwrap());
-    assert_eq!(steps.take(), [Step::Adopted(id)]);
+    assert_eq!(steps.take(), [Step::Adopted { id }]);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn listener_made_by_socket2_with_options_of_its_own_is_adopted() {
     socket.listen(16).unwrap();
     let small = socket.recv_buffer_size().unwrap();
     let mut event_loop = loop_with(Limits::default());
-    let listener = event_loop.adopt_listener(socket.into(), || ()).unwrap();
+    let listener = event_loop.adopt_listener(socket.into(), |_| ()).unwrap();
     let mut client = peer(event_loop.listener_addr(listener).unwrap());
     let id = accepted(&mut event_loop);
     assert_eq!(event_loop[id].listener(), Some(listener));
@@ -305,7 +305,7 @@ fn unix_listeners_are_adopted_with_those_that_wait_and_their_file_stays() {
         waiting.set_read_timeout(Some(PATIENCE)).unwrap();
         waiting.write_all(b"hello").unwrap();
         let mut event_loop = loop_with(Limits::default());
-        let adopted = event_loop.adopt_unix_listener(listener, || ()).unwrap();
+        let adopted = event_loop.adopt_unix_listener(listener, |_| ()).unwrap();
         assert_eq!(
             event_loop.unix_listener_addr(adopted).unwrap().as_pathname(),
             Some(path.as_path())

@@ -305,7 +305,7 @@ fn unconnected_socket_and_one_that_failed_cost_no_turns() {
     // A socket that is not connected counts as hung up: waiting for one must not bring that.
     assert_eq!(next(&mut event_loop), Event::Closed(refused, CloseReason::Refused));
     assert_rests(&mut event_loop, &steps);
-    let is_about = |step: &Step| matches!(step, Step::Ready(id, _) if *id == under_way);
+    let is_about = |step: &Step| matches!(step, Step::Ready { id, .. } if *id == under_way);
     assert_eq!(steps.count(is_about), 0);
     assert_eq!(event_loop.connection_count(), 1);
 }

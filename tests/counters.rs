@@ -20,18 +20,18 @@ fn counted(steps: &[Step]) -> BTreeMap<&'static str, u64> {
     let mut counts = BTreeMap::new();
     for step in steps {
         let (name, count) = match *step {
-            Step::Accepted(..) => ("accepted", 1),
-            Step::Closed(_, _, unsent, lost) => {
+            Step::Accepted { .. } => ("accepted", 1),
+            Step::Closed { unsent, lost, .. } => {
                 assert_eq!((unsent, lost), (0, 0));
                 ("closed", 1)
             }
-            Step::PeerEnded(_) => ("ended", 1),
-            Step::Filled(_, count) => ("received", count as u64),
-            Step::Queued(_, count) => ("sent", count as u64),
-            Step::Flushed(_, count, _) => ("flushed", count as u64),
-            Step::TimerRang(_) => ("timers", 1),
+            Step::PeerEnded { .. } => ("ended", 1),
+            Step::Filled { count, .. } => ("received", count as u64),
+            Step::Queued { count, .. } => ("sent", count as u64),
+            Step::Flushed { count, .. } => ("flushed", count as u64),
+            Step::TimerFired { .. } => ("timers", 1),
             Step::Woken => ("wakes", 1),
-            Step::SourceReady(..) => ("sources", 1),
+            Step::SourceReady { .. } => ("sources", 1),
             Step::ShutDown => ("shutdowns", 1),
             _ => continue,
         };

@@ -96,7 +96,7 @@ fn closing_the_others_of_a_batch_brings_no_event_of_theirs() {
         peer.write_all(b"x").unwrap();
     }
     let Event::Received(first) = next(&mut event_loop) else { panic!("bytes are there") };
-    let batch = steps.try_iter().filter(|step| matches!(step, Step::Ready(..))).count();
+    let batch = steps.try_iter().filter(|step| matches!(step, Step::Ready { .. })).count();
     assert_eq!(batch, count, "all are ready in one batch");
     for (id, _) in crowd.iter().filter(|(id, _)| *id != first) {
         event_loop[*id].abort();
@@ -137,7 +137,7 @@ fn slot_used_again_within_a_batch_hears_nothing_of_its_former_owner() {
     assert_eq!(next(&mut event_loop), Event::Closed(stale, CloseReason::Aborted));
     assert_eq!(next(&mut event_loop), Event::Deadline(other));
     // The slot was freed by the last call and stands among those to be served in this turn.
-    let waits = steps.try_iter().filter(|step| matches!(step, Step::Waited(..))).count();
+    let waits = steps.try_iter().filter(|step| matches!(step, Step::Waited { .. })).count();
     assert_eq!(waits, 1, "it is one turn");
     let new = event_loop.connect(address, ());
     let slot = |id: ConnectionId| id.to_string().split_once('.').unwrap().0.to_owned();
@@ -378,7 +378,7 @@ fn random_operations_open_as_many_as_they_close_and_keep_the_data() {
     let flushed = Arc::new(Mutex::new(HashMap::new()));
     let sums = flushed.clone();
     event_loop.set_observer(move |step: Step| {
-        if let Step::Flushed(id, count, _) = step {
+        if let Step::Flushed { id, count, .. } = step {
             *sums.lock().unwrap().entry(id).or_insert(0) += count as u64;
         }
     });

@@ -40,7 +40,7 @@ fn assert_hears_nothing(event_loop: &mut EventLoop, steps: &Steps, mut call: imp
         call();
         assert_eq!(event_loop.poll_event(Some(Duration::from_millis(5))).unwrap(), None);
     }
-    let is_woken = |step: &Step| matches!(step, Step::Waited(_, events) if *events > 0);
+    let is_woken = |step: &Step| matches!(step, Step::Waited { events, .. } if *events > 0);
     assert_eq!(steps.count(is_woken), 0, "turns for what was closed");
 }
 
@@ -115,7 +115,7 @@ fn duplicate_of_a_closed_listener_costs_no_turns() {
         let (mut event_loop, steps) = new_loop();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let duplicate = listener.try_clone().unwrap();
-        let id = event_loop.adopt_listener(listener, || ()).unwrap();
+        let id = event_loop.adopt_listener(listener, |_| ()).unwrap();
         end(&mut event_loop, id);
         let address = duplicate.local_addr().unwrap();
         let mut peers = Vec::new();
@@ -129,7 +129,7 @@ fn duplicate_of_a_closed_unix_domain_listener_costs_no_turns() {
     let (mut event_loop, steps) = new_loop();
     let listener = UnixListener::bind(folder.path("socket")).unwrap();
     let _duplicate = listener.try_clone().unwrap();
-    let id = event_loop.adopt_unix_listener(listener, || ()).unwrap();
+    let id = event_loop.adopt_unix_listener(listener, |_| ()).unwrap();
     event_loop.close_listener(id).unwrap();
     let mut peers = Vec::new();
     assert_hears_nothing(&mut event_loop, &steps, || {
@@ -143,7 +143,7 @@ fn duplicates_of_a_dropped_loop_and_of_its_sockets_are_silent() {
     let address = listener.local_addr().unwrap();
     let _listening = listener.try_clone().unwrap();
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
-    event_loop.adopt_listener(listener, || ()).unwrap();
+    event_loop.adopt_listener(listener, |_| ()).unwrap();
     let mut peer = peer(address);
     let id = accepted(&mut event_loop);
     let _socket = duplicate(&event_loop[id]);

@@ -60,7 +60,7 @@ fn close_after_a_large_send_delivers_every_byte_and_then_the_end() {
     assert!(bytes == sent);
     // The end of our direction follows the last byte.
     let steps: Vec<Step> = steps.try_iter().collect();
-    let finished = steps.iter().position(|step| *step == Step::Finished(id)).unwrap();
+    let finished = steps.iter().position(|step| *step == Step::Finished { id }).unwrap();
     assert_eq!(flushed(&steps[..finished], id), TOO_MUCH as u64);
     assert_eq!(flushed(&steps[finished..], id), 0);
 }
@@ -100,7 +100,7 @@ fn close_while_accepted_is_handled_drops_what_has_come() {
     let id = accepted(&mut event_loop);
     event_loop[id].close();
     let steps = steps(&mut event_loop);
-    until_step(&mut event_loop, &steps, |step| *step == Step::Discarded(id, 5));
+    until_step(&mut event_loop, &steps, |step| *step == Step::Discarded { id, count: 5 });
     peer.shutdown(Shutdown::Write).unwrap();
     assert_closes_alone(&mut event_loop, id, CloseReason::Closed);
     assert_reads_nothing_but_the_end(&mut peer);
@@ -160,8 +160,8 @@ fn finish_after_a_queued_write_sends_the_end_behind_the_last_byte() {
     let sent = pattern(0, TOO_MUCH);
     event_loop[id].send(&sent);
     event_loop[id].finish();
-    let before = until_step(&mut event_loop, &steps, |step| *step == Step::WriteBlocked(id));
-    assert!(!before.contains(&Step::Finished(id)), "bytes are unsent yet");
+    let before = until_step(&mut event_loop, &steps, |step| *step == Step::WriteBlocked { id });
+    assert!(!before.contains(&Step::Finished { id }), "bytes are unsent yet");
     let reader = read_in_thread(peer.try_clone().unwrap());
     let (bytes, outcome) = drive_until_joined(&mut event_loop, reader, |_, _| {});
     outcome.unwrap();
@@ -226,7 +226,7 @@ fn finish_twice_sends_one_end() {
     assert_reads_nothing_but_the_end(&mut peer);
     drop(peer);
     assert_eq!(until_closed(&mut event_loop, id).1, CloseReason::Finished);
-    assert_eq!(steps.try_iter().filter(|step| *step == Step::Finished(id)).count(), 1);
+    assert_eq!(steps.try_iter().filter(|step| *step == Step::Finished { id }).count(), 1);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn half_closed_connection_gives_one_event_and_costs_no_turns() {
     assert_eq!(next(&mut event_loop), Event::PeerFinished(id));
     let steps = steps(&mut event_loop);
     assert_eq!(event_loop.poll_event(Some(Duration::from_millis(50))).unwrap(), None);
-    let waits = steps.try_iter().filter(|step| matches!(step, Step::Waited(..))).count();
+    let waits = steps.try_iter().filter(|step| matches!(step, Step::Waited { .. })).count();
     assert!(waits <= 2, "{waits} waits for a connection that has nothing to do");
     assert!(event_loop.get(id).is_some(), "half-open was asked for");
     event_loop[id].allow_half_open(false);
@@ -370,7 +370,10 @@ fn abort_with_unsent_bytes_reports_them_with_closed() {
     assert_eq!((event_loop[id].unsent(), event_loop[id].lost()), (10, 4));
     assert_eq!(turns(&mut event_loop, 3), []);
     let steps: Vec<Step> = steps.try_iter().collect();
-    assert!(steps.contains(&Step::Closed(id, CloseReason::Aborted, 10, 4)), "{steps:?}");
+    assert!(
+        steps.contains(&Step::Closed { id, reason: CloseReason::Aborted, unsent: 10, lost: 4 }),
+        "{steps:?}"
+    );
     assert_eq!(flushed(&steps, id), 0);
     assert_reads_a_reset(&mut peer);
 }
@@ -623,7 +626,7 @@ fn talking_peer_after_close_is_given_up_after_the_whole_deadline() {
     let (events, reason) = until_closed(&mut event_loop, id);
     assert_eq!((events.len(), reason), (1, CloseReason::TimedOut(Deadline::Close)));
     assert!(start.elapsed() >= WHOLE, "never early");
-    let discarded = steps.try_iter().filter(|step| matches!(step, Step::Discarded(..))).count();
+    let discarded = steps.try_iter().filter(|step| matches!(step, Step::Discarded { .. })).count();
     assert!(discarded > 0, "the peer did talk");
     turns(&mut event_loop, 1);
     talker.join().unwrap();
@@ -749,7 +752,7 @@ fn close_deadline_passes_with_the_peers_end_in_our_kernel_and_the_close_is_clean
     event_loop[id].set_limits(no_time_to_close()).unwrap();
     let steps = steps(&mut event_loop);
     assert_closes_alone(&mut event_loop, id, CloseReason::Closed);
-    let passed = steps.try_iter().find(|step| matches!(step, Step::DeadlinePassed(..)));
+    let passed = steps.try_iter().find(|step| matches!(step, Step::DeadlinePassed { .. }));
     assert_eq!(passed, None);
 }
 
@@ -781,7 +784,7 @@ fn idle_timeout_passes_with_a_request_in_our_kernel_and_the_request_is_received(
     assert_eq!(event_loop[id].received(), b"request");
     event_loop[id].set_idle_timeout(None).unwrap();
     assert_eq!(turns(&mut event_loop, 3), [], "it lives on");
-    let passed = steps.try_iter().find(|step| matches!(step, Step::DeadlinePassed(..)));
+    let passed = steps.try_iter().find(|step| matches!(step, Step::DeadlinePassed { .. }));
     assert_eq!(passed, None);
 }
 
@@ -944,9 +947,9 @@ fn the_end_comes_in_order_and_data_is_dropped_at_the_next_call() {
     let steps: Vec<Step> = steps.try_iter().collect();
     let at = |step: Step| steps.iter().position(|seen| *seen == step).unwrap();
     let order = [
-        at(Step::Flushed(id, 10, 0)),
-        at(Step::Finished(id)),
-        at(Step::Closed(id, CloseReason::Closed, 0, 0)),
+        at(Step::Flushed { id, count: 10, unsent: 0 }),
+        at(Step::Finished { id }),
+        at(Step::Closed { id, reason: CloseReason::Closed, unsent: 0, lost: 0 }),
     ];
     assert!(order.is_sorted(), "{steps:?}");
     assert_eq!(reader.join().unwrap().0, b"last words");
@@ -1130,7 +1133,10 @@ fn end(
         }
         CloseReason::Aborted => connection.abort(),
         CloseReason::Reset => return reset(peer),
-        CloseReason::Overflow => connection.send(&[0; 100_001]),
+        CloseReason::Overflow => {
+            connection.send(&[0]);
+            connection.send(&[0; 100_000]);
+        }
         CloseReason::TimedOut(Deadline::Idle) => {
             connection.set_idle_timeout(Some(Duration::from_millis(20))).unwrap();
         }

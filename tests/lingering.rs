@@ -47,7 +47,7 @@ fn adopted_listener(event_loop: &mut EventLoop, time: Duration) -> (ConnectionId
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     set_linger(&listener, time);
     let peer = peer(listener.local_addr().unwrap());
-    event_loop.adopt_listener(listener, || ()).unwrap();
+    event_loop.adopt_listener(listener, |_| ()).unwrap();
     (accepted(event_loop), peer)
 }
 

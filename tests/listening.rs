@@ -136,7 +136,7 @@ fn closed_listener_is_an_error_and_its_slot_s_next_owner_is_untouched() {
 fn several_listeners_are_told_apart() {
     let mut event_loop = EventLoop::new().unwrap();
     let listeners: Vec<_> = (0..3)
-        .map(|number| event_loop.listen_with("127.0.0.1:0", move || number).unwrap())
+        .map(|number| event_loop.listen_with("127.0.0.1:0", move |_| number).unwrap())
         .collect();
     for number in [2, 0, 1, 1] {
         let _peer = peer(event_loop.listener_addr(listeners[number]).unwrap());
@@ -159,7 +159,7 @@ fn adopted_listener_becomes_non_blocking_and_works() {
     let same = socket.try_clone().unwrap();
     assert!(!SockRef::from(&same).nonblocking().unwrap());
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
-    let listener = event_loop.adopt_listener(socket, || ()).unwrap();
+    let listener = event_loop.adopt_listener(socket, |_| ()).unwrap();
     assert!(SockRef::from(&same).nonblocking().unwrap());
     assert_eq!(event_loop.listener_addr(listener).unwrap(), address);
     // Two in a row: after each the loop looks for another peer, where a blocking socket would hang.
@@ -214,12 +214,12 @@ fn accept_budget_bounds_a_turn_and_the_rest_comes_without_a_new_edge() {
     let mut edges = 0;
     for step in steps.take() {
         match step {
-            Step::Waited(_, count) => {
+            Step::Waited { events: count, .. } => {
                 accepted_by_turn.push(0);
                 // The connections that were just accepted have nothing to tell.
                 edges += count;
             }
-            Step::Accepted(..) => *accepted_by_turn.last_mut().unwrap() += 1,
+            Step::Accepted { .. } => *accepted_by_turn.last_mut().unwrap() += 1,
             _ => {}
         }
     }
@@ -425,7 +425,7 @@ fn listener_that_is_out_of_room_is_not_woken_by_more_peers() {
         await_backlog(address, count);
         assert_eq!(turns(&mut event_loop, 1), []);
     }
-    let woken = steps.count(|step| matches!(step, Step::Waited(_, events) if *events > 0));
+    let woken = steps.count(|step| matches!(step, Step::Waited { events, .. } if *events > 0));
     assert_eq!(woken, 0, "wake-ups for peers that cannot be accepted");
     assert_rests(&mut event_loop, &steps);
     // All of them are accepted as there is room.
@@ -446,7 +446,7 @@ fn listener_that_fails_to_accept_is_reported_once_and_survives() {
     let same = socket.try_clone().unwrap();
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     let steps = Steps::of(&mut event_loop);
-    let listener = event_loop.adopt_listener(socket.into(), || ()).unwrap();
+    let listener = event_loop.adopt_listener(socket.into(), |_| ()).unwrap();
     same.shutdown(Shutdown::Both).unwrap();
     let Event::AcceptFailed(failed, failure) = next(&mut event_loop) else {
         panic!("accepting fails");
@@ -457,7 +457,7 @@ fn listener_that_fails_to_accept_is_reported_once_and_survives() {
         let steps = steps.clone();
         let all = steps.take().into_iter();
         all.filter_map(|step| match step {
-            Step::AcceptPaused(_, _, pause) => Some(pause),
+            Step::AcceptPaused { pause, .. } => Some(pause),
             _ => None,
         })
         .collect()
@@ -493,7 +493,7 @@ fn child_of_out_of_descriptors_serves() {
             Some(Event::AcceptFailed(..)) if !is_full => {
                 is_full = true;
                 let code = steps.take().into_iter().find_map(|step| match step {
-                    Step::AcceptPaused(_, failure, _) => failure.raw_os_error(),
+                    Step::AcceptPaused { failure, .. } => failure.raw_os_error(),
                     _ => None,
                 });
                 child::report("full", event_loop.connection_count());

@@ -30,8 +30,10 @@ fn until_panic(event_loop: &mut EventLoop) {
 
 #[test]
 fn observer_panics_at_what_the_kernel_said_everybody_is_served_all_the_same() {
-    let kinds: [fn(&Step) -> bool; 2] =
-        [|step| matches!(step, Step::Waited(_, 1..)), |step| matches!(step, Step::Ready(..))];
+    let kinds: [fn(&Step) -> bool; 2] = [
+        |step| matches!(step, Step::Waited { events: 1.., .. }),
+        |step| matches!(step, Step::Ready { .. }),
+    ];
     for kind in kinds {
         let (mut event_loop, id, mut client) = pair::<()>();
         turns(&mut event_loop, 3);
@@ -46,10 +48,10 @@ fn observer_panics_at_what_the_kernel_said_everybody_is_served_all_the_same() {
 #[test]
 fn observer_panics_at_a_step_of_a_message_it_is_told_and_answered_all_the_same() {
     let kinds: [fn(&Step) -> bool; 4] = [
-        |step| matches!(step, Step::Filled(..)),
-        |step| matches!(step, Step::ReadBlocked(..)),
-        |step| matches!(step, Step::Queued(..)),
-        |step| matches!(step, Step::Flushed(..)),
+        |step| matches!(step, Step::Filled { .. }),
+        |step| matches!(step, Step::ReadBlocked { .. }),
+        |step| matches!(step, Step::Queued { .. }),
+        |step| matches!(step, Step::Flushed { .. }),
     ];
     for (kind, is_of_the_answer) in kinds.into_iter().zip([false, false, true, true]) {
         let (mut event_loop, id, mut client) = pair::<()>();
@@ -77,7 +79,7 @@ fn observer_panics_at_a_step_of_a_message_it_is_told_and_answered_all_the_same()
 #[test]
 fn observer_panics_at_an_accept_the_program_is_told_of_the_connection() {
     let (mut event_loop, listener, address) = listening::<()>();
-    panic_at(&mut event_loop, |step| matches!(step, Step::Accepted(..)));
+    panic_at(&mut event_loop, |step| matches!(step, Step::Accepted { .. }));
     let mut client = peer(address);
     until_panic(&mut event_loop);
     let id = event_loop.connections().next().unwrap().id();
@@ -90,7 +92,7 @@ fn observer_panics_at_an_accept_the_program_is_told_of_the_connection() {
 fn observer_panics_at_a_deadline_the_connection_ends_by_it() {
     let (mut event_loop, id, _client) = pair::<()>();
     event_loop[id].set_idle_timeout(Some(Duration::from_millis(1))).unwrap();
-    panic_at(&mut event_loop, |step| matches!(step, Step::DeadlinePassed(..)));
+    panic_at(&mut event_loop, |step| matches!(step, Step::DeadlinePassed { .. }));
     until_panic(&mut event_loop);
     let reason = CloseReason::TimedOut(Deadline::Idle);
     assert_eq!(next(&mut event_loop), Event::Closed(id, reason));

@@ -172,7 +172,7 @@ fn connections_of_an_adopted_listener_have_the_options_too() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
-    event_loop.adopt_listener(socket, || ()).unwrap();
+    event_loop.adopt_listener(socket, |_| ()).unwrap();
     let _peer = peer(address);
     let id = accepted(&mut event_loop);
     assert!(SockRef::from(&*event_loop[id]).tcp_nodelay().unwrap());
@@ -274,7 +274,7 @@ fn adopting_changes_no_option_that_the_limits_do_not_ask_for() {
     let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
     let address = elsewhere.local_addr().unwrap();
     let adopted = event_loop.adopt_stream(stream, ()).unwrap();
-    event_loop.adopt_listener(elsewhere, || ()).unwrap();
+    event_loop.adopt_listener(elsewhere, |_| ()).unwrap();
     let _peer = peer(address);
     let accepted = accepted(&mut event_loop);
     for id in [adopted, accepted] {

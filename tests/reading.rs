@@ -164,9 +164,9 @@ fn reading_stops_at_its_budget_and_goes_on_without_a_new_packet() {
     let steps = Steps::of(&mut event_loop);
     peer.write_all(&pattern(0, COUNT)).unwrap();
     assert_eq!(take_count(&mut event_loop, id, COUNT), pattern(0, COUNT));
-    for turn in steps.take().split(|step| matches!(step, Step::Waited(..))) {
+    for turn in steps.take().split(|step| matches!(step, Step::Waited { .. })) {
         let filled = turn.iter().map(|step| match step {
-            Step::Filled(_, count) => *count,
+            Step::Filled { count, .. } => *count,
             _ => 0,
         });
         assert!(filled.sum::<usize>() <= 7);
@@ -200,10 +200,12 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
         });
     }
     let steps = steps.take();
-    let turns: Vec<&[Step]> = steps.split(|step| matches!(step, Step::Waited(..))).collect();
+    let turns: Vec<&[Step]> = steps.split(|step| matches!(step, Step::Waited { .. })).collect();
     for turn in &turns[..turns.len() - 1] {
-        let was_ready = turn.iter().any(|s| matches!(s, Step::Ready(id, _) if *id == talker_id));
-        let was_served = turn.iter().any(|s| matches!(s, Step::Filled(id, _) if *id == talker_id));
+        let was_ready =
+            turn.iter().any(|s| matches!(s, Step::Ready { id, .. } if *id == talker_id));
+        let was_served =
+            turn.iter().any(|s| matches!(s, Step::Filled { id, .. } if *id == talker_id));
         assert_eq!(was_ready, was_served, "the talker is served in the turn it is ready in");
     }
     // From the second turn on each hose has stopped at a budget: one of them is served in a turn,
@@ -211,7 +213,7 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
     let turns = &turns[2..turns.len() - 1];
     let served = turns.iter().map(|turn| {
         let hose = |step: &Step| match step {
-            Step::Filled(id, _) => ids.iter().position(|hose| hose == id),
+            Step::Filled { id, .. } => ids.iter().position(|hose| hose == id),
             _ => None,
         };
         let served: Vec<usize> = turn.iter().filter_map(hose).collect();
@@ -317,9 +319,9 @@ fn connection_that_many_handlers_resume_in_a_turn_reads_no_more_than_its_budget(
             (resumed >= (round + 1) * TALKERS).then_some(())
         });
     }
-    for turn in steps.take().split(|step| matches!(step, Step::Waited(..))) {
+    for turn in steps.take().split(|step| matches!(step, Step::Waited { .. })) {
         let filled = turn.iter().map(|step| match step {
-            Step::Filled(of, count) if *of == id => *count,
+            Step::Filled { id: of, count } if *of == id => *count,
             _ => 0,
         });
         assert!(filled.sum::<usize>() <= BUDGET);
@@ -337,6 +339,7 @@ fn idle_program_stops_the_reading_at_the_cap_and_consuming_resumes_it() {
     while place < COUNT {
         assert_eq!(next(&mut event_loop), Event::Received(id));
         assert_eq!(event_loop[id].received(), pattern(place, CAP));
+        assert_eq!(next(&mut event_loop), Event::Full(id));
         assert_rests(&mut event_loop, &steps);
         assert_eq!(event_loop[id].received().len(), CAP);
         // Behind the last byte the end may still come.
@@ -356,7 +359,7 @@ fn room_of_no_bytes_is_not_taken_for_the_end() {
     peer.write_all(b"0123456789abcdef").unwrap();
     assert_eq!(next(&mut event_loop), Event::Received(id));
     // The buffer is full, so that whatever were read now would be read into nothing.
-    assert_eq!(turns(&mut event_loop, 5), []);
+    assert_eq!(turns(&mut event_loop, 5), [Event::Full(id)]);
     assert_eq!(event_loop[id].read(&mut []).unwrap(), 0);
     assert_eq!(take(&mut event_loop, id), b"01234567");
     assert_eq!(next(&mut event_loop), Event::Received(id));
@@ -375,7 +378,7 @@ fn readable_that_proves_wrong_is_no_event_and_no_error() {
     let mut peer = peer(address);
     let id = accepted(&mut event_loop);
     // One read is tried because readable is newly asked for; there is nothing yet.
-    assert_rests_after(&mut event_loop, &steps, Step::ReadBlocked(id));
+    assert_rests_after(&mut event_loop, &steps, Step::ReadBlocked { id });
     // What was read already is announced by an edge of its own once more.
     peer.write_all(b"a").unwrap();
     assert_eq!(next(&mut event_loop), Event::Received(id));
@@ -408,7 +411,7 @@ fn child_of_wait_that_is_interrupted_goes_on() {
     let (mut event_loop, _, address) = listening::<()>();
     // Waiting for ever, a loop that finds nothing was interrupted.
     event_loop.set_observer(|step: Step| {
-        if step == Step::Waited(None, 0) {
+        if step == (Step::Waited { at_most: None, events: 0 }) {
             child::report("interrupted", "");
         }
     });

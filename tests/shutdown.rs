@@ -64,7 +64,10 @@ fn loop_with_nothing_shuts_down_at_once_and_once() {
     let steps = Steps::of(&mut event_loop);
     event_loop.shutdown(Duration::MAX);
     assert_eq!(event_loop.next_event().unwrap(), Event::ShutDown);
-    assert_eq!(steps.take(), [Step::ShuttingDown(0, Duration::MAX), Step::ShutDown]);
+    assert_eq!(
+        steps.take(),
+        [Step::ShuttingDown { connections: 0, deadline: Duration::MAX }, Step::ShutDown]
+    );
     assert_eq!(turns(&mut event_loop, 3), []);
     assert_eq!(event_loop.next_timeout(), None);
     event_loop.shutdown(Duration::ZERO);

@@ -173,7 +173,7 @@ fn writes_to_a_peer_that_has_reset_fail_and_nothing_else() {
                 let reason = until_gone(&mut event_loop, id);
                 assert!(reason != CloseReason::Finished, "{name}: {reason}");
             }
-            assert_eq!(steps.count(|step| matches!(step, Step::Closed(..))), 1, "{name}");
+            assert_eq!(steps.count(|step| matches!(step, Step::Closed { .. })), 1, "{name}");
         }
     });
 }
@@ -195,7 +195,10 @@ fn write_after_the_kernel_has_told_the_reset_fails_and_nothing_else() {
             connection.resume();
             until_gone(&mut event_loop, id);
         }
-        assert_eq!(steps.count(|step| matches!(step, Step::Closed(_, CloseReason::Reset, ..))), 1);
+        assert_eq!(
+            steps.count(|step| matches!(step, Step::Closed { reason: CloseReason::Reset, .. })),
+            1
+        );
     });
 }
 

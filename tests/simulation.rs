@@ -152,14 +152,15 @@ fn two_programs_each_waits_for_the_other_is_an_error_that_names_both_connections
     client.event_loop.connect(address, ());
     let error = until_stuck(&simulation, &mut [&mut server, &mut client]);
     let lines: Vec<&str> = error.lines().collect();
-    assert_eq!(lines.len(), 5, "{error}");
+    assert_eq!(lines.len(), 6, "{error}");
     assert_eq!(lines[0], "nothing can ever happen again in this simulation");
-    assert_eq!(lines[1], "program 0: 1 connections, and peers that connect");
-    assert!(lines[2].starts_with("  c0.1 with 127.0.0.1:"), "{error}");
-    assert!(lines[2].ends_with("coupled to itself; waits for the peer to send or to finish"));
-    assert_eq!(lines[3], "program 1: 1 connections");
-    assert!(lines[4].starts_with(&format!("  c0.1 with {address}: Open, interest readable")));
-    assert!(lines[4].ends_with("coupled to none; waits for the peer to send or to finish"));
+    assert_eq!(lines[1], "program 0: 1 connection, 1 listener");
+    assert_eq!(lines[2], format!("  l0.1 at {address}: waits for a peer to connect"));
+    assert!(lines[3].starts_with("  c0.1 with 127.0.0.1:"), "{error}");
+    assert!(lines[3].ends_with("waits for the peer to send or to finish"), "{error}");
+    assert_eq!(lines[4], "program 1: 1 connection, 0 listeners");
+    assert!(lines[5].starts_with(&format!("  c0.1 with {address}: Open, interest readable")));
+    assert!(lines[5].ends_with("waits for the peer to send or to finish"), "{error}");
 }
 
 #[test]
@@ -338,7 +339,7 @@ fn example_runs_the_echo_program_works_and_the_planted_bug_is_found() {
 fn simulated_loop_adopts_a_real_listener_panics() {
     let mut event_loop: EventLoop = Simulation::new(1).event_loop();
     let real = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let _ = event_loop.adopt_listener(real, || ());
+    let _ = event_loop.adopt_listener(real, |_| ());
 }
 
 #[cfg(unix)]

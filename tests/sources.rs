@@ -66,7 +66,7 @@ fn source_that_is_not_read_on_is_told_again_only_by_a_new_edge() {
     let readiness = ready(&mut event_loop, id);
     assert!(readiness.is_readable() && !readiness.is_writable());
     let told = steps.take();
-    assert!(told.contains(&Step::SourceReady(id, readiness)), "{told:?}");
+    assert!(told.contains(&Step::SourceReady { id, readiness }), "{told:?}");
     assert_eq!(read(&socket, 1), 1);
     assert_rests(&mut event_loop, &steps);
 
@@ -348,8 +348,8 @@ fn more_ready_than_one_wait_takes_loses_and_starves_nobody() {
         };
         assert!(awaited.remove(&name), "{name} came twice");
     }
-    let waited = |step: &Step| matches!(step, Step::Waited(..));
-    let full = |step: &Step| matches!(step, Step::Waited(_, CAPACITY));
+    let waited = |step: &Step| matches!(step, Step::Waited { .. });
+    let full = |step: &Step| matches!(step, Step::Waited { events: CAPACITY, .. });
     let (waits, full) = (steps.count(waited), steps.count(full));
     assert!(full >= (2 * COUNT + 1) / CAPACITY - 1, "{full} waits were full");
     assert!(waits <= 2 * COUNT, "{waits} waits");

@@ -40,7 +40,7 @@ fn clog(event_loop: &mut EventLoop, id: ConnectionId, peer: &TcpStream) {
     hold_little(event_loop, id, peer);
     event_loop[id].send(&pattern(0, TOO_MUCH));
     let steps = steps(event_loop);
-    until_step(event_loop, &steps, |step| *step == Step::WriteBlocked(id));
+    until_step(event_loop, &steps, |step| *step == Step::WriteBlocked { id });
     assert!(event_loop[id].unsent() > 0);
 }
 
@@ -157,14 +157,35 @@ fn transfer_beyond_the_hard_cap_moves_nothing_and_closes_the_target() {
     event_loop[to].set_limits(limits(8)).unwrap();
     sender.write_all(b"too much for it").unwrap();
     received(&mut event_loop, from);
+    event_loop[to].send(b"first");
     assert_eq!(event_loop.transfer(from, to), 0);
     assert_eq!(event_loop[from].received(), b"too much for it");
     assert_eq!(next(&mut event_loop), Event::Closed(to, CloseReason::Overflow));
 
     event_loop[from].set_limits(limits(8)).unwrap();
+    event_loop[from].send(b"first");
     assert_eq!(event_loop.transfer(from, from), 0, "nor to itself");
     assert_eq!(event_loop[from].received(), b"too much for it");
     assert_eq!(next(&mut event_loop), Event::Closed(from, CloseReason::Overflow));
+}
+
+#[test]
+fn transfer_or_send_into_an_empty_write_buffer_is_taken_whatever_its_size() {
+    let mut limits = ConnectionLimits::default();
+    (limits.low_water, limits.high_water, limits.unsent_max) = (0, 4, 8);
+    let (mut event_loop, [from, to], [mut sender, mut receiver]) = two();
+    event_loop[to].set_limits(limits).unwrap();
+    sender.write_all(b"more than the limit").unwrap();
+    received(&mut event_loop, from);
+    assert_eq!(event_loop.transfer(from, to), 19);
+    assert!(event_loop[to].is_clogged());
+    assert_eq!(next(&mut event_loop), Event::Drained(to));
+    event_loop[to].send(b" and once more");
+    assert_eq!((event_loop[to].unsent(), event_loop[to].lost()), (14, 0));
+    assert_eq!(next(&mut event_loop), Event::Drained(to));
+    let mut bytes = [0; 33];
+    receiver.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"more than the limit and once more");
 }
 
 #[test]
@@ -521,7 +542,8 @@ fn limits_of_one_connections_own_hold_for_it_alone() {
     let mut heard = Vec::new();
     until(&mut event_loop, |_, event| {
         heard.push(event);
-        (heard.len() == 2).then_some(())
+        let received = [own, other].map(Event::Received);
+        received.iter().all(|event| heard.contains(event)).then_some(())
     });
     assert_eq!(event_loop[own].received(), b"long");
     assert_eq!(event_loop[other].received(), b"longer");
@@ -683,7 +705,7 @@ fn invalid_text_consumes_nothing() {
 }
 
 #[test]
-fn writing_through_the_traits_appends_in_order_and_never_fails() {
+fn writing_through_the_traits_appends_in_order_and_never_takes_what_is_lost() {
     let (mut event_loop, id, mut peer) = pair::<()>();
     let steps = steps(&mut event_loop);
     let stream = &mut *event_loop[id];
@@ -694,9 +716,15 @@ fn writing_through_the_traits_appends_in_order_and_never_fails() {
     stream.flush().unwrap();
     assert_eq!(stream.unsent(), 11, "flush does nothing: it leaves at a later call");
     stream.finish();
-    assert_eq!(stream.write(b"late").unwrap(), 4);
+    let refused = [
+        stream.write(b"late").unwrap_err(),
+        stream.write_all(b"late").unwrap_err(),
+        write!(stream, "late").unwrap_err(),
+        stream.write_vectored(&slices).unwrap_err(),
+    ];
+    assert_eq!(refused.map(|error| error.kind()), [ErrorKind::BrokenPipe; 4]);
     stream.flush().unwrap();
-    assert_eq!(stream.lost(), 4);
+    assert_eq!(stream.lost(), 0, "the program was told, and still has it");
     turns(&mut event_loop, 1);
     let mut bytes = Vec::new();
     peer.read_to_end(&mut bytes).unwrap();
@@ -716,8 +744,8 @@ fn waiting_for_a_couple_costs_no_turns() {
     let steps: Vec<Step> = steps.try_iter().collect();
     let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|step| wanted(step)).count();
     // The kernel may still find room for a little of what is unsent.
-    let moved = count(|step| matches!(step, Step::Flushed(..)));
-    let waits = count(|step| matches!(step, Step::Waited(..)));
+    let moved = count(|step| matches!(step, Step::Flushed { .. }));
+    let waits = count(|step| matches!(step, Step::Waited { .. }));
     assert!(waits <= 2 + moved, "{waits} waits while nothing can move");
 }
 

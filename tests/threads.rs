@@ -88,7 +88,7 @@ fn wake_from_another_thread_ends_a_wait_that_is_under_way() {
     assert_eq!(event_loop.next_event().unwrap(), Event::Woken);
     assert_eq!(answers.try_recv(), Ok(42), "what was done before the wake can be seen");
     worker.join().unwrap();
-    let expected = [Step::Waited(None, 1), Step::Woken];
+    let expected = [Step::Waited { at_most: None, events: 1 }, Step::Woken];
     assert_eq!(steps.take(), expected);
     assert_rests(&mut event_loop, &steps);
 }
@@ -234,7 +234,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
     }
     storm.calm();
     let steps = steps.take();
-    let turns = steps.split(|step| matches!(step, Step::Waited(..))).skip(1);
+    let turns = steps.split(|step| matches!(step, Step::Waited { .. })).skip(1);
     let woken: Vec<usize> =
         turns.map(|turn| turn.iter().filter(|step| **step == Step::Woken).count()).collect();
     assert_eq!(woken.len(), rounds);

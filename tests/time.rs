@@ -83,7 +83,7 @@ fn timers_of_several_times_come_once_each_in_order_and_never_early() {
         assert_eq!(next_timer(&mut event_loop), id);
         assert!(event_loop.now() >= at.0, "{id} came {:?} early", at.0 - event_loop.now());
     }
-    assert_eq!(steps.count(|step| matches!(step, Step::TimerRang(_))), 5);
+    assert_eq!(steps.count(|step| matches!(step, Step::TimerFired { .. })), 5);
     assert_rests(&mut event_loop, &steps);
     assert_eq!(event_loop.next_timeout(), None);
 }
@@ -192,9 +192,9 @@ fn id_of_a_timer_that_has_gone_does_not_cancel_its_slots_next_owner() {
 
 /// How many timers rang in each turn.
 fn rang_in_each_turn(steps: &[Step]) -> Vec<usize> {
-    let turns = steps.split(|step| matches!(step, Step::Waited(..))).skip(1);
+    let turns = steps.split(|step| matches!(step, Step::Waited { .. })).skip(1);
     let rang =
-        |turn: &[Step]| turn.iter().filter(|step| matches!(step, Step::TimerRang(_))).count();
+        |turn: &[Step]| turn.iter().filter(|step| matches!(step, Step::TimerFired { .. })).count();
     turns.map(rang).collect()
 }
 
@@ -378,7 +378,8 @@ fn wait_lasts_until_the_next_alarm_or_the_callers_time_whichever_comes_first() {
     let mut event_loop = new();
     let steps = Steps::of(&mut event_loop);
     let waits = |steps: &Steps| -> Vec<Option<Duration>> {
-        let waited = |step| if let Step::Waited(most, _) = step { Some(most) } else { None };
+        let waited =
+            |step| if let Step::Waited { at_most: most, .. } = step { Some(most) } else { None };
         steps.take().into_iter().filter_map(waited).collect()
     };
 
@@ -423,5 +424,5 @@ fn wait_of_zero_on_an_empty_loop_is_one_wait_that_returns_at_once() {
     let mut event_loop = new();
     let steps = Steps::of(&mut event_loop);
     assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
-    assert_eq!(steps.take(), [Step::Waited(Some(Duration::ZERO), 0)]);
+    assert_eq!(steps.take(), [Step::Waited { at_most: Some(Duration::ZERO), events: 0 }]);
 }

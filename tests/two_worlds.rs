@@ -705,7 +705,8 @@ mod scenarios {
         stage.program(|event_loop, event| {
             if let Event::Received(id) = event {
                 event_loop[id].consume(1);
-                event_loop[id].send(&[0; 101]);
+                event_loop[id].send(&[0]);
+                event_loop[id].send(&[0; 100]);
             }
         });
         let mut peer = stage.connect();

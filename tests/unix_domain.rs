@@ -426,7 +426,7 @@ fn pauses(event_loop: &mut EventLoop, steps: &Steps, count: usize) -> Vec<Durati
     let pauses = || {
         let steps = steps.all();
         let pause = |step: &Step| match step {
-            Step::ConnectPaused(_, pause) => Some(*pause),
+            Step::ConnectPaused { pause, .. } => Some(*pause),
             _ => None,
         };
         steps.iter().filter_map(pause).collect::<Vec<_>>()

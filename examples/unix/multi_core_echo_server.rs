@@ -87,7 +87,7 @@ impl Server {
         main: Waker,
     ) -> io::Result<Self> {
         let mut server: EventLoop = EventLoop::new()?;
-        server.adopt_listener(listener, || ())?;
+        server.adopt_listener(listener, |_| ())?;
         let waker = server.waker();
         let (orders, ordered) = mpsc::channel();
         thread::Builder::new().spawn(move || {

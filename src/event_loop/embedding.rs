@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use super::EventLoop;
-use crate::event::{SourceId, TimerId};
 use crate::interest::Interest;
+use crate::slots::{SourceId, TimerId};
 use crate::system::Source;
 use crate::waker::Waker;
 
@@ -38,7 +38,7 @@ impl<T> EventLoop<T> {
     /// # }
     /// ```
     pub fn set_timer(&mut self, after: Duration) -> TimerId {
-        self.turns.timers.set(after, None, &mut self.turns.tools)
+        self.turns.timers.set(after, None, &mut self.turns.resources)
     }
 
     /// Has [`Event::Timer`](crate::Event::Timer) come again and again, first after this period,
@@ -46,13 +46,13 @@ impl<T> EventLoop<T> {
     /// the program is busy are left out, so that a timer which was held up comes once. A period of
     /// zero comes once in every turn, and so the loop never sleeps.
     pub fn set_repeating_timer(&mut self, period: Duration) -> TimerId {
-        self.turns.timers.set(period, Some(period), &mut self.turns.tools)
+        self.turns.timers.set(period, Some(period), &mut self.turns.resources)
     }
 
     /// Takes a timer back: from now on it does not come, even if it was due in this turn. Returns
     /// whether it was still set; one that has come, or was cancelled before, is no mistake.
     pub fn cancel_timer(&mut self, id: TimerId) -> bool {
-        self.turns.timers.cancel(id, &mut self.turns.tools)
+        self.turns.timers.cancel(id, &mut self.turns.resources)
     }
 
     // Threads.
@@ -133,7 +133,7 @@ impl<T> EventLoop<T> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
-        self.turns.sources.register(source, interest, &self.turns.tools.system)
+        self.turns.sources.register(source, interest, &self.turns.resources.system)
     }
 
     /// Asks for something else of a source, or for the same again: what is ready now is then
@@ -153,7 +153,7 @@ impl<T> EventLoop<T> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<()> {
-        self.turns.sources.tell(id, source, interest, &self.turns.tools.system)
+        self.turns.sources.update_interest(id, source, interest, &self.turns.resources.system)
     }
 
     /// Watches a source no longer. Nothing more is told of it, and its id is free.
@@ -171,7 +171,7 @@ impl<T> EventLoop<T> {
         id: SourceId,
         source: &mut (impl Source + ?Sized),
     ) -> io::Result<()> {
-        self.turns.sources.deregister(id, source, &self.turns.tools.system)
+        self.turns.sources.deregister(id, source, &self.turns.resources.system)
     }
 
     // Hosts.
@@ -211,7 +211,7 @@ impl<T> EventLoop<T> {
     /// [`Closed`](crate::Event::Closed). One that is paused, or whose received bytes are not
     /// consumed, is not quiet: so a program whose answer is still to come from elsewhere pauses its
     /// connection meanwhile. One that others are [coupled](Self::couple) to is not quiet before
-    /// those have nothing more to read, since that is to leave by it. Called again it sets another
+    /// those have nothing more to read, since that is to leave by it. AlarmTarget again it sets another
     /// deadline, and takes in what was opened since: a second call with zero aborts at once.
     /// Timers, wakers and sources are not concerned, and the loop can be used afterwards.
     ///
@@ -254,7 +254,7 @@ impl<T> EventLoop<T> {
 #[cfg(unix)]
 impl<T> std::os::fd::AsFd for EventLoop<T> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.turns.tools.system.descriptor()
+        self.turns.resources.system.descriptor()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The public face, what concerns two connections at once: bytes that go from one to the other.
 
 use super::EventLoop;
-use crate::event::ConnectionId;
+use crate::slots::ConnectionId;
 
 impl<T> EventLoop<T> {
     /// Moves all that `from` has received to the unsent bytes of `to`, and returns how many bytes

@@ -1,27 +1,29 @@
-//! The public face, what concerns Unix-domain sockets.
+//! The public face: Unix-domain sockets.
 //!
-//! Connections over them are the same [`Connection`](crate::Connection)s. What differs stands at
-//! the methods that it concerns: there is no address of IP, no reset, and no option of TCP.
+//! Connections over them are the same [`Connection`](crate::Connection)s. What differs is said at
+//! the methods concerned: there is no IP address, no reset, and no option of TCP.
 
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use super::EventLoop;
 use crate::address::UnixAddress;
-use crate::event::{ConnectionId, ListenerId};
+use crate::attempt::Attempt;
+use crate::connection::{Connecting, Origin};
+use crate::listener::MakeData;
 use crate::observer::Step;
-use crate::origin::{Again, Origin};
-use crate::transfer::Attempt;
+use crate::slots::{ConnectionId, ListenerId};
+use crate::system::PeerAddr;
 use crate::turn::Turns;
 
 impl<T> EventLoop<T> {
-    /// Listens at a path of the file system or at an [abstract name](UnixAddress); each
-    /// connection's `data` begins as its default.
+    /// Listens at a path of the file system or at an [abstract name](UnixAddress). Each connection's
+    /// `data` begins as its default.
     ///
     /// The path becomes a file, which is removed when the listener is closed or the loop dropped,
-    /// if it is still that file then. One that a crash has left behind is in the way of the next
-    /// start, unless replacing it is [asked for](UnixAddress::replacing). Who may connect is said
-    /// by the file's permissions, and those of the directory that it stands in.
+    /// if it is still the same file then. A file that a crash has left behind makes the next start
+    /// fail, unless it may be [replaced](UnixAddress::replacing). The permissions of the file and of
+    /// its directory decide who may connect.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -55,67 +57,68 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if something stands at the path or somebody listens at the name, `AlreadyExists`
-    /// if it was to be replaced and is not a socket, `InvalidInput` if it is too long, empty or has
-    /// a zero byte, or what the operating system says. Each message names the address.
+    /// Returns `AddrInUse` if the path exists or the name is listened at, `AlreadyExists` if the path
+    /// was to be replaced and is not a socket, `InvalidInput` if the address is too long, empty or
+    /// has a zero byte, or the operating system's error. Each message names the address.
     pub fn listen_unix(&mut self, address: impl Into<UnixAddress>) -> io::Result<ListenerId>
     where
         T: Default + 'static,
     {
-        self.listen_unix_with(address, T::default)
+        self.listen_unix_with(address, |_| T::default())
     }
 
-    /// The same; each connection's `data` begins as what the closure makes. See
-    /// [`listen_with`](Self::listen_with).
+    /// Listens like [`listen_unix`](Self::listen_unix). Each connection's `data` begins as what the
+    /// closure returns, which is given the peer's address; a peer that has bound none is unnamed.
     ///
     /// # Errors
     ///
-    /// As [`listen_unix`](Self::listen_unix).
+    /// See [`listen_unix`](Self::listen_unix).
     pub fn listen_unix_with(
         &mut self,
         address: impl Into<UnixAddress>,
-        make_data: impl FnMut() -> T + Send + 'static,
+        make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let Turns { tools, limits, .. } = &mut self.turns;
-        let socket = tools.system.listen_unix(&address.into(), limits)?;
-        self.add_listener(socket, Box::new(make_data))
+        let Turns { resources, limits, .. } = &mut self.turns;
+        let socket = resources.system.listen_unix(&address.into(), limits)?;
+        self.add_listener(socket, from_unix(make_data))
     }
 
-    /// Takes over a Unix-domain socket that listens already. It is made non-blocking. The file of
-    /// its path is not ours, and is not removed.
+    /// Takes over a Unix-domain socket that already listens. It is made non-blocking. The file of its
+    /// path is not removed.
     ///
     /// # Errors
     ///
     /// Returns `InvalidInput` if it is not a stream socket that listens, or the operating system's
-    /// error. The socket is closed then.
+    /// error. The socket is then closed.
     pub fn adopt_unix_listener(
         &mut self,
         listener: UnixListener,
-        make_data: impl FnMut() -> T + Send + 'static,
+        make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let socket = self.turns.tools.system.adopt_unix_listener(listener)?;
-        self.add_listener(socket, Box::new(make_data))
+        let socket = self.turns.resources.system.adopt_unix_listener(listener)?;
+        self.add_listener(socket, from_unix(make_data))
     }
 
-    /// The address that a listener of the Unix domain listens at, as the operating system tells it.
-    /// It can be connected to.
+    /// Returns the address at which a Unix-domain listener listens, as the operating system reports
+    /// it.
     ///
     /// # Errors
     ///
-    /// `NotFound` if the listener was closed, `Unsupported` if it listens over TCP, or what the
-    /// operating system says.
+    /// Returns `NotFound` if the listener was closed, `Unsupported` if it listens over TCP, or the
+    /// operating system's error.
     pub fn unix_listener_addr(&self, id: ListenerId) -> io::Result<SocketAddr> {
         self.turns.listeners.get(id)?.socket.unix_local_addr()
     }
 
-    /// Begins a connect in the Unix domain, and returns at once. Never fails here: every failure is
-    /// that connection's [`Closed`](crate::Event::Closed). Nothing stands at the path: `Failed`
-    /// with `NotFound`; nobody listens there: `Refused`; an address that cannot be one: `Failed`
-    /// with `InvalidInput`.
+    /// Begins a connect to a Unix-domain address, and returns at once.
     ///
-    /// If too many already wait to be accepted, the kernel begins nothing and tells nothing later.
-    /// The connect is then tried again, after 5 ms at first and after a pause that doubles, to 1 s
-    /// at most, until the
+    /// Never fails in the call: every failure is that connection's
+    /// [`Closed`](crate::Event::Closed). If the path does not exist, it is `Failed` with `NotFound`;
+    /// if nobody listens there, `Refused`; if the address cannot be one, `Failed` with
+    /// `InvalidInput`.
+    ///
+    /// If the listener's backlog is full, the kernel begins nothing and reports nothing later. The
+    /// connect is then tried again after 5 ms, and after pauses that double up to 1 s, until the
     /// [`connect_deadline`](crate::ConnectionLimits::connect_deadline).
     ///
     /// ```
@@ -133,28 +136,26 @@ impl<T> EventLoop<T> {
     /// ```
     pub fn connect_unix(&mut self, address: impl Into<UnixAddress>, data: T) -> ConnectionId {
         let address = address.into();
-        let system = &mut self.turns.tools.system;
-        let mut again = None;
-        let socket =
-            system.unix_socket().and_then(|socket| match system.connect_unix(&socket, &address) {
-                Attempt::Done(()) => Ok(socket),
+        let system = &mut self.turns.resources.system;
+        let mut origin = Origin::ConnectedUnix;
+        let socket = system.unix_socket().and_then(|socket| {
+            match system.connect_unix(&socket, &address) {
+                Attempt::Done(()) => {}
                 Attempt::NotReady => {
-                    again = Some(Box::new(Again::new(address.absolute())));
-                    Ok(socket)
+                    origin = Origin::Connecting(Box::new(Connecting::retry(address.absolute())));
                 }
                 Attempt::Failed(error) => {
                     system.close(socket);
-                    Err(error)
+                    return Err(error);
                 }
-            });
-        let id = self.turns.add_outgoing(data, Origin::ConnectedUnix(again), socket);
-        let Turns { tools, connections, .. } = &mut self.turns;
-        // First, so that an observer that panics leaves no connect that nobody tries again.
-        let connection = connections.get_mut(id);
-        let pause = connection.and_then(|connection| connection.stream.connect_later(tools));
-        tools.observers.see(Step::Connecting(id, None));
-        if let Some(pause) = pause {
-            tools.observers.see(Step::ConnectPaused(id, pause));
+            }
+            Ok(socket)
+        });
+        let id = self.turns.add_outgoing(data, origin, Some(socket));
+        let Turns { resources, connections, .. } = &mut self.turns;
+        resources.observers.see(Step::Connecting { id, address: None });
+        if let Some(connection) = connections.get_mut(id) {
+            connection.stream.pause_connecting(resources);
         }
         id
     }
@@ -182,9 +183,16 @@ impl<T> EventLoop<T> {
     /// # Errors
     ///
     /// Returns `InvalidInput` if it is not a stream socket, or one that listens, or the operating
-    /// system's error. The stream is closed then.
+    /// system's error. The stream is then closed.
     pub fn adopt_unix_stream(&mut self, stream: UnixStream, data: T) -> io::Result<ConnectionId> {
-        let socket = self.turns.tools.system.adopt_unix_stream(stream)?;
+        let socket = self.turns.resources.system.adopt_unix_stream(stream)?;
         Ok(self.add_adopted(socket, data))
     }
+}
+
+fn from_unix<T>(mut make_data: impl FnMut(SocketAddr) -> T + Send + 'static) -> MakeData<T> {
+    Box::new(move |peer| match peer {
+        PeerAddr::Unix(peer) => make_data(peer.clone()),
+        PeerAddr::Ip(_) => unreachable!("a Unix-domain listener accepts from such addresses"),
+    })
 }

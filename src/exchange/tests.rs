@@ -7,7 +7,9 @@ mod exhaustive;
 mod walk;
 
 use super::*;
+use crate::event::Deadline;
 use crate::pool::Pool;
+use crate::state::tests::table;
 
 /// High water at 8, low water at 2, at most 16 unsent, at most 4 received.
 fn small() -> Arc<ConnectionLimits> {
@@ -21,7 +23,7 @@ fn small() -> Arc<ConnectionLimits> {
 fn open() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
-    exchange.delivered(Owed::Accepted);
+    exchange.delivered(Pending::Accepted);
     exchange
 }
 
@@ -32,11 +34,11 @@ fn receive(exchange: &mut Exchange, bytes: &[u8]) {
     exchange.filled(bytes.len());
 }
 
-fn all_owed(exchange: &mut Exchange) -> Vec<Owed> {
+fn all_pending(exchange: &mut Exchange) -> Vec<Pending> {
     std::iter::from_fn(|| {
-        let owed = exchange.next_owed()?;
-        exchange.delivered(owed);
-        Some(owed)
+        let pending = exchange.next_event()?;
+        exchange.delivered(pending);
+        Some(pending)
     })
     .take(9)
     .collect()
@@ -46,7 +48,7 @@ const BROKEN: CloseReason = CloseReason::Reset;
 
 /// The columns of the table, and one input more, which leads to Closed from everywhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Input {
+enum Act {
     Connected,
     PeersEnd,
     AllSent,
@@ -56,9 +58,9 @@ enum Input {
     Abort,
 }
 
-use Input::{Abort, AllSent, Close, Connected, Finish, PeersEnd, WriteError};
+use Act::{Abort, AllSent, Close, Connected, Finish, PeersEnd, WriteError};
 
-const COLUMNS: [(&str, Input); 6] = [
+const COLUMNS: [(&str, Act); 6] = [
     ("connected", Connected),
     ("peer's end", PeersEnd),
     ("all sent", AllSent),
@@ -67,7 +69,7 @@ const COLUMNS: [(&str, Input); 6] = [
     ("write error", WriteError),
 ];
 
-impl Input {
+impl Act {
     /// Gives the input, and returns whether our end is to be sent now.
     fn apply(self, exchange: &mut Exchange) -> bool {
         match self {
@@ -75,7 +77,8 @@ impl Input {
             PeersEnd => exchange.peer_ended(),
             AllSent => {
                 if exchange.can_flush() {
-                    exchange.flushed(exchange.unsent());
+                    let unsent = exchange.unsent();
+                    exchange.flushed(unsent);
                 }
                 return exchange.advance();
             }
@@ -101,7 +104,7 @@ impl Input {
 
 /// Whether input is read, and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Inbound {
+enum Arriving {
     NotYet,
     Received,
     Discarded,
@@ -110,7 +113,7 @@ enum Inbound {
 
 /// What becomes of bytes that are unsent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Outbound {
+enum Leaving {
     NotYet,
     Leave,
     /// There are none.
@@ -120,20 +123,20 @@ enum Outbound {
 }
 
 /// Every state: the inputs that lead there, and what it means for the two directions.
-const STATES: [(State, &[Input], Inbound, Outbound); 13] = [
-    (State::Connecting, &[], Inbound::NotYet, Outbound::NotYet),
-    (State::ConnectingToFinish, &[Finish], Inbound::NotYet, Outbound::NotYet),
-    (State::ConnectingToClose, &[Close], Inbound::NotYet, Outbound::NotYet),
-    (State::Open, &[], Inbound::Received, Outbound::Leave),
-    (State::Finishing, &[Finish], Inbound::Received, Outbound::Leave),
-    (State::Finished, &[Finish, AllSent], Inbound::Received, Outbound::Gone),
-    (State::Broken, &[WriteError], Inbound::Received, Outbound::Gone),
-    (State::Closing, &[Close], Inbound::Discarded, Outbound::Leave),
-    (State::Lingering, &[Close, AllSent], Inbound::Discarded, Outbound::Gone),
-    (State::PeerFinished, &[PeersEnd], Inbound::Over, Outbound::Leave),
-    (State::BothFinishing, &[PeersEnd, Finish], Inbound::Over, Outbound::Leave),
-    (State::BothClosing, &[PeersEnd, Close], Inbound::Over, Outbound::Leave),
-    (State::Closed, &[Abort], Inbound::Over, Outbound::Stay),
+const STATES: [(State, &[Act], Arriving, Leaving); 13] = [
+    (State::Connecting, &[], Arriving::NotYet, Leaving::NotYet),
+    (State::ConnectingToFinish, &[Finish], Arriving::NotYet, Leaving::NotYet),
+    (State::ConnectingToClose, &[Close], Arriving::NotYet, Leaving::NotYet),
+    (State::Open, &[], Arriving::Received, Leaving::Leave),
+    (State::Finishing, &[Finish], Arriving::Received, Leaving::Leave),
+    (State::Finished, &[Finish, AllSent], Arriving::Received, Leaving::Gone),
+    (State::Broken, &[WriteError], Arriving::Received, Leaving::Gone),
+    (State::Closing, &[Close], Arriving::Discarded, Leaving::Leave),
+    (State::Lingering, &[Close, AllSent], Arriving::Discarded, Leaving::Gone),
+    (State::PeerFinished, &[PeersEnd], Arriving::Over, Leaving::Leave),
+    (State::BothFinishing, &[PeersEnd, Finish], Arriving::Over, Leaving::Leave),
+    (State::BothClosing, &[PeersEnd, Close], Arriving::Over, Leaving::Leave),
+    (State::Closed, &[Abort], Arriving::Over, Leaving::Stay),
 ];
 
 fn begin(state: State) -> Exchange {
@@ -144,12 +147,12 @@ fn begin(state: State) -> Exchange {
     }
 }
 
-/// An exchange in this state, with bytes unsent where there can be some, and nothing owed.
+/// An exchange in this state, with bytes unsent where there can be some, and nothing pending.
 fn in_state(state: State) -> Exchange {
     let mut exchange = begin(state);
     exchange.send(b"unsent");
     go_to(&mut exchange, state);
-    all_owed(&mut exchange);
+    all_pending(&mut exchange);
     exchange
 }
 
@@ -159,14 +162,6 @@ fn go_to(exchange: &mut Exchange, state: State) {
         input.apply(exchange);
     }
     assert_eq!(exchange.state, state);
-}
-
-/// The rows of the table in the module doc, its head first, each cut into cells.
-fn table() -> Vec<Vec<&'static str>> {
-    let lines = include_str!("../exchange.rs").lines();
-    let rows = lines.filter_map(|line| line.strip_prefix("//! |")?.strip_suffix('|'));
-    let rows = rows.filter(|row| !row.starts_with('-'));
-    rows.map(|row| row.split('|').map(str::trim).collect()).collect()
 }
 
 #[test]
@@ -206,22 +201,22 @@ fn connect_under_way_with_nothing_unsent_closes_at_once() {
         go_to(&mut exchange, state);
         exchange.close();
         assert_eq!(exchange.close_reason(), Some(CloseReason::Closed), "{state:?}");
-        assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+        assert_eq!(all_pending(&mut exchange), [Pending::Closed]);
     }
 }
 
 #[test]
 fn behind_the_peers_end_it_closes_by_itself_only_when_nothing_holds_it() {
     type Hold = fn(&mut Exchange);
-    let paused: Hold = Exchange::pause;
+    let paused: Hold = |exchange| exchange.pause();
     let half_open: Hold = |exchange| exchange.allow_half_open(true);
     let holds: [(Hold, &str); 6] = [
         (paused, "paused"),
         (half_open, "half-open"),
-        (|exchange| exchange.owed.add(Owed::PeerFinished), "peer's end unhandled"),
+        (|exchange| exchange.pending.add(Pending::PeerFinished), "peer's end unhandled"),
         (|exchange| receive(exchange, b"x"), "announced again, unhandled"),
-        (|exchange| exchange.owed.add(Owed::Drained), "drained, unhandled"),
-        (|exchange| exchange.owed.add(Owed::Deadline), "deadline, unhandled"),
+        (|exchange| exchange.pending.add(Pending::Drained), "drained, unhandled"),
+        (|exchange| exchange.pending.add(Pending::Deadline), "deadline, unhandled"),
     ];
     for state in [State::PeerFinished, State::BothFinishing] {
         for (hold, name) in holds {
@@ -233,7 +228,7 @@ fn behind_the_peers_end_it_closes_by_itself_only_when_nothing_holds_it() {
             // We have said our last word in BothFinishing, so half-open changes nothing there.
             let holds = state == State::PeerFinished || name != "half-open";
             assert_eq!((exchange.state == state, exchange.unsent()), (holds, 0), "{name}");
-            all_owed(&mut exchange);
+            all_pending(&mut exchange);
             exchange.allow_half_open(false);
             exchange.resume();
             assert!(!exchange.advance());
@@ -253,7 +248,7 @@ fn failure_in_every_state_closes_and_the_first_reason_stays() {
             CloseReason::TimedOut(Deadline::Idle),
             "deadline",
         ),
-        (Exchange::abort, CloseReason::Aborted, "abort"),
+        (|exchange| exchange.abort(), CloseReason::Aborted, "abort"),
     ];
     for (state, ..) in STATES {
         for (fail, reason, name) in failures {
@@ -261,13 +256,17 @@ fn failure_in_every_state_closes_and_the_first_reason_stays() {
             fail(&mut exchange);
             let reason = match (state, name) {
                 (State::Closed, _) => CloseReason::Aborted,
-                (State::Broken, "read" | "deadline") => BROKEN,
+                (State::Broken, "connect" | "read" | "deadline") => BROKEN,
                 _ => reason,
             };
             assert_eq!(exchange.state, State::Closed, "{name} in {state:?}");
             assert_eq!(exchange.close_reason(), Some(reason), "{name} in {state:?}");
-            let owed: &[Owed] = if state == State::Closed { &[] } else { &[Owed::Closed] };
-            assert_eq!(all_owed(&mut exchange), owed, "Closed comes once, {name} in {state:?}");
+            let pending: &[Pending] = if state == State::Closed { &[] } else { &[Pending::Closed] };
+            assert_eq!(
+                all_pending(&mut exchange),
+                pending,
+                "Closed comes once, {name} in {state:?}"
+            );
         }
     }
 }
@@ -294,14 +293,14 @@ fn end_has_the_reason_of_what_led_to_it() {
 fn other_inputs_in_every_state_lead_nowhere() {
     type Do = fn(&mut Exchange);
     let inputs: [(Do, &str); 8] = [
-        (Exchange::pause, "pause"),
+        (|exchange| exchange.pause(), "pause"),
         (Exchange::resume, "resume"),
         (|exchange| exchange.allow_half_open(true), "allow_half_open"),
         (|exchange| exchange.set_coupling(Coupling::Itself), "set_coupling"),
         (|exchange| exchange.set_limits(Arc::default()), "set_limits"),
         (|exchange| exchange.send(b"more"), "send"),
         (Exchange::send_received, "send_received"),
-        (|exchange| exchange.readiness.fold(Readiness::HINTED), "readiness"),
+        (|exchange| exchange.readiness.add(Readiness::HUP), "readiness"),
     ];
     for (state, ..) in STATES {
         for (input, name) in inputs {
@@ -316,7 +315,7 @@ fn other_inputs_in_every_state_lead_nowhere() {
 
 /// The interest rule, written down a second time: what an exchange wants, by what is true of it.
 fn wants(
-    (inbound, outbound): (Inbound, Outbound),
+    (inbound, outbound): (Arriving, Leaving),
     (paused, coupling): (bool, Coupling),
     (has_unsent, is_overfull): (bool, bool),
     readiness: Readiness,
@@ -327,14 +326,14 @@ fn wants(
         Coupling::Writer { has_unsent } => has_unsent,
     };
     let reads = match inbound {
-        Inbound::NotYet | Inbound::Over => false,
-        Inbound::Discarded => true,
-        Inbound::Received => !(paused || is_overfull || writer_has_unsent),
+        Arriving::NotYet | Arriving::Over => false,
+        Arriving::Discarded => true,
+        Arriving::Received => !(paused || is_overfull || writer_has_unsent),
     };
     let writes = match outbound {
-        Outbound::NotYet => true,
-        Outbound::Leave => has_unsent && !readiness.is_writable(),
-        Outbound::Gone | Outbound::Stay => false,
+        Leaving::NotYet => true,
+        Leaving::Leave => has_unsent && !readiness.is_writable(),
+        Leaving::Gone | Leaving::Stay => false,
     };
     (reads, writes)
 }
@@ -349,7 +348,7 @@ const COUPLINGS: [Coupling; 4] = [
 fn every_readiness() -> impl Iterator<Item = Readiness> {
     (0..8).map(|number: u8| {
         let part = |bit, news| if number & bit == 0 { Readiness::default() } else { news };
-        part(1, Readiness::READABLE) | part(2, Readiness::WRITABLE) | part(4, Readiness::HINTED)
+        part(1, Readiness::READABLE) | part(2, Readiness::WRITABLE) | part(4, Readiness::HUP)
     })
 }
 
@@ -404,7 +403,7 @@ fn check_wants_when_full(
         };
         assert_eq!(exchange.interest(), interest, "{context}");
         assert_eq!(exchange.can_fill(), reads && readiness.is_readable(), "{context}");
-        let can_flush = outbound == Outbound::Leave && has_unsent && readiness.is_writable();
+        let can_flush = outbound == Leaving::Leave && has_unsent && readiness.is_writable();
         assert_eq!(exchange.can_flush(), can_flush, "{context}");
     }
 }
@@ -420,8 +419,8 @@ fn interest_follows_the_rule_in_every_state_whatever_else_is_true() {
         {
             // Nothing is received before it is connected; where all was sent nothing is unsent; a
             // close of a connect with nothing unsent ends it.
-            let cannot_be = is_full && inbound == Inbound::NotYet
-                || has_unsent && outbound == Outbound::Gone
+            let cannot_be = is_full && inbound == Arriving::NotYet
+                || has_unsent && outbound == Leaving::Gone
                 || !has_unsent && state == State::ConnectingToClose;
             if !cannot_be {
                 for coupling in COUPLINGS {
@@ -440,13 +439,13 @@ fn phase_names_what_a_deadline_bounds() {
             State::Broken => Phase::Broken,
             State::Lingering => Phase::Lingering,
             State::Closing | State::BothClosing => Phase::Closing,
-            _ if outbound == Outbound::NotYet => Phase::Connecting,
+            _ if outbound == Leaving::NotYet => Phase::Connecting,
             _ => Phase::Unbounded,
         };
         exchange.readiness = Readiness::WRITABLE;
         assert_eq!(exchange.phase(), phase, "{state:?}, which may write");
         exchange.readiness = Readiness::default();
-        let stalls = outbound == Outbound::Leave && phase == Phase::Unbounded;
+        let stalls = outbound == Leaving::Leave && phase == Phase::Unbounded;
         let stalled = if stalls { Phase::Stalled } else { phase };
         assert_eq!(exchange.phase(), stalled, "{state:?}, which may not");
     }

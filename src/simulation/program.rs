@@ -11,6 +11,7 @@ use super::Simulation;
 use super::script::Happened;
 use crate::event::Event;
 use crate::event_loop::EventLoop;
+use crate::explanation::Explanation;
 use crate::system::simulated::lock;
 
 /// A loop, and the function that handles its events: what a `main` runs on real sockets.
@@ -56,7 +57,7 @@ pub trait Driven: private::Driven {}
 impl<P: private::Driven> Driven for P {}
 
 mod private {
-    use super::{Duration, Event, io};
+    use super::{Duration, Event, Explanation, io};
 
     /// Not for others to implement: what it takes to drive a loop changes with the loop.
     pub trait Driven {
@@ -66,7 +67,7 @@ mod private {
         /// How long the loop would wait next: zero if it has something to do, `None` for ever.
         fn next_timeout(&self) -> Option<Duration>;
         /// What each of its connections waits for.
-        fn diagnosis(&self) -> String;
+        fn explain(&self) -> Explanation;
     }
 }
 
@@ -86,8 +87,8 @@ where
         self.event_loop.simulated_timeout()
     }
 
-    fn diagnosis(&self) -> String {
-        self.event_loop.diagnosis()
+    fn explain(&self) -> Explanation {
+        self.event_loop.explain()
     }
 }
 
@@ -169,7 +170,7 @@ impl Simulation {
 fn nothing_can_happen(programs: &[&mut dyn Driven]) -> io::Error {
     let mut text = String::from("nothing can ever happen again in this simulation");
     for (place, program) in programs.iter().enumerate() {
-        text.push_str(&format!("\nprogram {place}: {}", program.diagnosis()));
+        text.push_str(&format!("\nprogram {place}: {}", program.explain()));
     }
     io::Error::new(ErrorKind::TimedOut, text)
 }

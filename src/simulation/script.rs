@@ -51,6 +51,7 @@ fn shown(event: Event) -> String {
         Event::Accepted(_, id) => format!("Accepted {id}"),
         Event::Connected(id) => format!("Connected {id}"),
         Event::Received(id) => format!("Received {id}"),
+        Event::Full(id) => format!("Full {id}"),
         Event::Drained(id) => format!("Drained {id}"),
         Event::PeerFinished(id) => format!("PeerFinished {id}"),
         Event::Deadline(id) => format!("Deadline {id}"),

@@ -24,17 +24,17 @@ use mio::{Events, Poll, Token};
 pub(crate) use self::listener::KernelListener;
 pub(crate) use self::socket::KernelSocket;
 use super::Watched;
+use crate::attempt::was_interrupted;
 use crate::interest::{Interest, Readiness};
-use crate::transfer::was_interrupted;
 
 /// The highest two bits of a token tell what its slot is of.
 const KIND: usize = 3 << (usize::BITS - 2);
 const LISTENER: usize = 1 << (usize::BITS - 2);
 const SOURCE: usize = 2 << (usize::BITS - 2);
-const BELL: Token = Token(KIND);
+const NOTIFIER: Token = Token(KIND);
 
 /// What another thread rings to end a wait.
-pub(crate) type KernelBell = mio::Waker;
+pub(crate) type KernelNotifier = mio::Waker;
 
 impl Watched {
     fn token(self) -> Token {
@@ -42,7 +42,7 @@ impl Watched {
             Self::Connection(slot) => Token(slot as usize),
             Self::Listener(slot) => Token(LISTENER | slot as usize),
             Self::Source(slot) => Token(SOURCE | slot as usize),
-            Self::Bell => BELL,
+            Self::Notifier => NOTIFIER,
         }
     }
 
@@ -52,7 +52,7 @@ impl Watched {
             0 => Self::Connection(slot),
             LISTENER => Self::Listener(slot),
             SOURCE => Self::Source(slot),
-            _ => Self::Bell,
+            _ => Self::Notifier,
         }
     }
 }
@@ -111,8 +111,8 @@ impl Kernel {
         std::os::fd::AsFd::as_fd(self.poll.registry())
     }
 
-    pub(crate) fn bell(&self) -> io::Result<KernelBell> {
-        KernelBell::new(self.poll.registry(), BELL)
+    pub(crate) fn notifier(&self) -> io::Result<KernelNotifier> {
+        KernelNotifier::new(self.poll.registry(), NOTIFIER)
     }
 
     /// Hands over each event of the last wait.
@@ -124,19 +124,19 @@ impl Kernel {
     }
 
     /// Tells the kernel the new interest in a socket, which differs from the one told last.
-    pub(crate) fn tell(
+    pub(crate) fn update_interest(
         &self,
         socket: &mut KernelSocket,
         slot: u32,
         from: Interest,
         to: Interest,
     ) -> io::Result<()> {
-        self.tell_source(socket.source(), Watched::Connection(slot), from, to)
+        self.update_source_interest(socket.source(), Watched::Connection(slot), from, to)
     }
 
     /// The same for anything that can be watched. Told the same again, the kernel reports again
     /// what is ready.
-    pub(crate) fn tell_source(
+    pub(crate) fn update_source_interest(
         &self,
         source: &mut (impl Source + ?Sized),
         watched: Watched,
@@ -174,14 +174,14 @@ impl Kernel {
 fn readiness(event: &mio::event::Event) -> Readiness {
     let is_closed = |event: &mio::event::Event| event.is_read_closed() || event.is_write_closed();
     if event.is_error() || event.is_priority() || is_closed(event) {
-        return hinted(event);
+        return hup(event);
     }
     let mut readiness = Readiness::default();
     if event.is_readable() {
-        readiness.fold(Readiness::READABLE);
+        readiness.add(Readiness::READABLE);
     }
     if event.is_writable() {
-        readiness.fold(Readiness::WRITABLE);
+        readiness.add(Readiness::WRITABLE);
     }
     readiness
 }
@@ -189,10 +189,10 @@ fn readiness(event: &mio::event::Event) -> Readiness {
 /// The same with an end, an error or urgent data. These are hints: what they announce is learnt by
 /// reading on. A failed socket is ready for everything.
 #[cold]
-fn hinted(event: &mio::event::Event) -> Readiness {
-    let mut readiness = Readiness::READABLE | Readiness::HINTED;
+fn hup(event: &mio::event::Event) -> Readiness {
+    let mut readiness = Readiness::READABLE | Readiness::HUP;
     if event.is_writable() || event.is_write_closed() || event.is_error() {
-        readiness.fold(Readiness::WRITABLE);
+        readiness.add(Readiness::WRITABLE);
     }
     readiness
 }

@@ -12,6 +12,24 @@
 //! | `kernel.rs` | the operating system's kernel, by mio |
 //! | `simulated.rs` | the other kernel, for tests |
 
+/// Uses a socket through its own system: by the first expression, or by the second if both are
+/// simulated. A socket stays with the system that made it.
+macro_rules! own {
+    (
+        $system:expr, $socket:expr, $kind:ident;
+        ($kernel:pat, $its:pat) => $real:expr,
+        ($simulated:pat, $same:pat) => $other:expr,
+    ) => {
+        match ($system, $socket) {
+            (System::Kernel($kernel), $kind::Kernel($its)) => $real,
+            #[cfg(any(test, feature = "simulation"))]
+            (System::Simulated($simulated), $kind::Simulated($same)) => $other,
+            #[cfg(any(test, feature = "simulation"))]
+            _ => unreachable!("a socket was used through another system than its own"),
+        }
+    };
+}
+
 mod kernel;
 mod opening;
 #[cfg(any(test, feature = "simulation"))]
@@ -24,13 +42,14 @@ use std::os::unix::net::SocketAddr as UnixSocketAddr;
 use std::time::{Duration, Instant};
 
 pub use kernel::Source;
-use kernel::{Kernel, KernelBell, KernelListener, KernelSocket};
+use kernel::{Kernel, KernelListener, KernelNotifier, KernelSocket};
 #[cfg(any(test, feature = "simulation"))]
-use simulated::{Simulated, SimulatedBell, SimulatedSocket};
+use simulated::{Simulated, SimulatedNotifier, SimulatedSocket};
 
+use crate::attempt::{Attempt, Peek};
 use crate::interest::{Interest, Readiness};
 use crate::limits::ConnectionLimits;
-use crate::transfer::{Attempt, Peek};
+use crate::slots::ConnectionId;
 
 /// Whom an event of the kernel is for. A token is the slot alone: events are folded onto their
 /// connections before any slot is freed, so none can be left for a slot's next owner.
@@ -40,7 +59,7 @@ pub(crate) enum Watched {
     Listener(u32),
     Source(u32),
     /// Some thread has called for the loop.
-    Bell,
+    Notifier,
 }
 
 /// What became of a connect.
@@ -51,6 +70,36 @@ pub(crate) enum ConnectOutcome {
     Failed(io::Error),
 }
 
+/// A name that is to be looked up for a connection.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) id: ConnectionId,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// The connection for which a name was looked up, and the addresses found.
+pub(crate) type Answer = (ConnectionId, io::Result<Vec<SocketAddr>>);
+
+/// The address from which a connection was accepted.
+#[derive(Debug)]
+pub(crate) enum PeerAddr {
+    Ip(SocketAddr),
+    #[cfg(unix)]
+    Unix(UnixSocketAddr),
+}
+
+impl PeerAddr {
+    /// The IP address, unless it is a Unix-domain one.
+    pub(crate) fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// A kernel to wait on.
 pub(crate) enum System {
     Kernel(Kernel),
@@ -59,10 +108,10 @@ pub(crate) enum System {
 }
 
 /// What another thread rings to end a wait.
-pub(crate) enum Bell {
-    Kernel(KernelBell),
+pub(crate) enum Notifier {
+    Kernel(KernelNotifier),
     #[cfg(any(test, feature = "simulation"))]
-    Simulated(SimulatedBell),
+    Simulated(SimulatedNotifier),
 }
 
 /// A connected socket, or one that is connecting.
@@ -86,12 +135,6 @@ pub(crate) enum Io<'s> {
     Kernel(&'s KernelSocket),
     #[cfg(any(test, feature = "simulation"))]
     Simulated(simulated::SimulatedIo<'s>),
-}
-
-/// A socket stays with the system that made it.
-#[cfg(any(test, feature = "simulation"))]
-fn foreign() -> ! {
-    unreachable!("a socket was used through another system than its own")
 }
 
 /// What a Unix-domain socket answers where an address of IP is asked for.
@@ -137,6 +180,36 @@ impl System {
             Self::Kernel(kernel) => kernel.spin(moment),
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(simulated) => simulated.spin(moment),
+        }
+    }
+
+    /// Lets a simulated network look up a name. Otherwise returns it, for the helper threads.
+    pub(crate) fn ask_name(&self, question: Question) -> Option<Question> {
+        match self {
+            Self::Kernel(_) => Some(question),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => {
+                simulated.ask_name(&question);
+                None
+            }
+        }
+    }
+
+    /// Takes an answer that a simulated network has found.
+    pub(crate) fn take_answer(&self) -> Option<Answer> {
+        match self {
+            Self::Kernel(_) => None,
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(simulated) => simulated.take_answer(),
+        }
+    }
+
+    /// In how long the next such answer comes.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn next_answer(&self) -> Option<Duration> {
+        match self {
+            Self::Kernel(_) => None,
+            Self::Simulated(simulated) => simulated.next_answer(),
         }
     }
 
@@ -186,17 +259,17 @@ impl System {
         }
     }
 
-    /// A bell that ends a wait. There is to be one for each system.
-    pub(crate) fn bell(&self) -> io::Result<Bell> {
+    /// A notifier that ends a wait. There is to be one for each system.
+    pub(crate) fn notifier(&self) -> io::Result<Notifier> {
         match self {
-            Self::Kernel(kernel) => kernel.bell().map(Bell::Kernel),
+            Self::Kernel(kernel) => kernel.notifier().map(Notifier::Kernel),
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => Ok(Bell::Simulated(simulated.bell())),
+            Self::Simulated(simulated) => Ok(Notifier::Simulated(simulated.notifier())),
         }
     }
 
     /// Tells the kernel the interest in something that is not the loop's own.
-    pub(crate) fn tell_source(
+    pub(crate) fn update_source_interest(
         &self,
         source: &mut (impl Source + ?Sized),
         slot: u32,
@@ -204,28 +277,27 @@ impl System {
         to: Interest,
     ) -> io::Result<()> {
         match self {
-            Self::Kernel(kernel) => kernel.tell_source(source, Watched::Source(slot), from, to),
+            Self::Kernel(kernel) => {
+                kernel.update_source_interest(source, Watched::Source(slot), from, to)
+            }
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(_) => panic!("a simulated loop cannot watch a real source"),
         }
     }
 
     /// Tells the kernel the new interest in a socket, which differs from the one told last.
-    pub(crate) fn tell(
+    pub(crate) fn update_interest(
         &self,
         socket: &mut Socket,
         slot: u32,
         from: Interest,
         to: Interest,
     ) -> io::Result<()> {
-        match (self, socket) {
-            (Self::Kernel(kernel), Socket::Kernel(socket)) => kernel.tell(socket, slot, from, to),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
-                simulated.tell(socket, Watched::Connection(slot), to)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+        own! { self, socket, Socket;
+            (kernel, socket) => kernel.update_interest(socket, slot, from, to),
+            (simulated, socket) => {
+                simulated.update_interest(socket, Watched::Connection(slot), to)
+            },
         }
     }
 
@@ -236,139 +308,113 @@ impl System {
         slot: u32,
         watch: bool,
     ) -> io::Result<()> {
-        match (self, listener) {
-            (Self::Kernel(kernel), ListeningSocket::Kernel(listener)) => {
+        own! { self, listener, ListeningSocket;
+            (kernel, listener) => {
                 kernel.watch_listener(listener, slot, watch)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), ListeningSocket::Simulated(listener)) => {
+            },
+            (simulated, listener) => {
                 let interest = if watch { Interest::Readable } else { Interest::None };
-                simulated.tell(listener, Watched::Listener(slot), interest)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+                simulated.update_interest(listener, Watched::Listener(slot), interest)
+            },
         }
     }
 
-    /// Accepts a connection; with its peer's address, if that is one of IP.
+    /// Accepts a connection, with its peer's address.
     pub(crate) fn accept(
         &self,
         listener: &ListeningSocket,
         limits: &ConnectionLimits,
-    ) -> Attempt<(Socket, Option<SocketAddr>)> {
-        match (self, listener) {
-            (Self::Kernel(_), ListeningSocket::Kernel(listener)) => {
+    ) -> Attempt<(Socket, PeerAddr)> {
+        own! { self, listener, ListeningSocket;
+            (_, listener) => {
                 listener.accept(limits).map(|(socket, peer)| (Socket::Kernel(socket), peer))
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), ListeningSocket::Simulated(listener)) => {
+            },
+            (simulated, listener) => {
                 simulated.accept(listener)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+            },
         }
     }
 
     /// Looks at what became of a connect, once the kernel has reported something: a hint too, or
     /// not.
-    pub(crate) fn connect_outcome(&self, socket: &Socket, is_hinted: bool) -> ConnectOutcome {
-        match (self, socket) {
-            (Self::Kernel(_), Socket::Kernel(socket)) if is_hinted => socket.hinted_outcome(),
-            (Self::Kernel(_), Socket::Kernel(socket)) => socket.connect_outcome(),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
-                simulated.connect_outcome(socket, is_hinted)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+    pub(crate) fn connect_outcome(&self, socket: &Socket, is_hup: bool) -> ConnectOutcome {
+        own! { self, socket, Socket;
+            (_, socket) => {
+                if is_hup { socket.hup_outcome() } else { socket.connect_outcome() }
+            },
+            (simulated, socket) => {
+                simulated.connect_outcome(socket, is_hup)
+            },
         }
     }
 
     /// Whether a transfer of less than was asked for shows that the socket is empty or full.
     pub(crate) fn short_proves_blocked(&self, socket: &Socket) -> bool {
-        match (self, socket) {
-            (Self::Kernel(_), Socket::Kernel(socket)) => socket.short_proves_blocked(),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+        own! { self, socket, Socket;
+            (_, socket) => socket.short_proves_blocked(),
+            (simulated, socket) => {
                 simulated.short_proves_blocked(socket)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+            },
         }
     }
 
     /// The socket as something to read from and write to.
     pub(crate) fn io<'s>(&'s mut self, socket: &'s Socket) -> Io<'s> {
-        match (self, socket) {
-            (Self::Kernel(_), Socket::Kernel(socket)) => Io::Kernel(socket),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+        own! { self, socket, Socket;
+            (_, socket) => Io::Kernel(socket),
+            (simulated, socket) => {
                 Io::Simulated(simulated.io(socket))
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+            },
         }
     }
 
     /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
     pub(crate) fn finish(&self, socket: &Socket) {
-        match (self, socket) {
-            (Self::Kernel(_), Socket::Kernel(socket)) => socket.finish(),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => simulated.finish(socket),
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+        own! { self, socket, Socket;
+            (_, socket) => socket.finish(),
+            (simulated, socket) => simulated.finish(socket),
         }
     }
 
     /// Has the close that follows send a reset, where there is such a thing. What it is for has
     /// failed already, so that a failure here changes nothing.
     pub(crate) fn reset_on_close(&self, socket: &Socket) {
-        match (self, socket) {
-            (Self::Kernel(_), Socket::Kernel(socket)) => socket.reset_on_close(),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+        own! { self, socket, Socket;
+            (_, socket) => socket.reset_on_close(),
+            (simulated, socket) => {
                 simulated.reset_on_close(socket);
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+            },
         }
     }
 
     /// Closes a socket, which must not be registered: if its descriptor has a duplicate, in this
     /// process or in a child, the registration would live on and wake the loop for ever.
     pub(crate) fn close(&self, socket: Socket) {
-        match (self, socket) {
-            (Self::Kernel(_), Socket::Kernel(socket)) => drop(socket),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => simulated.close(&socket),
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+        own! { self, socket, Socket;
+            (_, socket) => drop(socket),
+            (simulated, socket) => simulated.close(&socket),
         }
     }
 
     /// Closes a listening socket, which must not be registered; peers that wait are reset.
     pub(crate) fn close_listener(&self, listener: ListeningSocket) {
-        match (self, listener) {
-            (Self::Kernel(_), ListeningSocket::Kernel(listener)) => drop(listener),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), ListeningSocket::Simulated(listener)) => {
+        own! { self, listener, ListeningSocket;
+            (_, listener) => drop(listener),
+            (simulated, listener) => {
                 simulated.close(&listener);
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+            },
         }
     }
 }
 
-impl Bell {
+impl Notifier {
     /// Ends the wait that is under way, or else the next.
-    pub(crate) fn ring(&self) -> io::Result<()> {
+    pub(crate) fn notify(&self) -> io::Result<()> {
         match self {
             Self::Kernel(waker) => waker.wake(),
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(bell) => {
-                bell.ring();
+            Self::Simulated(notifier) => {
+                notifier.notify();
                 Ok(())
             }
         }

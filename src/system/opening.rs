@@ -5,15 +5,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
 
-#[cfg(all(unix, any(test, feature = "simulation")))]
-use super::foreign;
 use super::kernel::{KernelListener, KernelSocket};
 use super::{ListeningSocket, Socket, System};
 #[cfg(unix)]
 use crate::address::UnixAddress;
-use crate::limits::{ConnectionLimits, Limits};
 #[cfg(unix)]
-use crate::transfer::Attempt;
+use crate::attempt::Attempt;
+use crate::limits::{ConnectionLimits, Limits};
 
 /// What belongs to a real system cannot be simulated.
 #[cfg(any(test, feature = "simulation"))]
@@ -119,14 +117,11 @@ impl System {
     /// Connects it. It is not ready if those that wait to be accepted are too many, and then
     /// nothing is under way: the kernel will not tell when there is room.
     pub(crate) fn connect_unix(&self, socket: &Socket, address: &UnixAddress) -> Attempt<()> {
-        match (self, socket) {
-            (Self::Kernel(_), Socket::Kernel(socket)) => socket.connect_unix(address),
-            #[cfg(any(test, feature = "simulation"))]
-            (Self::Simulated(simulated), Socket::Simulated(socket)) => {
+        own! { self, socket, Socket;
+            (_, socket) => socket.connect_unix(address),
+            (simulated, socket) => {
                 simulated.connect_unix(socket, address)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            _ => foreign(),
+            },
         }
     }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `random.rs` | the one source of chance |
 //! | `faults.rs` | what can go wrong, and how often |
+//! | `hosts.rs` | the names of hosts |
 //! | `socket.rs` | the state of a socket, and what is true of it |
 //! | `network.rs` | all sockets, the clock, and what the network does by itself |
 //! | `calls.rs` | the system calls of a loop on its sockets |
@@ -24,6 +25,7 @@ mod choices;
 mod faults;
 #[cfg(test)]
 mod fingerprint;
+mod hosts;
 mod network;
 mod peers;
 mod random;
@@ -43,13 +45,14 @@ use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use super::no_unix_address;
-use super::{ConnectOutcome, Socket, Watched, no_ip_address};
+use super::{Answer, ConnectOutcome, PeerAddr, Question, Socket, Watched, no_ip_address};
 #[cfg(unix)]
 use crate::address::UnixAddress;
+use crate::attempt::{Attempt, Peek, attempt, was_interrupted};
 use crate::interest::{Interest, Readiness};
-use crate::transfer::{Attempt, Peek, attempt, was_interrupted};
 
 pub use faults::Faults;
+pub(crate) use hosts::Host;
 pub(crate) use network::Network;
 pub(crate) use random::Random;
 #[cfg(test)]
@@ -77,14 +80,14 @@ pub(crate) struct Simulated {
 }
 
 /// What another program of the simulation rings to end a wait.
-pub(crate) struct SimulatedBell {
+pub(crate) struct SimulatedNotifier {
     network: SharedNetwork,
     poller: usize,
 }
 
-impl SimulatedBell {
-    pub(crate) fn ring(&self) {
-        lock(&self.network).ring(self.poller);
+impl SimulatedNotifier {
+    pub(crate) fn notify(&self) {
+        lock(&self.network).notify(self.poller);
     }
 }
 
@@ -173,8 +176,20 @@ impl Simulated {
         self.was_filled
     }
 
-    pub(crate) fn bell(&self) -> SimulatedBell {
-        SimulatedBell { network: self.network.clone(), poller: self.poller }
+    pub(crate) fn ask_name(&self, question: &Question) {
+        lock(&self.network).ask_name(self.poller, question);
+    }
+
+    pub(crate) fn take_answer(&self) -> Option<Answer> {
+        lock(&self.network).take_answer(self.poller)
+    }
+
+    pub(crate) fn next_answer(&self) -> Option<Duration> {
+        lock(&self.network).next_answer(self.poller)
+    }
+
+    pub(crate) fn notifier(&self) -> SimulatedNotifier {
+        SimulatedNotifier { network: self.network.clone(), poller: self.poller }
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
@@ -203,13 +218,13 @@ impl Simulated {
         }
     }
 
-    pub(crate) fn tell(
+    pub(crate) fn update_interest(
         &self,
         socket: &SimulatedSocket,
         watched: Watched,
         interest: Interest,
     ) -> io::Result<()> {
-        lock(&self.network).tell(socket.index(), self.poller, watched, interest)
+        lock(&self.network).update_interest(socket.index(), self.poller, watched, interest)
     }
 
     pub(crate) fn listen(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
@@ -225,14 +240,17 @@ impl Simulated {
         Ok(SimulatedSocket::new(&network, &self.network, index))
     }
 
-    pub(crate) fn accept(
-        &self,
-        listener: &SimulatedSocket,
-    ) -> Attempt<(Socket, Option<SocketAddr>)> {
+    pub(crate) fn accept(&self, listener: &SimulatedSocket) -> Attempt<(Socket, PeerAddr)> {
         let mut network = lock(&self.network);
         attempt(|| network.accept(listener.index())).map(|(index, peer)| {
             let socket = SimulatedSocket::new(&network, &self.network, index);
-            (Socket::Simulated(socket), (!socket::is_unix(peer)).then_some(peer))
+            #[cfg(unix)]
+            if network.is_unix(index)
+                && let Ok(peer) = network.unix_peer_addr(index)
+            {
+                return (Socket::Simulated(socket), PeerAddr::Unix(peer));
+            }
+            (Socket::Simulated(socket), PeerAddr::Ip(peer))
         })
     }
 
@@ -258,12 +276,8 @@ impl Simulated {
         attempt(|| lock(&self.network).connect_unix(socket.index(), address))
     }
 
-    pub(crate) fn connect_outcome(
-        &self,
-        socket: &SimulatedSocket,
-        is_hinted: bool,
-    ) -> ConnectOutcome {
-        lock(&self.network).connect_outcome(socket.index(), is_hinted)
+    pub(crate) fn connect_outcome(&self, socket: &SimulatedSocket, is_hup: bool) -> ConnectOutcome {
+        lock(&self.network).connect_outcome(socket.index(), is_hup)
     }
 
     pub(crate) fn short_proves_blocked(&self, socket: &SimulatedSocket) -> bool {

@@ -8,7 +8,7 @@ use crate::event::Deadline;
 use crate::exchange::{Coupling, Phase};
 use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
-use crate::owed::Owed;
+use crate::pending::Pending;
 
 /// How the socket answers one call.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,7 @@ fn bytes(bytes: &[u8]) -> Answer {
 
 const READABLE: Readiness = Readiness::READABLE;
 const WRITABLE: Readiness = Readiness::WRITABLE;
-const HINTED: Readiness = Readiness::HINTED;
+const HUP: Readiness = Readiness::HUP;
 
 const RESET: Answer = Error(ErrorKind::ConnectionReset);
 
@@ -121,8 +121,8 @@ const BUDGET: usize = 8;
 fn open() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
-    exchange.delivered(Owed::Accepted);
-    exchange.readiness = READABLE | WRITABLE;
+    exchange.delivered(Pending::Accepted);
+    exchange.set_readiness(READABLE | WRITABLE);
     exchange
 }
 
@@ -147,11 +147,11 @@ fn filled(exchange: &mut Exchange, answers: &[Answer], short_proves_empty: bool)
     filled
 }
 
-fn all_owed(exchange: &mut Exchange) -> Vec<Owed> {
+fn all_pending(exchange: &mut Exchange) -> Vec<Pending> {
     std::iter::from_fn(|| {
-        let owed = exchange.next_owed()?;
-        exchange.delivered(owed);
-        Some(owed)
+        let pending = exchange.next_event()?;
+        exchange.delivered(pending);
+        Some(pending)
     })
     .take(9)
     .collect()
@@ -177,7 +177,7 @@ struct Fill {
     answers: Vec<Answer>,
     asked: &'static [usize],
     received: &'static [u8],
-    stop: Stop,
+    stop: StopReason,
     after: Readiness,
 }
 
@@ -195,7 +195,7 @@ fn fill_case(
         answers: answers.to_vec(),
         asked: &[8],
         received: b"",
-        stop: Stop::NotReady,
+        stop: StopReason::NotReady,
         after: Readiness::default(),
     }
 }
@@ -205,7 +205,7 @@ fn fills_until_not_ready() -> Vec<Fill> {
     let three = [bytes(b"abc"), WouldBlock];
     let interrupted =
         [Interrupted, Interrupted, Interrupted, bytes(b"abc"), Interrupted, WouldBlock];
-    let hinted = READABLE | HINTED;
+    let hinted = READABLE | HUP;
     vec![
         fill_case("nothing there clears the bit", READABLE, true, &[WouldBlock]),
         fill_case("nothing there clears the hint too", hinted, true, &[WouldBlock]),
@@ -237,37 +237,41 @@ fn fills_until_not_ready() -> Vec<Fill> {
 
 fn fills_until_stopped() -> Vec<Fill> {
     let stopped = |stop, received, fill| Fill { stop, received, after: READABLE, ..fill };
-    let hinted = READABLE | HINTED;
+    let hinted = READABLE | HUP;
     let three_reads = [bytes(b"a"), bytes(b"bc"), bytes(b"defgh")];
     vec![
-        stopped(Stop::Ended, b"", fill_case("the end", READABLE, true, &[Zero])),
+        stopped(StopReason::Ended, b"", fill_case("the end", READABLE, true, &[Zero])),
         Fill {
             asked: &[8, 5],
             after: hinted,
             ..stopped(
-                Stop::Ended,
+                StopReason::Ended,
                 b"abc",
                 fill_case("the end that was hinted at", hinted, true, &[bytes(b"abc"), Zero]),
             )
         },
-        stopped(Stop::Failed, b"", fill_case("a reset before data", READABLE, true, &[RESET])),
+        stopped(
+            StopReason::Failed,
+            b"",
+            fill_case("a reset before data", READABLE, true, &[RESET]),
+        ),
         Fill {
             asked: &[8, 5],
             ..stopped(
-                Stop::Failed,
+                StopReason::Failed,
                 b"abc",
                 fill_case("a reset behind data", READABLE, false, &[bytes(b"abc"), RESET]),
             )
         },
         stopped(
-            Stop::Ours,
+            StopReason::Ours,
             b"abcdefgh",
             fill_case("the budget, in one read", READABLE, true, &[bytes(b"abcdefgh")]),
         ),
         Fill {
             asked: &[8, 7, 5],
             ..stopped(
-                Stop::Ours,
+                StopReason::Ours,
                 b"abcdefgh",
                 fill_case("the budget, in several reads", READABLE, false, &three_reads),
             )
@@ -280,7 +284,7 @@ fn fill_goes_on_until_what_the_socket_answers_or_a_bound_stops_it() {
     for case in fills_until_not_ready().into_iter().chain(fills_until_stopped()) {
         let name = case.name;
         let mut exchange = open();
-        exchange.readiness = case.before;
+        exchange.set_readiness(case.before);
         let mut socket = Script::new(&case.answers);
         let short_proves_empty = case.short_proves_empty;
         let filled = fill(&mut exchange, &mut socket, &mut Pool::default(), short_proves_empty);
@@ -288,14 +292,14 @@ fn fill_goes_on_until_what_the_socket_answers_or_a_bound_stops_it() {
         assert_eq!(socket.asked, case.asked, "{name}");
         assert_eq!(socket.answers, [], "{name}");
         assert_eq!(exchange.received(), case.received, "{name}");
-        assert_eq!(exchange.readiness, case.after, "{name}");
-        let reason = (case.stop == Stop::Failed).then_some(CloseReason::Reset);
+        assert_eq!(exchange.readiness(), case.after, "{name}");
+        let reason = (case.stop == StopReason::Failed).then_some(CloseReason::Reset);
         assert_eq!(exchange.close_reason(), reason, "{name}");
-        let mut owed = Vec::new();
-        owed.extend((!case.received.is_empty()).then_some(Owed::Received));
-        owed.extend((case.stop == Stop::Ended).then_some(Owed::PeerFinished));
-        owed.extend((case.stop == Stop::Failed).then_some(Owed::Closed));
-        assert_eq!(all_owed(&mut exchange), owed, "{name}");
+        let mut pending = Vec::new();
+        pending.extend((!case.received.is_empty()).then_some(Pending::Received));
+        pending.extend((case.stop == StopReason::Ended).then_some(Pending::PeerFinished));
+        pending.extend((case.stop == StopReason::Failed).then_some(Pending::Closed));
+        assert_eq!(all_pending(&mut exchange), pending, "{name}");
     }
 }
 
@@ -305,11 +309,11 @@ fn full_read_buffer_stops_the_fill_and_keeps_the_bit() {
     filled(&mut exchange, &[bytes(b"abcdefgh")], true);
     let mut socket = Script::new(&[bytes(b"ijklmnop")]);
     let filled = fill(&mut exchange, &mut socket, &mut Pool::default(), true);
-    assert_eq!(filled, Transferred { count: 4, stop: Stop::Ours });
+    assert_eq!(filled, Transferred { count: 4, stop: StopReason::Ours });
     // Four bytes were read, and one behind them was looked at.
     assert_eq!((socket.asked, socket.answers), (vec![4, 1], VecDeque::from([bytes(b"mnop")])));
     assert_eq!(exchange.received(), b"abcdefghijkl");
-    assert!(exchange.readiness.is_readable() && !exchange.can_fill());
+    assert!(exchange.readiness().is_readable() && !exchange.can_fill());
     exchange.consume(1);
     assert!(exchange.can_fill(), "room is made, and no new event is needed");
 }
@@ -323,13 +327,13 @@ fn full_read_buffer_looks_for_the_end_behind_it() {
         (exchange, filled)
     };
     let (exchange, filled) = looked(&[Interrupted, Zero]);
-    assert_eq!(filled, Transferred { count: 4, stop: Stop::Ended });
+    assert_eq!(filled, Transferred { count: 4, stop: StopReason::Ended });
     assert!(exchange.is_at_end());
     let (exchange, filled) = looked(&[WouldBlock]);
-    assert_eq!(filled, Transferred { count: 4, stop: Stop::NotReady });
+    assert_eq!(filled, Transferred { count: 4, stop: StopReason::NotReady });
     assert!(!exchange.can_fill() && exchange.interest().is_readable(), "the end may still come");
     let (exchange, filled) = looked(&[RESET]);
-    assert_eq!(filled, Transferred { count: 4, stop: Stop::Failed });
+    assert_eq!(filled, Transferred { count: 4, stop: StopReason::Failed });
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
 }
 
@@ -342,7 +346,7 @@ fn budget_that_just_fills_the_read_buffer_leaves_the_look_behind_it_to_the_next_
     assert_eq!(exchange.received().len(), 12);
     assert!(exchange.can_fill() && exchange.wanted() == 0);
     let filled = filled(&mut exchange, &[Zero], true);
-    assert_eq!(filled, Transferred { count: 0, stop: Stop::Ended });
+    assert_eq!(filled, Transferred { count: 0, stop: StopReason::Ended });
 }
 
 #[test]
@@ -358,10 +362,10 @@ fn exchange_that_wants_no_read_is_not_filled() {
         exchange
     };
     for mut exchange in [paused(), held_back(), Exchange::connecting(small())] {
-        let readiness = exchange.readiness;
+        let readiness = exchange.readiness();
         let filled = filled(&mut exchange, &[], true);
-        assert_eq!(filled, Transferred { count: 0, stop: Stop::Ours });
-        assert_eq!(exchange.readiness, readiness);
+        assert_eq!(filled, Transferred { count: 0, stop: StopReason::Ours });
+        assert_eq!(exchange.readiness(), readiness);
     }
 }
 
@@ -380,26 +384,26 @@ fn closing_exchange_reads_and_throws_away() {
     for (unsent, reason_at_end) in [(&b"unsent"[..], None), (b"", Some(CloseReason::Closed))] {
         let mut exchange = sending(unsent);
         filled(&mut exchange, &[bytes(b"kept")], true);
-        exchange.readiness.fold(READABLE);
+        exchange.try_read();
         exchange.close();
         let _ = exchange.advance();
         assert!(exchange.discards());
 
         let thrown = filled(&mut exchange, &[bytes(b"a"), Interrupted, WouldBlock], false);
-        assert_eq!(thrown, Transferred { count: 1, stop: Stop::NotReady });
-        assert!(!exchange.readiness.is_readable());
-        exchange.readiness.fold(READABLE);
+        assert_eq!(thrown, Transferred { count: 1, stop: StopReason::NotReady });
+        assert!(!exchange.readiness().is_readable());
+        exchange.try_read();
         let thrown = filled(&mut exchange, &[bytes(b"abcdefgh")], true);
-        assert_eq!(thrown, Transferred { count: 8, stop: Stop::Ours });
+        assert_eq!(thrown, Transferred { count: 8, stop: StopReason::Ours });
         assert_eq!(exchange.received(), b"kept");
-        assert_eq!(all_owed(&mut exchange), []);
+        assert_eq!(all_pending(&mut exchange), []);
 
         let thrown = filled(&mut exchange, &[bytes(b"abc"), Zero], false);
-        assert_eq!(thrown, Transferred { count: 3, stop: Stop::Ended });
+        assert_eq!(thrown, Transferred { count: 3, stop: StopReason::Ended });
         assert_eq!(exchange.received(), b"kept");
         assert_eq!(exchange.close_reason(), reason_at_end);
-        let owed: &[Owed] = if unsent.is_empty() { &[Owed::Closed] } else { &[] };
-        assert_eq!(all_owed(&mut exchange), owed);
+        let pending: &[Pending] = if unsent.is_empty() { &[Pending::Closed] } else { &[] };
+        assert_eq!(all_pending(&mut exchange), pending);
     }
 }
 
@@ -408,7 +412,7 @@ fn fill_that_throws_away_gives_its_block_back() {
     for answers in [&[bytes(b"abc"), WouldBlock][..], &[WouldBlock], &[Zero], &[RESET]] {
         let mut exchange = sending(b"unsent");
         exchange.close();
-        exchange.readiness.fold(READABLE);
+        exchange.try_read();
         let mut pool = Pool::default();
         fill(&mut exchange, &mut Script::new(answers), &mut pool, false);
         assert_eq!((pool.free_count(), exchange.read_buffer().capacity()), (1, 0), "{answers:?}");
@@ -421,9 +425,9 @@ fn reset_while_closing_closes() {
     exchange.close();
     let _ = exchange.advance();
     let failed = filled(&mut exchange, &[bytes(b"abc"), RESET], false);
-    assert_eq!(failed, Transferred { count: 3, stop: Stop::Failed });
+    assert_eq!(failed, Transferred { count: 3, stop: StopReason::Failed });
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
-    assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+    assert_eq!(all_pending(&mut exchange), [Pending::Closed]);
 }
 
 #[test]
@@ -431,7 +435,7 @@ fn every_chunking_of_a_message_fills_the_same_bytes() {
     for pieces in chunkings(b"message!") {
         let mut exchange = open();
         for piece in &pieces {
-            exchange.readiness.fold(READABLE);
+            exchange.try_read();
             filled(&mut exchange, &[Interrupted, bytes(piece)], true);
         }
         assert_eq!(exchange.received(), b"message!", "{pieces:?}");
@@ -448,7 +452,7 @@ struct Flush {
     answers: Vec<Answer>,
     asked: &'static [usize],
     written: &'static [u8],
-    stop: Stop,
+    stop: StopReason,
     still_writable: bool,
 }
 
@@ -461,26 +465,26 @@ fn flushes() -> Vec<Flush> {
         asked: &[6],
         written,
         stop,
-        still_writable: stop != Stop::NotReady,
+        still_writable: stop != StopReason::NotReady,
     };
     let slow = |flush| Flush { short_proves_full: false, ..flush };
     vec![
-        flush("all at once", &[Room(100)], b"abcdef", Stop::Ours),
-        Flush { unsent: b"", asked: &[], ..flush("nothing", &[], b"", Stop::Ours) },
-        flush("a short write proves the socket full", &[Room(2)], b"ab", Stop::NotReady),
-        flush("no room", &[WouldBlock], b"", Stop::NotReady),
+        flush("all at once", &[Room(100)], b"abcdef", StopReason::Ours),
+        Flush { unsent: b"", asked: &[], ..flush("nothing", &[], b"", StopReason::Ours) },
+        flush("a short write proves the socket full", &[Room(2)], b"ab", StopReason::NotReady),
+        flush("no room", &[WouldBlock], b"", StopReason::NotReady),
         Flush {
             asked: &[6, 4, 3],
             ..slow(flush(
                 "a short write proves nothing",
                 &[Room(2), Room(1), WouldBlock],
                 b"abc",
-                Stop::NotReady,
+                StopReason::NotReady,
             ))
         },
         Flush {
             asked: &[6, 5, 4, 3, 2, 1],
-            ..slow(flush("one byte at a time", &vec![Room(1); 6], b"abcdef", Stop::Ours))
+            ..slow(flush("one byte at a time", &vec![Room(1); 6], b"abcdef", StopReason::Ours))
         },
         Flush {
             asked: &[6, 6, 6, 4, 4],
@@ -488,13 +492,13 @@ fn flushes() -> Vec<Flush> {
                 "interruptions are invisible, however many",
                 &[Interrupted, Interrupted, Room(2), Interrupted, WouldBlock],
                 b"ab",
-                Stop::NotReady,
+                StopReason::NotReady,
             ))
         },
         Flush {
             unsent: b"abcdefghij",
             asked: &[8],
-            ..flush("the budget, in one write", &[Room(100)], b"abcdefgh", Stop::Ours)
+            ..flush("the budget, in one write", &[Room(100)], b"abcdefgh", StopReason::Ours)
         },
         Flush {
             unsent: b"abcdefghij",
@@ -503,7 +507,7 @@ fn flushes() -> Vec<Flush> {
                 "the budget, in several writes",
                 &[Room(1), Room(2), Room(5)],
                 b"abcdefgh",
-                Stop::Ours,
+                StopReason::Ours,
             ))
         },
     ]
@@ -522,10 +526,10 @@ fn flush_goes_on_until_what_the_socket_answers_or_a_bound_stops_it() {
         assert_eq!(socket.written, case.written, "{name}");
         assert_eq!(exchange.unsent_bytes(), &case.unsent[case.written.len()..], "{name}");
         assert_eq!(exchange.lost(), 0, "{name}");
-        assert!(exchange.readiness.is_readable(), "{name}");
-        assert_eq!(exchange.readiness.is_writable(), case.still_writable, "{name}");
-        assert_eq!(exchange.interest().is_writable(), case.stop == Stop::NotReady, "{name}");
-        assert_eq!(all_owed(&mut exchange), [], "{name}");
+        assert!(exchange.readiness().is_readable(), "{name}");
+        assert_eq!(exchange.readiness().is_writable(), case.still_writable, "{name}");
+        assert_eq!(exchange.interest().is_writable(), case.stop == StopReason::NotReady, "{name}");
+        assert_eq!(all_pending(&mut exchange), [], "{name}");
     }
 }
 
@@ -535,7 +539,7 @@ fn every_chunking_of_a_message_flushes_the_same_bytes() {
         let mut exchange = sending(b"message!");
         let mut written = Vec::new();
         for piece in &pieces {
-            exchange.readiness.fold(WRITABLE);
+            exchange.try_write();
             let mut socket = Script::new(&[Interrupted, Room(piece.len())]);
             flush(&mut exchange, &mut socket, BUDGET, true);
             written.extend(socket.written);
@@ -554,10 +558,10 @@ fn write_error_ends_our_direction_and_the_other_is_still_read() {
         (Zero, CloseReason::of(&nothing_taken)),
     ] {
         let mut exchange = sending(b"abcdef");
-        exchange.readiness.clear(READABLE);
+        exchange.readiness().clear(READABLE);
         let mut socket = Script::new(&[Room(2), error.clone()]);
         let failed = flush(&mut exchange, &mut socket, BUDGET, false);
-        assert_eq!(failed, Transferred { count: 2, stop: Stop::Failed }, "{error:?}");
+        assert_eq!(failed, Transferred { count: 2, stop: StopReason::Failed }, "{error:?}");
         assert_eq!(socket.written, b"ab");
         assert_eq!((exchange.unsent(), exchange.lost()), (0, 4), "{error:?}");
         assert_eq!((exchange.phase(), exchange.close_reason()), (Phase::Broken, None));
@@ -568,11 +572,11 @@ fn write_error_ends_our_direction_and_the_other_is_still_read() {
         // What came before the error is read without a new event, also behind a short read.
         assert!(exchange.can_fill());
         let rest = filled(&mut exchange, &[bytes(b"abc"), Zero], true);
-        assert_eq!(rest, Transferred { count: 3, stop: Stop::Ended });
+        assert_eq!(rest, Transferred { count: 3, stop: StopReason::Ended });
         assert_eq!(exchange.received(), b"abc");
         assert_eq!(exchange.close_reason(), Some(reason));
         assert!(!exchange.is_at_end(), "the end behind an error is not the peer's");
-        assert_eq!(all_owed(&mut exchange), [Owed::Received, Owed::Closed]);
+        assert_eq!(all_pending(&mut exchange), [Pending::Received, Pending::Closed]);
     }
 }
 
@@ -596,7 +600,7 @@ fn write_error_with_nothing_left_to_deliver_closes_at_once() {
     let after_the_peers_end = || {
         let mut exchange = sending(b"abcdef");
         filled(&mut exchange, &[Zero], true);
-        all_owed(&mut exchange);
+        all_pending(&mut exchange);
         exchange
     };
     let closing = || {
@@ -606,9 +610,9 @@ fn write_error_with_nothing_left_to_deliver_closes_at_once() {
     };
     for mut exchange in [after_the_peers_end(), closing()] {
         let failed = flush(&mut exchange, &mut Script::new(&[Room(2), RESET]), BUDGET, false);
-        assert_eq!(failed, Transferred { count: 2, stop: Stop::Failed });
+        assert_eq!(failed, Transferred { count: 2, stop: StopReason::Failed });
         assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
         assert_eq!((exchange.unsent_bytes(), exchange.lost()), (&b"cdef"[..], 0));
-        assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+        assert_eq!(all_pending(&mut exchange), [Pending::Closed]);
     }
 }

@@ -283,7 +283,7 @@ pub fn until_step<T>(
 /// How many bytes of a connection the kernel took, going by the steps.
 pub fn flushed(steps: &[Step], id: ConnectionId) -> u64 {
     let count = |step: &Step| match step {
-        Step::Flushed(of, count, _) if *of == id => *count as u64,
+        Step::Flushed { id: of, count, .. } if *of == id => *count as u64,
         _ => 0,
     };
     steps.iter().map(count).sum()

@@ -167,10 +167,10 @@ struct Counts {
 impl Counts {
     fn see(&self, step: Step) {
         let count = match step {
-            Step::Waited(..) => &self.waits,
-            Step::Filled(..) => &self.fills,
-            Step::Flushed(..) => &self.flushes,
-            Step::Closed(_, CloseReason::Reset, ..) => &self.resets,
+            Step::Waited { .. } => &self.waits,
+            Step::Filled { .. } => &self.fills,
+            Step::Flushed { .. } => &self.flushes,
+            Step::Closed { reason: CloseReason::Reset, .. } => &self.resets,
             _ => return,
         };
         count.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +185,7 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
     server.set_observer(move |step: Step| seen.see(step));
     let listener = match protocol {
         Protocol::NarrowEcho | Protocol::NarrowReply => {
-            server.adopt_listener(with_small_buffers(), || ()).unwrap()
+            server.adopt_listener(with_small_buffers(), |_| ()).unwrap()
         }
         Protocol::Echo | Protocol::Lines => server.listen("127.0.0.1:0").unwrap(),
     };

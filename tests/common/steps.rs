@@ -32,7 +32,7 @@ impl Steps {
 
     /// How often the loop has waited.
     pub fn waits(&self) -> usize {
-        self.count(|step| matches!(step, Step::Waited(..)))
+        self.count(|step| matches!(step, Step::Waited { .. }))
     }
 
     /// How many of the steps fit.
@@ -44,7 +44,7 @@ impl Steps {
     pub fn interests(&self, id: ConnectionId) -> Vec<(Interest, Interest)> {
         let steps = self.0.lock().unwrap();
         let told = steps.iter().filter_map(|step| match *step {
-            Step::InterestChanged(of, from, to) if of == id => Some((from, to)),
+            Step::InterestChanged { id: of, from, to } if of == id => Some((from, to)),
             _ => None,
         });
         told.collect()

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn clogged_exchange_drains_once_for_each_crossing() {
-    // Sent or flushed; then: unsent, clogged, and whether `Drained` is owed.
+    // Sent or flushed; then: unsent, clogged, and whether `Drained` is pending.
     enum Moved {
         Sent(usize),
         Flushed(usize),
@@ -34,8 +34,8 @@ fn clogged_exchange_drains_once_for_each_crossing() {
             Flushed(count) => exchange.flushed(count),
         }
         assert_eq!((exchange.unsent(), exchange.is_clogged()), (unsent, is_clogged), "{step}");
-        let owed: &[Owed] = if drains { &[Owed::Drained] } else { &[] };
-        assert_eq!(all_owed(&mut exchange), owed, "{step}");
+        let pending: &[Pending] = if drains { &[Pending::Drained] } else { &[] };
+        assert_eq!(all_pending(&mut exchange), pending, "{step}");
     }
 }
 
@@ -45,9 +45,9 @@ fn drained_exchange_that_clogs_before_it_was_told_is_told_only_when_it_drains_ag
     exchange.send(&[7; 9]);
     exchange.flushed(9);
     exchange.send(&[7; 9]);
-    assert_eq!(all_owed(&mut exchange), []);
+    assert_eq!(all_pending(&mut exchange), []);
     exchange.flushed(9);
-    assert_eq!(all_owed(&mut exchange), [Owed::Drained]);
+    assert_eq!(all_pending(&mut exchange), [Pending::Drained]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn bytes_sent_before_it_is_connected_clog_and_drained_follows_connected() {
     exchange.connected();
     assert!(exchange.is_clogged());
     exchange.flushed(10);
-    assert_eq!(all_owed(&mut exchange), [Owed::Connected, Owed::Drained]);
+    assert_eq!(all_pending(&mut exchange), [Pending::Connected, Pending::Drained]);
     assert!(!exchange.is_clogged());
 }
 
@@ -90,10 +90,10 @@ fn marks_raised_above_the_unsent_bytes_drain_it_at_once() {
     exchange.send(b"0123456789");
     exchange.set_limits(marks(9, 11));
     assert!(exchange.is_clogged(), "between the marks it stays as it was");
-    assert_eq!(all_owed(&mut exchange), []);
+    assert_eq!(all_pending(&mut exchange), []);
     exchange.set_limits(marks(10, 11));
     assert!(!exchange.is_clogged());
-    assert_eq!(all_owed(&mut exchange), [Owed::Drained]);
+    assert_eq!(all_pending(&mut exchange), [Pending::Drained]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn marks_lowered_below_the_unsent_bytes_clog_it_at_once() {
     exchange.set_limits(marks(0, 3));
     assert!(exchange.is_clogged());
     exchange.flushed(4);
-    assert_eq!(all_owed(&mut exchange), [Owed::Drained]);
+    assert_eq!(all_pending(&mut exchange), [Pending::Drained]);
 }
 
 #[test]
@@ -112,9 +112,9 @@ fn marks_raised_before_it_is_connected_drain_it_after_connected() {
     let mut exchange = Exchange::connecting(small());
     exchange.send(b"0123456789");
     exchange.set_limits(marks(10, 11));
-    assert_eq!(exchange.next_owed(), None);
+    assert_eq!(exchange.next_event(), None);
     exchange.connected();
-    assert_eq!(all_owed(&mut exchange), [Owed::Connected, Owed::Drained]);
+    assert_eq!(all_pending(&mut exchange), [Pending::Connected, Pending::Drained]);
 }
 
 #[test]
@@ -156,15 +156,15 @@ fn send_beyond_the_cap_takes_nothing_and_overflows() {
             receive(&mut exchange, b"ab");
             exchange.send_received();
             assert_eq!(exchange.unsent(), 16, "as many as the cap may wait");
-            all_owed(&mut exchange);
+            all_pending(&mut exchange);
 
             receive(&mut exchange, b"abc");
-            exchange.delivered(Owed::Received);
+            exchange.delivered(Pending::Received);
             send(&mut exchange);
             assert_eq!(exchange.close_reason(), Some(CloseReason::Overflow));
             assert_eq!((exchange.unsent(), exchange.lost()), (16, 3));
             assert_eq!(exchange.interest(), Interest::None);
-            assert_eq!(all_owed(&mut exchange), [Owed::Closed]);
+            assert_eq!(all_pending(&mut exchange), [Pending::Closed]);
         }
     }
 }
@@ -245,7 +245,7 @@ fn transfer_to_one_that_takes_no_more_moves_nothing() {
 
 #[test]
 fn end_that_is_owed_waits_for_the_last_unsent_byte() {
-    type Way = (&'static [Input], State, State);
+    type Way = (&'static [Act], State, State);
     let ways: [Way; 4] = [
         (&[Finish], State::Finishing, State::Finished),
         (&[Close], State::Closing, State::Lingering),
@@ -258,7 +258,7 @@ fn end_that_is_owed_waits_for_the_last_unsent_byte() {
         for input in inputs {
             input.apply(&mut exchange);
         }
-        all_owed(&mut exchange);
+        all_pending(&mut exchange);
         for _ in 0..2 {
             assert!(!exchange.advance());
             assert_eq!(exchange.state(), waits);

@@ -5,15 +5,15 @@
 //! peer writes, reads, finishes, resets; the network connects or refuses; the kernel reports an
 //! edge, late or without a reason; a transfer is cut short anywhere, or blocks; registering fails;
 //! a deadline passes; the program does any of what it can do, at any time. Each step runs the
-//! shipped code: the exchange, `transfer::fill` and `transfer::flush`. What `service.rs`,
-//! `ready.rs` and `turn.rs` do around it is written again in `world.rs`, for one connection, so
-//! that a state can be kept in a few bytes; those files themselves are searched in
+//! shipped code: the exchange, `transfer::fill` and `transfer::flush`. What `serving.rs`,
+//! `settling.rs`, `ready.rs` and `turn.rs` do around it is written again in `world.rs`, for one
+//! connection, so that a state can be kept in a few bytes; those files themselves are searched in
 //! `src/simulation/tests/exhaustive.rs`, with two connections and far fewer states.
 //!
 //! A state keeps how many bytes there are, not which: each step numbers them anew and checks that
 //! they come out in order. It keeps neither the time nor how much was lost.
 //!
-//! Two kinds of kernel are gone through. One is epoll and kqueue: an interest that is told reports
+//! Two kinds of kernel are gone through. One is epoll and kqueue: an interest that is asked for reports
 //! what is true already, and a short transfer proves the socket empty or full. The other reports
 //! only what comes later (and room to write), and there a short transfer proves nothing. A third,
 //! which reports only what comes later although a short read is taken as proof, would lose an end
@@ -38,7 +38,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use self::kernel::{Connect, Reset};
-use self::world::{Input, Queue, Setting, World};
+use self::world::{Input, Kept, Queue, Setting, World};
 use super::*;
 use crate::system::simulated::Choices;
 
@@ -276,18 +276,19 @@ fn check(world: &World) {
     assert!(kept.received <= 2 && kept.unsent <= 3, "the limits are kept to");
     assert_eq!(kept.reason.is_some(), matches!(kept.state, State::Broken | State::Closed));
     let drained = world.program.was_clogged && !kept.clogged && !exchange.is_ending();
-    let is_told = kept.owed.contains(Owed::Drained);
-    assert!(!drained || is_told, "it has drained, and is not to be told");
+    let is_told = kept.pending.contains(Pending::Drained);
+    assert!(!drained || is_told, "it has drained, and Drained is not pending");
     if !world.is_at_rest() {
         return;
     }
     let is_queued = world.queued != Queue::None;
     let is_closed = kept.state == State::Closed;
     if !is_queued {
-        assert!(!is_closed, "Closed is owed and nobody brings it");
-        assert_eq!(world.interest, rule, "the kernel was told the interest");
+        assert!(!is_closed, "Closed is pending and nobody brings it");
+        assert_eq!(world.interest, rule, "the kernel was asked for the interest");
         assert_eq!(world.awaits, exchange.phase(), "the deadline is the phase's");
-        assert_eq!(exchange.next_owed(), None, "an event is owed and nobody brings it");
+        assert_eq!(exchange.next_event(), None, "an event is pending and nobody brings it");
+        check_reading_program(world);
     }
     assert!(!exchange.advance(), "it could go on");
     assert_eq!(exchange.state, kept.state, "it could go on");
@@ -315,6 +316,29 @@ fn check(world: &World) {
     }
 }
 
+/// A program that can answer what it has received was told of it, and that its buffer is full.
+fn check_reading_program(world: &World) {
+    let World { kept, kernel, program, .. } = world;
+    let takes_input = program.opened && !program.has_closed && kept.state != State::Closed;
+    let is_free = !program.paused && !is_held_back(kept) && !kept.clogged;
+    if !takes_input || !is_free || kept.received == 0 {
+        return;
+    }
+    assert!(!program.is_received_due, "Received is due and nobody brings it");
+    if kept.received == 2 && !kernel.end_was_read {
+        assert!(program.heard_full, "the read buffer is full and the program has not heard it");
+        assert!(world.awaits_room, "the read buffer is full and no deadline bounds that");
+    }
+}
+
+fn is_held_back(kept: &Kept) -> bool {
+    match kept.coupling {
+        Coupling::None => false,
+        Coupling::Itself => kept.unsent > 0,
+        Coupling::Writer { has_unsent } => has_unsent,
+    }
+}
+
 /// The interest rule, from what has happened to the connection rather than from its state.
 fn wants(world: &World) -> (bool, bool) {
     let World { kept, kernel, program, .. } = world;
@@ -325,14 +349,9 @@ fn wants(world: &World) -> (bool, bool) {
     if connecting.contains(&kept.state) {
         return (false, true);
     }
-    let is_held_back = match kept.coupling {
-        Coupling::None => false,
-        Coupling::Itself => kept.unsent > 0,
-        Coupling::Writer { has_unsent } => has_unsent,
-    };
     // A full buffer wants to know whether the end comes behind it.
     let has_use = kept.received < 2 || kept.behind == Behind::Unknown;
-    let may_read = program.has_closed || !program.paused && !is_held_back && has_use;
+    let may_read = program.has_closed || !program.paused && !is_held_back(kept) && has_use;
     let wants_write = kept.unsent > 0 && !kept.readiness.is_writable();
     (may_read && !kernel.end_was_read, wants_write)
 }

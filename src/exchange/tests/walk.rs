@@ -18,7 +18,7 @@ struct Walk {
     exchange: Exchange,
     numbers: Numbers,
     steps: Vec<&'static str>,
-    events: Vec<Owed>,
+    events: Vec<Pending>,
     /// The program has called `resume`, so that `Received` may come behind `PeerFinished`.
     resumed: bool,
     accepted: u64,
@@ -85,7 +85,7 @@ impl Walk {
             }
             15 if numbers.below(3) == 0 => {
                 self.steps.push("deadline");
-                exchange.tell_deadline();
+                exchange.program_deadline_passed();
             }
             _ => {}
         }
@@ -105,14 +105,14 @@ impl Walk {
                 self.accepted += exchange.received().len() as u64;
                 ("send_received", Exchange::send_received)
             }
-            20..24 => ("pause", Exchange::pause),
+            20..24 => ("pause", |exchange| exchange.pause()),
             24..30 => {
                 self.resumed = true;
                 ("resume", Exchange::resume)
             }
-            30 => ("finish", Exchange::finish),
-            31 => ("close", Exchange::close),
-            32 if numbers.below(4) == 0 => ("abort", Exchange::abort),
+            30 => ("finish", |exchange| exchange.finish()),
+            31 => ("close", |exchange| exchange.close()),
+            32 if numbers.below(4) == 0 => ("abort", |exchange| exchange.abort()),
             33 => ("half-open", |exchange| exchange.allow_half_open(true)),
             34 => ("not half-open", |exchange| exchange.allow_half_open(false)),
             35 => ("couple", |exchange| exchange.set_coupling(Coupling::Itself)),
@@ -132,13 +132,17 @@ impl Walk {
     }
 
     fn deliver(&mut self) {
-        let Some(event) = self.exchange.next_owed() else { return };
+        let Some(event) = self.exchange.next_event() else { return };
         self.steps.push("delivered");
-        let held = matches!(event, Owed::Received | Owed::PeerFinished);
+        let held = matches!(event, Pending::Received | Pending::PeerFinished);
         assert!(!(held && self.exchange.paused), "{event:?} while paused: {:?}", self.steps);
         let only_closed = self.exchange.is_ending() && self.steps.contains(&"close");
-        assert!(!only_closed || event == Owed::Closed, "{event:?} after close: {:?}", self.steps);
-        if matches!(event, Owed::Received | Owed::Drained) {
+        assert!(
+            !only_closed || event == Pending::Closed,
+            "{event:?} after close: {:?}",
+            self.steps
+        );
+        if matches!(event, Pending::Received | Pending::Drained) {
             // The program sends in answer, which must be taken unless it has finished.
             let finished = ["finish", "close", "abort"].iter().any(|end| self.steps.contains(end));
             let ended = self.exchange.reason().is_some();
@@ -166,18 +170,18 @@ impl Walk {
         let (events, steps) = (&self.events, &self.steps);
         let times = |event| events.iter().filter(|other| **other == event).count();
         let place = |event| events.iter().position(|other| *other == event);
-        assert!(times(Owed::Accepted) + times(Owed::Connected) <= 1, "{events:?} {steps:?}");
-        assert!(times(Owed::PeerFinished) <= 1, "{events:?} {steps:?}");
-        assert_eq!(times(Owed::Closed), usize::from(self.has_closed()), "{events:?} {steps:?}");
-        let greeting = place(Owed::Accepted).or(place(Owed::Connected));
+        assert!(times(Pending::Accepted) + times(Pending::Connected) <= 1, "{events:?} {steps:?}");
+        assert!(times(Pending::PeerFinished) <= 1, "{events:?} {steps:?}");
+        assert_eq!(times(Pending::Closed), usize::from(self.has_closed()), "{events:?} {steps:?}");
+        let greeting = place(Pending::Accepted).or(place(Pending::Connected));
         assert!(greeting.is_none_or(|place| place == 0), "{events:?} {steps:?}");
-        let after = place(Owed::PeerFinished).map_or(&[][..], |place| &events[place..]);
-        let again = after.contains(&Owed::Received);
+        let after = place(Pending::PeerFinished).map_or(&[][..], |place| &events[place..]);
+        let again = after.contains(&Pending::Received);
         assert!(!again || self.resumed, "{events:?} {steps:?}");
     }
 
     fn has_closed(&self) -> bool {
-        self.events.last() == Some(&Owed::Closed)
+        self.events.last() == Some(&Pending::Closed)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the program of a run does to a connection, one call each, with the books kept of it.
 
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use super::run::{Line, Run};
-use crate::event::ConnectionId;
 use crate::limits::ConnectionLimits;
+use crate::slots::ConnectionId;
 
 /// What needs no books but of what it forbids from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +14,9 @@ pub(super) enum Change {
     Resume,
     Finish,
     Close,
+    CloseWith(ErrorKind),
     Abort,
+    AbortWith(ErrorKind),
     AllowHalfOpen(bool),
     SetIdleTimeout(Duration),
 }
@@ -23,7 +26,9 @@ impl Run {
         let connection = &mut self.event_loop[id];
         let count = connection.received().len().min(most);
         connection.consume(count);
-        self.checker.flow(id).consumed += count;
+        let left = connection.received().len();
+        let now = self.simulation.now();
+        self.checker.flow(id).consume(count, left, now);
         self.note(Line::Program("consumes", id, count));
     }
 
@@ -32,13 +37,51 @@ impl Run {
         let (unsent, count) = (connection.unsent(), bytes.len());
         connection.send(bytes);
         let is_taken = connection.unsent() == unsent + count;
-        let flow = self.checker.flow(id);
-        flow.offered += count as u64;
-        if is_taken {
-            flow.sent.extend(bytes);
-        }
+        self.checker.flow(id).offer(bytes, if is_taken { count } else { 0 });
         self.note_clogged(id);
         self.note(Line::Program("sends", id, count));
+    }
+
+    /// Writes as `Write` has it: what is not taken is neither lost nor counted.
+    pub(super) fn write(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let connection = &mut self.event_loop[id];
+        let (unsent, lost) = (connection.unsent(), connection.lost());
+        let taken = match connection.write(bytes) {
+            Ok(count) => count,
+            Err(error) => {
+                let is_over = !connection.exchange.takes_bytes();
+                let expected = if is_over { ErrorKind::BrokenPipe } else { ErrorKind::WouldBlock };
+                assert_eq!(error.kind(), expected, "12: {id} refuses a write");
+                0
+            }
+        };
+        let is_short = taken < bytes.len() && connection.exchange.takes_bytes();
+        assert!(!is_short || connection.is_clogged(), "5: {id} took too little, and no word");
+        assert_eq!(connection.unsent(), unsent + taken, "12: {id} took something else");
+        assert_eq!(connection.lost(), lost, "12: {id} lost something of a write");
+        let flow = self.checker.flow(id);
+        flow.offer(&bytes[..taken], taken);
+        flow.is_clogged |= is_short;
+        self.note_clogged(id);
+        self.note(Line::Program("writes", id, taken));
+    }
+
+    /// Writes all or nothing.
+    pub(super) fn write_all(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let connection = &mut self.event_loop[id];
+        let (unsent, lost) = (connection.unsent(), connection.lost());
+        let taken = match connection.write_all(bytes) {
+            Ok(()) => bytes.len(),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::BrokenPipe, "12: {id} refuses a write");
+                0
+            }
+        };
+        assert_eq!(connection.unsent(), unsent + taken, "12: {id} took a part");
+        assert_eq!(connection.lost(), lost, "12: {id} lost something of a write");
+        self.checker.flow(id).offer(&bytes[..taken], taken);
+        self.note_clogged(id);
+        self.note(Line::Program("writes all", id, taken));
     }
 
     pub(super) fn send_received(&mut self, id: ConnectionId) {
@@ -46,12 +89,11 @@ impl Run {
         let (unsent, count) = (connection.unsent(), connection.received().len());
         connection.send_received();
         let is_taken = connection.unsent() == unsent + count;
+        let now = self.simulation.now();
         let flow = self.checker.flow(id);
-        flow.offered += count as u64;
-        if is_taken {
-            flow.sent.extend_from_slice(&flow.wrote[flow.consumed..flow.consumed + count]);
-        }
-        flow.consumed += count;
+        let bytes = flow.wrote[flow.consumed..flow.consumed + count].to_vec();
+        flow.offer(&bytes, if is_taken { count } else { 0 });
+        flow.consume(count, 0, now);
         self.note_clogged(id);
         self.note(Line::Program("sends what it received", id, count));
     }
@@ -59,12 +101,11 @@ impl Run {
     /// Moves what one has received to another, which may be the same or just closed.
     pub(super) fn transfer(&mut self, from: ConnectionId, to: ConnectionId) {
         let moved = self.event_loop.transfer(from, to);
+        let now = self.simulation.now();
         let flow = self.checker.flow(from);
         let bytes = flow.wrote[flow.consumed..flow.consumed + moved].to_vec();
-        flow.consumed += moved;
-        let flow = self.checker.flow(to);
-        flow.offered += bytes.len() as u64;
-        flow.sent.extend(bytes);
+        flow.consume(moved, 0, now);
+        self.checker.flow(to).offer(&bytes, moved);
         self.note_clogged(to);
         self.note(Line::Program("transfers", from, moved));
     }
@@ -109,12 +150,13 @@ impl Run {
         let what = match change {
             Change::Pause => {
                 connection.pause();
-                (flow.was_paused, flow.is_paused) = (true, true);
+                flow.is_paused = connection.exchange.is_paused();
+                flow.was_paused |= flow.is_paused;
                 "pauses"
             }
             Change::Resume => {
                 connection.resume();
-                flow.is_paused = false;
+                flow.resumed(connection, self.simulation.now());
                 "resumes"
             }
             Change::Finish => {
@@ -126,10 +168,22 @@ impl Run {
                 flow.is_closing = true;
                 "closes"
             }
+            Change::CloseWith(kind) => {
+                flow.reject(connection, kind);
+                connection.close_with(kind);
+                flow.is_closing = true;
+                "closes with a reason"
+            }
             Change::Abort => {
                 connection.abort();
                 (flow.is_closing, flow.was_aborted) = (true, true);
                 "aborts"
+            }
+            Change::AbortWith(kind) => {
+                flow.reject(connection, kind);
+                connection.abort_with(kind);
+                (flow.is_closing, flow.was_aborted) = (true, true);
+                "aborts with a reason"
             }
             Change::AllowHalfOpen(allowed) => {
                 connection.allow_half_open(allowed);

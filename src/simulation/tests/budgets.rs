@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::connection::{Queued, Stream};
-use crate::event::{CloseReason, ConnectionId, Event, ListenerId};
+use crate::event::{CloseReason, Event};
 use crate::event_loop::EventLoop;
 use crate::interest::Interest;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::observer::Step;
 use crate::simulation::{Faults, Peer, PeerState, Simulation};
+use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::lock;
 
 /// A server whose connections read and write at most four bytes in a turn.
@@ -43,7 +44,7 @@ impl Scene {
         };
         self.server.uncouple(id);
         assert_eq!((self.turn(), self.turn()), (vec![], vec![]));
-        assert_eq!(self.server[id].stream.queued, Queued::No);
+        assert_eq!(self.server[id].stream.standing.queued, Queued::No);
         (id, peer)
     }
 
@@ -93,9 +94,9 @@ fn each_turn_has_a_budget_of_its_own_also_for_one_that_is_only_sent_to() {
     for _ in 0..3 {
         scene.server[id].send(&[1; 3]);
         assert_eq!(scene.turn(), []);
-        let flushed = |step: &Step| matches!(step, Step::Flushed(..));
+        let flushed = |step: &Step| matches!(step, Step::Flushed { .. });
         let flushes: Vec<Step> = steps.lock().unwrap().drain(..).filter(flushed).collect();
-        assert_eq!(flushes, [Step::Flushed(id, 3, 0)]);
+        assert_eq!(flushes, [Step::Flushed { id, count: 3, unsent: 0 }]);
     }
 }
 
@@ -167,24 +168,27 @@ fn bytes_that_were_left_have_gone_the_answer_has_a_budget_of_its_own() {
 }
 
 #[test]
-fn stream_that_stopped_at_a_budget_is_left_over_until_it_is_through() {
+fn stream_that_stopped_at_a_budget_is_deferred_until_it_is_through() {
     let mut scene = Scene::new(None);
     let (id, mut peer) = scene.accepted();
     peer.write(&[1; 10]);
     scene.deliver();
-    for queued in [Queued::LeftOver, Queued::LeftOver, Queued::No] {
+    for queued in [Queued::Deferred, Queued::Deferred, Queued::No] {
         assert_eq!(scene.turn(), [Event::Received(id)]);
-        assert_eq!(scene.server[id].stream.queued, queued);
+        assert_eq!(scene.server[id].stream.standing.queued, queued);
     }
     scene.server[id].send(&[1; 14]);
-    for (unsent, queued) in [(6, Queued::LeftOver), (2, Queued::LeftOver), (0, Queued::No)] {
+    for (unsent, queued) in [(6, Queued::Deferred), (2, Queued::Deferred), (0, Queued::No)] {
         assert_eq!(scene.turn(), []);
-        assert_eq!((scene.server[id].unsent(), scene.server[id].stream.queued), (unsent, queued));
+        assert_eq!(
+            (scene.server[id].unsent(), scene.server[id].stream.standing.queued),
+            (unsent, queued)
+        );
     }
 }
 
 #[test]
-fn resumed_connection_is_served_before_a_left_over_also_when_it_sent_something() {
+fn resumed_connection_is_served_before_a_deferred_one_also_when_it_sent_something() {
     let mut scene = Scene::new(None);
     let (bulk, mut bulk_peer) = scene.accepted();
     let (talker, mut peer) = scene.accepted();
@@ -263,8 +267,8 @@ fn bytes_that_the_program_sent_are_told_to_observers_once() {
     scene.server[id].pause();
     assert_eq!(scene.turn(), []);
     let steps = steps.lock().unwrap();
-    let queued = steps.iter().filter(|step| matches!(step, Step::Queued(..)));
-    assert!(queued.eq(&[Step::Queued(id, 3)]), "{steps:?}");
+    let queued = steps.iter().filter(|step| matches!(step, Step::Queued { .. }));
+    assert!(queued.eq(&[Step::Queued { id, count: 3 }]), "{steps:?}");
 }
 
 #[test]
@@ -384,8 +388,8 @@ fn uncoupled_connection_that_cannot_write_tries_no_read_in_vain() {
     assert_eq!(scene.poll(), None);
     let steps = steps.lock().unwrap();
     let (from, to) = (Interest::Readable, Interest::ReadableWritable);
-    assert!(steps.contains(&Step::InterestChanged(id, from, to)), "{steps:?}");
-    assert!(!steps.contains(&Step::ReadBlocked(id)), "{steps:?}");
+    assert!(steps.contains(&Step::InterestChanged { id, from, to }), "{steps:?}");
+    assert!(!steps.contains(&Step::ReadBlocked { id }), "{steps:?}");
 }
 
 #[test]

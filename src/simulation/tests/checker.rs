@@ -5,19 +5,20 @@
 //! left behind, 8 timers, 9 ends and resets, 10 fairness, 11 everything leaves, 12 no byte is
 //! unaccounted for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::flow::{Flow, PeerEnd, Told};
-use super::trace::{SharedTrace, digest, is_fruitless, look};
+use super::trace::{SharedTrace, digest, is_fruitless, kind, look};
 use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
-use crate::event::{CloseReason, ConnectionId, Deadline, Event, ListenerId};
+use crate::event::{CloseReason, Deadline, Event};
 use crate::event_loop::EventLoop;
 use crate::exchange::Coupling;
 use crate::observer::Step;
 use crate::ready::TURNS_IN_A_ROW;
 use crate::simulation::Simulation;
+use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::lock;
 use crate::system::{Socket, System};
 
@@ -41,13 +42,15 @@ pub(super) struct Checker {
     /// The virtual time before the last call, and whether that may have waited.
     before: Instant,
     may_have_waited: bool,
+    /// The kinds of events that were delivered.
+    pub(super) kinds: BTreeSet<&'static str>,
     /// For comparing runs.
     pub(super) digest: u64,
 }
 
 impl Checker {
     pub(super) fn new<T>(simulation: &Simulation, event_loop: &EventLoop<T>) -> Self {
-        let System::Simulated(system) = &event_loop.turns().tools.system else {
+        let System::Simulated(system) = &event_loop.turns().resources.system else {
             panic!("a simulated loop is on a simulated system");
         };
         Self {
@@ -63,6 +66,7 @@ impl Checker {
             accepts_until: BTreeMap::new(),
             before: simulation.now(),
             may_have_waited: false,
+            kinds: BTreeSet::new(),
             digest: 0,
         }
     }
@@ -94,10 +98,15 @@ impl Checker {
         self.before = self.simulation.now();
         self.may_have_waited = !timeout.is_zero();
         if self.may_have_waited {
-            // A call that waits can end a turn and begin another: what came between is unseen.
-            self.accepts_until.clear();
+            self.look_away();
         }
         look(&self.trace).fruitless = 0;
+    }
+
+    /// A call that waits can end a turn and begin another, and so can one that is made again after a
+    /// panic: what comes between is unseen.
+    pub(super) fn look_away(&mut self) {
+        self.accepts_until.clear();
     }
 
     /// Takes in what the loop did in a call. Returns the steps, for a script.
@@ -114,18 +123,20 @@ impl Checker {
         self.moves += u64::from(!is_fruitless(&step));
         self.digest = self.digest.rotate_left(7).wrapping_mul(0x9E37_79B9) ^ digest(&step);
         match step {
-            Step::Waited(..) => self.turns += 1,
-            Step::Filled(id, 0)
-            | Step::Discarded(id, 0)
-            | Step::Flushed(id, 0, _)
-            | Step::Queued(id, 0) => panic!("4: {id} counts as moved on by nothing: {step:?}"),
-            Step::Flushed(id, count, _) => {
+            Step::Waited { .. } => self.turns += 1,
+            Step::Filled { id, count: 0 }
+            | Step::Discarded { id, count: 0 }
+            | Step::Flushed { id, count: 0, .. }
+            | Step::Queued { id, count: 0 } => {
+                panic!("4: {id} counts as moved on by nothing: {step:?}")
+            }
+            Step::Flushed { id, count, .. } => {
                 let flow = self.flow(id);
                 flow.flushed += count;
                 (flow.moved, flow.taken) = (before, before);
                 flow.served_until = None;
             }
-            Step::Filled(id, count) | Step::Discarded(id, count) => {
+            Step::Filled { id, count } | Step::Discarded { id, count } => {
                 let turn = self.turns;
                 let flow = self.flow(id);
                 let in_turn = if flow.filled.0 == turn { flow.filled.1 } else { 0 };
@@ -134,24 +145,33 @@ impl Checker {
                 if !flow.has_timed_out {
                     flow.moved = before;
                 }
+                if matches!(step, Step::Filled { .. }) {
+                    (flow.is_received_due, flow.heard_full, flow.took) = (true, false, before);
+                }
                 flow.served_until = None;
             }
-            Step::DeadlinePassed(id, _) => self.flow(id).has_timed_out = true,
-            Step::Connected(id) => self.flow(id).moved = before,
-            Step::Finished(id) => {
+            Step::DeadlinePassed { id, .. } => self.flow(id).has_timed_out = true,
+            Step::ShutdownTimedOut { .. } => {
+                let open = self.flows.iter_mut().filter(|flow| flow.is_open());
+                open.for_each(|flow| flow.is_closing = true);
+            }
+            Step::Connected { id } => self.flow(id).moved = before,
+            Step::Finished { id } => {
                 let flow = self.flow(id);
                 assert_eq!(flow.flushed, flow.sent.len(), "9: {id} finished with bytes unsent");
                 assert_eq!(flow.finished, None, "9: {id} finished twice");
                 flow.finished = Some(before);
             }
-            Step::InterestChanged(id, from, to) => {
+            Step::InterestChanged { id, from, to } => {
                 assert_ne!(from, to, "2: {id} tells the kernel what it knows");
             }
-            Step::Accepted(id, ..)
-            | Step::AcceptSkipped(id)
-            | Step::AcceptPaused(id, ..)
-            | Step::ListenerClosed(id) => _ = self.accepts_until.remove(&id),
-            Step::ReadBlocked(id) | Step::WriteBlocked(id) => self.flow(id).served_until = None,
+            Step::Accepted { listener: id, .. }
+            | Step::AcceptSkipped { id }
+            | Step::AcceptPaused { id, .. }
+            | Step::ListenerClosed { id } => _ = self.accepts_until.remove(&id),
+            Step::ReadBlocked { id } | Step::WriteBlocked { id } => {
+                self.flow(id).served_until = None;
+            }
             _ => {}
         }
     }
@@ -161,6 +181,7 @@ impl Checker {
     /// An event comes in its order and says what is true. `self.absorb` was called.
     pub(super) fn event<T>(&mut self, event: Event, event_loop: &EventLoop<T>) {
         let now = self.simulation.now();
+        self.kinds.insert(kind(event));
         let Some(id) = event.connection() else { return };
         if let Event::Accepted(listener, id) = event {
             let connection = &event_loop[id];
@@ -170,6 +191,9 @@ impl Checker {
         }
         let connection = &event_loop[id];
         let before = self.before;
+        if let Event::Connected(_) = event {
+            self.connected(connection);
+        }
         let flow = self.flow(id);
         flow.served_until = None;
         let is_first = matches!(event, Event::Accepted(..) | Event::Connected(_));
@@ -180,21 +204,18 @@ impl Checker {
             (_, Told::Nothing) => panic!("5: {event:?} before it was opened"),
             _ if is_first => panic!("5: {event:?} twice"),
             (Event::PeerFinished(_), Told::PeerFinished) => panic!("5: {event:?} twice"),
-            (Event::Received(_), Told::PeerFinished) if !flow.was_paused => {
-                panic!("5: {event:?} after the peer's end")
-            }
             _ => {}
         }
         assert!(!flow.is_closing || matches!(event, Event::Closed(..)), "5: {event:?} after close");
+        check_event(flow, event, connection);
         match event {
             Event::Accepted(..) => (flow.began, flow.moved, flow.taken) = (before, before, before),
-            Event::Received(_) => assert!(!connection.received().is_empty(), "5: nothing received"),
+            Event::Received(_) => flow.is_received_due = false,
+            Event::Full(_) => flow.heard_full = true,
             Event::Drained(_) => {
-                assert!(flow.is_clogged, "5: drained without a crossing");
-                let exchange = &connection.exchange;
-                let is_true = !exchange.takes_bytes() || !exchange.is_clogged();
-                assert!(is_true, "5: drained, but clogged");
                 flow.is_clogged = false;
+                // It announces what is left.
+                flow.is_received_due |= !connection.received().is_empty();
             }
             Event::Deadline(_) => {
                 let at = flow.deadline.take();
@@ -209,29 +230,42 @@ impl Checker {
         }
     }
 
+    /// Which of several attempts has won is known only now.
+    fn connected(&mut self, stream: &Stream) {
+        let port = ports(&self.simulation, stream).0;
+        let socket = stream.socket.as_ref();
+        let flow = self.flow(stream.id());
+        (flow.port, flow.has_socket) = (port, socket.is_some());
+        flow.can_reset = socket.is_some_and(|socket| !socket.is_unix());
+    }
+
     fn closed(&mut self, id: ConnectionId, reason: CloseReason, stream: &Stream) {
         let now = self.simulation.now();
+        let ended = stream.exchange.reason().expect("it has ended somehow");
         let flow = self.flow(id);
         check_bytes(flow, stream);
+        let hears_all = !flow.is_closing && !flow.is_paused;
+        assert!(!(hears_all && flow.is_received_due), "5: closed before what was received");
         assert!(stream.socket.is_none(), "7: {id} is told as closed, and has a socket");
-        if matches!(reason, CloseReason::Finished | CloseReason::Closed) && flow.has_socket {
-            let is_given_up = flow.told == Told::Nothing && reason == CloseReason::Closed;
+        assert_eq!(reason, flow.rejected.unwrap_or(ended), "5: the first reason stays");
+        if matches!(ended, CloseReason::Finished | CloseReason::Closed) && flow.has_socket {
+            let is_given_up = flow.told == Told::Nothing && ended == CloseReason::Closed;
             assert!(
                 stream.unsent() == 0 && flow.flushed == flow.sent.len() || is_given_up,
                 "1: closed cleanly with bytes unsent"
             );
         }
-        if reason == CloseReason::Finished {
+        if ended == CloseReason::Finished {
             check_peers_end(flow, stream);
             assert!(flow.told == Told::PeerFinished, "5: finished, but not told of the peer's end");
             assert!(!flow.is_clogged, "5: finished without the drained that was due");
         }
-        if let CloseReason::TimedOut(deadline) = reason {
+        if let CloseReason::TimedOut(deadline) = ended {
             check_deadline(flow, deadline, stream, now);
         }
-        let is_clean = matches!(reason, CloseReason::Finished | CloseReason::Closed);
-        flow.told = Told::Closed(reason);
-        let is_wanted = matches!(reason, CloseReason::Aborted | CloseReason::Overflow);
+        let is_clean = matches!(ended, CloseReason::Finished | CloseReason::Closed);
+        flow.told = Told::Closed(ended);
+        let is_wanted = matches!(ended, CloseReason::Aborted | CloseReason::Overflow);
         let lacks = flow.offered > flow.flushed as u64;
         flow.by_reset = flow.can_reset && !is_clean && (is_wanted || lacks);
         self.resets += u64::from(flow.by_reset);
@@ -246,6 +280,7 @@ impl Checker {
             let flow = at.map(|flow| &mut self.flows[*flow]);
             if let Some(flow) = flow {
                 check_bytes(flow, connection);
+                check_reading_program(flow, connection);
             }
             if connection.exchange.close_reason().is_none() {
                 check_settled(&self.simulation, connection);
@@ -265,7 +300,7 @@ impl Checker {
         let is_blind = turns > self.looked_at + 1;
         self.looked_at = turns;
         let in_a_row = u64::from(TURNS_IN_A_ROW);
-        let left_over_max = in_a_row * event_loop.connection_count() as u64 + 3;
+        let deferred_max = in_a_row * event_loop.connection_count() as u64 + 3;
         for connection in event_loop.connections() {
             let times = event_loop.turns().times_queued(connection.id());
             assert!(times <= 1, "10: {} stands in the queues {times} times", connection.id());
@@ -284,18 +319,18 @@ impl Checker {
             if is_blind {
                 *until = None;
             }
-            let queue = connection.stream.queued;
+            let queue = connection.stream.standing.queued;
             let most = match queue {
                 Queued::No => {
                     *until = None;
                     continue;
                 }
                 Queued::Fresh => 3,
-                Queued::LeftOver => left_over_max,
+                Queued::Deferred => deferred_max,
             };
-            // From the fresh to the left-overs it has come by being served, if only in vain: what it
+            // From the fresh to the deferred ones it has come by being served, if only in vain: what it
             // sent before in that turn had spent its budget.
-            let is_served = |from| (from, queue) == (Queued::Fresh, Queued::LeftOver);
+            let is_served = |from| (from, queue) == (Queued::Fresh, Queued::Deferred);
             let waits = until.filter(|(from, _)| !is_served(*from));
             let by = waits.map_or(turns + most, |(_, by)| by.min(turns + most));
             *until = Some((queue, by));
@@ -314,8 +349,9 @@ impl Checker {
         let turns = event_loop.turns();
         let (mut open, mut watched) = (0, 0);
         for connection in turns.connections.all() {
-            open += usize::from(connection.stream.socket.is_some());
-            watched += usize::from(connection.interest() != crate::Interest::None);
+            let attempts = connection.stream.attempt_count();
+            open += usize::from(connection.stream.socket.is_some()) + attempts;
+            watched += usize::from(connection.interest() != crate::Interest::None) + attempts;
         }
         let (listening, watched_listeners) = turns.listeners.open_and_watched();
         let count = lock(&self.simulation.network).open_and_watched(self.poller);
@@ -332,8 +368,56 @@ fn check_bytes(flow: &Flow, stream: &Stream) {
     let known = flow.flushed as u64 + stream.unsent() as u64 + stream.lost();
     assert_eq!(known, flow.offered, "12: flushed + unsent + lost is what was offered");
     let limits = stream.exchange.limits();
-    assert!(stream.unsent() <= limits.unsent_max, "6: unsent");
+    let unsent_max = limits.unsent_max.max(flow.largest_offer);
+    assert!(stream.unsent() <= unsent_max, "6: unsent");
     assert!(received.len() <= limits.read_buffer_max, "6: received");
+}
+
+/// An event of what is received says what is true, and is delivered when it is due.
+fn check_event(flow: &Flow, event: Event, stream: &Stream) {
+    let exchange = &stream.exchange;
+    match event {
+        Event::Received(_) => {
+            assert!(!stream.received().is_empty(), "5: nothing received");
+            assert!(flow.is_received_due, "5: received again without progress");
+        }
+        Event::Full(_) => {
+            assert_eq!(exchange.room(), 0, "5: full, and there is room");
+            assert!(!flow.is_received_due, "5: full before received");
+            let must_wait = flow.is_paused || flow.is_clogged;
+            assert!(!must_wait, "5: full, and it must wait: {stream:?}");
+            assert!(!flow.heard_full, "5: full twice without room between");
+        }
+        Event::Drained(_) => {
+            assert!(flow.is_clogged, "5: drained without a crossing");
+            let is_true = !exchange.takes_bytes() || !exchange.is_clogged();
+            assert!(is_true, "5: drained, but clogged");
+        }
+        Event::PeerFinished(_) => {
+            assert!(!flow.is_received_due, "5: the peer's end before what was received");
+        }
+        _ => {}
+    }
+}
+
+/// A program that can answer what it has received is told of it, and that its buffer is full.
+fn check_reading_program(flow: &Flow, stream: &Stream) {
+    let exchange = &stream.exchange;
+    let is_told = matches!(flow.told, Told::Opened | Told::PeerFinished);
+    let takes_input = is_told && !flow.is_closing && !exchange.is_closed();
+    let is_held_back = match exchange.coupling() {
+        Coupling::None => false,
+        Coupling::Itself => stream.unsent() > 0,
+        Coupling::Writer { has_unsent } => has_unsent,
+    };
+    let is_free = !flow.is_paused && !flow.is_clogged && !is_held_back;
+    if takes_input && is_free && !stream.received().is_empty() {
+        let is_queued = stream.standing.queued != Queued::No;
+        assert!(is_queued || !flow.is_received_due, "3: received is due, and nobody brings it");
+        let is_over = exchange.is_at_end() || exchange.end_of_input().is_some();
+        let is_full = exchange.room() == 0 && !is_over;
+        assert!(is_queued || !is_full || flow.heard_full, "3: full, and the program was not told");
+    }
 }
 
 /// The ports of a connection's two ends; in the Unix domain, those that stand for them.
@@ -372,8 +456,8 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     } else if exchange.takes_bytes() {
         assert!(exchange.unsent() <= exchange.limits().high_water, "5: not clogged above the mark");
     }
-    let waits = exchange.can_fill() || exchange.can_flush() || exchange.next_owed().is_some();
-    assert!(!waits || stream.queued != Queued::No, "3: ready and not queued: {stream:?}");
+    let waits = exchange.can_fill() || exchange.can_flush() || exchange.next_event().is_some();
+    assert!(!waits || stream.standing.queued != Queued::No, "3: ready and not queued: {stream:?}");
     let next = stream.deadlines.as_ref().and_then(|it| it.next(exchange.limits()));
     let alarm = stream.deadlines.as_ref().and_then(|it| it.alarm);
     if let Some((at, _)) = next.filter(|_| exchange.close_reason().is_none()) {
@@ -384,11 +468,11 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     let probe = lock(&simulation.network).probe(socket.index());
     assert_eq!(probe.interest, stream.interest(), "2: the interest that was told");
     // One in a queue has news that is not served yet, and is settled then.
-    if stream.queued != Queued::No {
+    if stream.standing.queued != Queued::No {
         return;
     }
     assert_eq!(stream.interest(), exchange.interest(), "2: the interest follows the rule");
-    let remembered = exchange.readiness;
+    let remembered = exchange.readiness();
     if exchange.wants_read() && probe.has_news && !remembered.is_readable() {
         assert!(probe.read_edge, "3: unread, and nobody is told: {probe:?} {stream:?}");
     }
@@ -421,6 +505,7 @@ fn check_deadline(flow: &Flow, deadline: Deadline, stream: &Stream, now: Instant
         Deadline::Connect => now >= flow.began + limits.connect_deadline,
         Deadline::StalledWrite => now >= flow.taken + limits.stalled_write_deadline,
         Deadline::Idle => flow.idle_timeout.is_some_and(|timeout| now >= flow.moved + timeout),
+        Deadline::StalledRead => now >= flow.took + limits.stalled_read_deadline,
         Deadline::Close => {
             let began = flow.finished.unwrap_or(flow.began);
             now >= began.max(flow.moved) + limits.close_quiet_deadline

@@ -10,9 +10,10 @@ use super::leaving::{self, Leaving};
 use super::run::{Line, Run};
 use super::timing::{Pulse, Timing};
 use super::trace::look;
-use crate::event::{Event, TimerId};
+use crate::event::Event;
 use crate::event_loop::EventLoop;
 use crate::simulation::Simulation;
+use crate::slots::TimerId;
 use crate::system::simulated::{Random, lock};
 
 /// So many timers at once, and repeats among them.
@@ -212,7 +213,7 @@ impl Run {
         let has_left = turns.listeners.ready_count() > 0
             || turns.connections.all().any(|connection| {
                 let exchange = &connection.exchange;
-                exchange.can_fill() || exchange.can_flush() || exchange.next_owed().is_some()
+                exchange.can_fill() || exchange.can_flush() || exchange.next_event().is_some()
             });
         let now = self.simulation.now();
         let until = leaving.as_ref().and_then(Leaving::rings_at);

@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::event::{CloseReason, ConnectionId, Deadline, Event};
+use crate::event::{CloseReason, Deadline, Event};
 use crate::event_loop::EventLoop;
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::observer::Step;
 use crate::simulation::{Faults, Simulation};
+use crate::slots::ConnectionId;
 use crate::system::simulated::{Failing, lock};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ fn observer_panics_at_what_is_told_next_it_is_told_all_the_same() {
     let simulation = Simulation::new(1);
     let mut event_loop: EventLoop = simulation.event_loop();
     event_loop.set_observer(|step| match step {
-        Step::TimerRang(_) | Step::Woken | Step::ShutDown => panic!("an observer's bug"),
+        Step::TimerFired { .. } | Step::Woken | Step::ShutDown => panic!("an observer's bug"),
         _ => {}
     });
     let id = event_loop.set_timer(Duration::ZERO);
@@ -83,10 +84,10 @@ fn observer_panics_at_what_is_told_next_it_is_told_all_the_same() {
 #[test]
 fn observer_panics_while_an_answer_leaves_in_part_every_byte_leaves_once() {
     let kinds: [fn(&Step) -> bool; 4] = [
-        |step| matches!(step, Step::Queued(..)),
-        |step| matches!(step, Step::Flushed(..)),
-        |step| matches!(step, Step::WriteBlocked(..)),
-        |step| matches!(step, Step::InterestChanged(_, Interest::Readable, _)),
+        |step| matches!(step, Step::Queued { .. }),
+        |step| matches!(step, Step::Flushed { .. }),
+        |step| matches!(step, Step::WriteBlocked { .. }),
+        |step| matches!(step, Step::InterestChanged { from: Interest::Readable, .. }),
     ];
     for kind in kinds {
         let narrow = Faults { send_buffer: 4, receive_buffer: 4, ..Faults::none() };

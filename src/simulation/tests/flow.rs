@@ -1,10 +1,12 @@
 //! One connection as it is seen from outside: what either side has sent, read and been told.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use crate::connection::Queued;
-use crate::event::{CloseReason, ConnectionId};
+use crate::connection::{Queued, Stream};
+use crate::event::CloseReason;
 use crate::simulation::{Peer, PeerState};
+use crate::slots::ConnectionId;
 
 /// What the peer has done to its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +49,22 @@ pub(super) struct Flow {
     pub(super) read: usize,
     /// All that the program gave to `send` and its like.
     pub(super) offered: u64,
+    /// The most bytes that the program gave at once.
+    pub(super) largest_offer: usize,
+    /// Something has arrived since `Received` was delivered last, or was consumed while the rest
+    /// stayed, or the rest was asked for.
+    pub(super) is_received_due: bool,
+    /// `Full` was delivered since there was room last.
+    pub(super) heard_full: bool,
+    /// Not before this time the program consumed something or went on after a pause, or bytes
+    /// arrived.
+    pub(super) took: Instant,
     /// The unsent bytes have passed the mark, and no `Drained` has followed.
     pub(super) is_clogged: bool,
     /// The program has closed or aborted: it is to hear `Closed` and nothing else.
     pub(super) is_closing: bool,
+    /// Why the program has closed or aborted it.
+    pub(super) rejected: Option<CloseReason>,
     /// The program has coupled it to a connection.
     pub(super) was_coupled: bool,
     /// The program has aborted it; it has paused it and not resumed it since.
@@ -94,8 +108,13 @@ impl Flow {
             flushed: 0,
             read: 0,
             offered: 0,
+            largest_offer: 0,
+            is_received_due: false,
+            heard_full: false,
+            took: now,
             is_clogged: false,
             is_closing: false,
+            rejected: None,
             was_coupled: false,
             was_aborted: false,
             is_paused: false,
@@ -110,6 +129,39 @@ impl Flow {
             served_until: None,
             filled: (0, 0),
             rings_until: 0,
+        }
+    }
+
+    /// The program gives bytes, of which this many were taken.
+    pub(super) fn offer(&mut self, bytes: &[u8], taken: usize) {
+        self.offered += bytes.len() as u64;
+        self.largest_offer = self.largest_offer.max(bytes.len());
+        self.sent.extend(&bytes[..taken]);
+    }
+
+    /// The program consumes this many bytes, and leaves as many as that.
+    pub(super) fn consume(&mut self, count: usize, left: usize, now: Instant) {
+        self.consumed += count;
+        if count > 0 {
+            self.is_received_due = left > 0;
+            (self.heard_full, self.took) = (false, now);
+        }
+    }
+
+    /// The program goes on after a pause.
+    pub(super) fn resumed(&mut self, stream: &Stream, now: Instant) {
+        if self.is_paused {
+            self.is_received_due |= !stream.received().is_empty();
+            self.took = now;
+        }
+        self.is_paused = false;
+    }
+
+    /// The program gives a reason for closing, which counts if nothing has ended it before.
+    pub(super) fn reject(&mut self, stream: &Stream, kind: ErrorKind) {
+        let exchange = &stream.exchange;
+        if !self.is_closing && exchange.reason().is_none() {
+            self.rejected = Some(CloseReason::Rejected(kind.into()));
         }
     }
 

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::checker::Checker;
 use super::flow::Told;
-use crate::event::{CloseReason, ConnectionId, Event, ListenerId};
+use crate::event::{CloseReason, Event};
 use crate::event_loop::EventLoop;
+use crate::slots::{ConnectionId, ListenerId};
 use crate::system::Socket;
 use crate::system::simulated::lock;
 

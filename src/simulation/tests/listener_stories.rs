@@ -3,11 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use crate::event::{CloseReason, ConnectionId, Event, ListenerId};
+use crate::event::{CloseReason, Event};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::observer::Step;
 use crate::simulation::{Faults, Peer, Simulation};
+use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::{Failing, lock};
 use crate::work::steps_of;
 
@@ -23,15 +24,15 @@ fn watch(event_loop: &mut EventLoop) -> impl Fn(fn(&Step) -> bool) -> usize + us
 }
 
 fn is_paused(step: &Step) -> bool {
-    matches!(step, Step::AcceptPaused(..))
+    matches!(step, Step::AcceptPaused { .. })
 }
 
 fn is_skipped(step: &Step) -> bool {
-    matches!(step, Step::AcceptSkipped(_))
+    matches!(step, Step::AcceptSkipped { .. })
 }
 
 fn is_turn(step: &Step) -> bool {
-    matches!(step, Step::Waited(..))
+    matches!(step, Step::Waited { .. })
 }
 
 /// Has the calls from the next one on fail with this error, so many of them; `None` for all.
@@ -132,7 +133,7 @@ fn closes_by_which_nothing_is_gained_bring_no_retries() {
         assert_eq!(closed, Some(Event::Closed(id, CloseReason::Aborted)));
         assert_eq!(turn(&mut server), None);
     }
-    let failed = count(|step| matches!(step, Step::AcceptFailed(..)));
+    let failed = count(|step| matches!(step, Step::AcceptFailed { .. }));
     assert_eq!(failed, 1, "one shortage");
     // The one that failed first, and the one that a close had resumed in vain.
     assert_eq!(count(is_paused), 2);

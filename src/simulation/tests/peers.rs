@@ -4,6 +4,7 @@ use super::draws::fill_bytes;
 use super::flow::PeerEnd;
 use super::run::{Line, Run};
 use crate::simulation::Peer;
+use crate::slots::ConnectionId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PeerMove<'b> {
@@ -47,9 +48,19 @@ impl Run {
     }
 
     fn add_accepted(&mut self, peer: Peer) {
-        let flow = self.checker.flow_by_port(peer.local_port());
-        let flow = flow.expect("a peer that was connected to");
-        self.checker.flows[flow].peer = Some(peer);
+        match self.checker.flow_by_port(peer.local_port()) {
+            Some(flow) => self.checker.flows[flow].peer = Some(peer),
+            None => self.strays.push(peer),
+        }
+    }
+
+    /// The peer of an attempt that has won.
+    pub(super) fn claim_peer(&mut self, id: ConnectionId) {
+        let port = self.checker.flow(id).port;
+        let stray = self.strays.iter().position(|peer| peer.local_port() == port);
+        if let Some(stray) = stray {
+            self.checker.flow(id).peer = Some(self.strays.remove(stray));
+        }
     }
 
     pub(super) fn move_peer(&mut self) {

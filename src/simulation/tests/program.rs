@@ -1,6 +1,7 @@
 //! The program of a run: it handles its events as its style has it, and does what it likes besides.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -8,11 +9,31 @@ use super::acts::Change;
 use super::checker::ports;
 use super::draws::{draw_limits, fill_bytes};
 use super::run::{Line, Run};
-use crate::event::{ConnectionId, Event, ListenerId};
+use crate::event::Event;
+use crate::simulation::Simulation;
+use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::Random;
 
 /// What the program under test panics with, so that a failed assertion is told from it.
 struct ProgramPanics;
+
+/// A host that answers nobody.
+pub(super) const UNREACHABLE: [u8; 4] = [192, 0, 2, 1];
+
+/// Names that stand for the peers, some behind others that do not answer, and names that do not.
+const HOSTS: [&str; 6] = ["peers", "peers", "late", "nobody", "silent", "unknown"];
+
+/// Has the network know these names.
+pub(super) fn set_hosts(simulation: &Simulation) {
+    let (peers, nobody) = (IpAddr::from([127, 0, 0, 9]), IpAddr::from([127, 0, 0, 8]));
+    let unreachable = IpAddr::from(UNREACHABLE);
+    simulation.set_unreachable(unreachable);
+    let soon = Duration::from_millis(10);
+    simulation.set_host("peers", soon, Ok(vec![unreachable, nobody, peers]));
+    simulation.set_host("late", Duration::from_secs(3), Ok(vec![peers, peers]));
+    simulation.set_host("nobody", soon, Ok(vec![nobody]));
+    simulation.set_host("silent", Duration::MAX, Ok(vec![peers]));
+}
 
 /// How the program of a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +45,10 @@ pub(super) enum Style {
     NeverConsumes,
     WritesAlways,
     Floods,
+    /// Takes a part of what has come in each event, as one that takes one message.
+    TakesParts,
+    /// Takes nothing until this many bytes have come.
+    HoldsBack(usize),
 }
 
 impl Style {
@@ -35,6 +60,10 @@ impl Style {
             Self::NeverConsumes,
             Self::WritesAlways,
             Self::Floods,
+            Self::TakesParts,
+            Self::TakesParts,
+            Self::HoldsBack(3),
+            Self::HoldsBack(100),
         ])
     }
 }
@@ -84,8 +113,14 @@ impl Run {
     }
 
     pub(super) fn connect(&mut self) {
-        let id = match self.random.below(16) {
+        let id = match self.random.below(20) {
             0 | 1 => self.event_loop.connect("127.0.0.9:9".parse().unwrap(), ()),
+            16 | 17 => self.connect_to_any(),
+            18 | 19 => {
+                let port = self.peer_listener.address().port();
+                let host = self.random.one_of(&HOSTS);
+                self.event_loop.connect_name(&format!("{host}:{port}"), ())
+            }
             #[cfg(unix)]
             2 => self.event_loop.connect_unix("/nobody", ()),
             #[cfg(unix)]
@@ -93,6 +128,17 @@ impl Run {
             _ => self.event_loop.connect(self.peer_listener.address(), ()),
         };
         self.begin_connect(id);
+    }
+
+    fn connect_to_any(&mut self) -> ConnectionId {
+        let addresses = [
+            self.peer_listener.address(),
+            SocketAddr::from(([127, 0, 0, 9], 9)),
+            SocketAddr::from((UNREACHABLE, 80)),
+        ];
+        let count = self.random.below(4);
+        let chosen: Vec<SocketAddr> = (0..count).map(|_| self.random.one_of(&addresses)).collect();
+        self.event_loop.connect_any(chosen, ())
     }
 
     /// Connects to another program's listener. Returns the port that it connects from, and 0 if it
@@ -133,6 +179,17 @@ impl Run {
             match (self.style, event) {
                 (Style::Answers, Event::Received(_)) => self.answer(id),
                 (Style::Echoes, Event::Received(_)) => self.send_received(id),
+                (Style::TakesParts, Event::Received(_)) => {
+                    let size = 1 + self.random.below(8);
+                    self.consume(id, size);
+                    self.send_some(id, size % 4);
+                }
+                (Style::HoldsBack(count), Event::Received(_))
+                    if self.event_loop[id].received().len() >= count =>
+                {
+                    self.consume(id, count);
+                    self.send_some(id, count);
+                }
                 (Style::WritesAlways, _) => self.send_some(id, 1),
                 (Style::Floods, Event::Received(_) | Event::Drained(_)) => {
                     while !self.event_loop[id].is_clogged() {
@@ -177,7 +234,15 @@ impl Run {
         }
         match choice {
             0..10 if self.style != Style::NeverConsumes => self.consume(id, size),
-            10..22 => self.send_some(id, 1 + size),
+            10..18 => self.send_some(id, 1 + size),
+            18 | 19 => {
+                let bytes = fill_bytes(&mut self.random, 1 + size);
+                self.write(id, bytes);
+            }
+            20 | 21 => {
+                let bytes = fill_bytes(&mut self.random, 1 + size);
+                self.write_all(id, bytes);
+            }
             22..24 => self.send_received(id),
             24..26 => {
                 if let Some(to) = self.any_open() {
@@ -203,7 +268,9 @@ impl Run {
                     34 | 35 => Change::Pause,
                     36..39 => Change::Resume,
                     39 => Change::Finish,
+                    40 if size.is_multiple_of(6) => Change::CloseWith(io::ErrorKind::InvalidData),
                     40 if size.is_multiple_of(3) => Change::Close,
+                    41 if size.is_multiple_of(8) => Change::AbortWith(io::ErrorKind::Other),
                     41 if size.is_multiple_of(4) => Change::Abort,
                     42 => Change::AllowHalfOpen(size.is_multiple_of(2)),
                     _ => Change::SetIdleTimeout(Duration::from_secs(1 + size as u64 % 50)),

@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use super::acts::Change;
 use super::flow::{Flow, PeerEnd};
 use super::run::{Line, Run};
 use super::trace::look;
-use crate::event::{ConnectionId, Event};
+use crate::event::Event;
 use crate::exchange::Coupling;
-use crate::simulation::PeerState;
+use crate::simulation::{Peer, PeerState};
+use crate::slots::ConnectionId;
 use crate::system::simulated::{Script, lock};
 
 impl Run {
@@ -56,12 +58,9 @@ impl Run {
             if reads_always {
                 self.uncouple_accepted(id);
             }
-            let connection = self.event_loop.get_mut(id).unwrap();
-            connection.pause();
-            connection.resume();
-            connection.finish();
-            let flow = self.checker.flow(id);
-            (flow.was_paused, flow.is_paused) = (true, false);
+            self.change(id, Change::Pause);
+            self.change(id, Change::Resume);
+            self.change(id, Change::Finish);
         }
         self.rest_around();
     }
@@ -136,10 +135,12 @@ impl Run {
             && self.embedding.is_at_rest()
             && self.checker.open().next().is_none()
             && !self.has_waiting()
-            && self.checker.flows.iter().all(|flow| {
-                let peer = flow.peer.as_ref();
-                peer.is_none_or(|peer| peer.state() != PeerState::Open)
-            })
+            && self.peers().all(|peer| peer.state() != PeerState::Open)
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &Peer> {
+        let of_flows = self.checker.flows.iter().filter_map(|flow| flow.peer.as_ref());
+        of_flows.chain(&self.strays)
     }
 
     /// At rest the loop waits for ever without a turn, and then nothing is left of anything.

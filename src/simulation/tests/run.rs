@@ -8,16 +8,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::checker::Checker;
-use super::draws::{draw_limits, draw_usual_limits, is_usual};
+use super::draws::{draw_limits, draw_plain_limits, is_plain};
 use super::embedding::Embedding;
 use super::flow::Told;
-use super::program::Style;
+use super::program::{Style, set_hosts};
 use super::trace::{ObserverPanics, look};
-use crate::event::{ConnectionId, Event, ListenerId, TimerId};
+use crate::event::Event;
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::observer::Step;
-use crate::simulation::{Faults, PeerListener, Simulation};
+use crate::simulation::{Faults, Peer, PeerListener, Simulation};
+use crate::slots::{ConnectionId, ListenerId, TimerId};
 use crate::system::simulated::{Random, lock};
 
 /// One line of a run's script, made into text only if it fails.
@@ -47,6 +48,8 @@ pub(super) struct Run {
     /// The most bytes of one send or write, so that small buffers do not take all day.
     pub(super) piece_max: usize,
     pub(super) flows_max: usize,
+    /// Peers that accepted an attempt of a connect which has others: of the one that wins, or not.
+    pub(super) strays: Vec<Peer>,
     pub(super) listeners: Vec<(ListenerId, bool)>,
     pub(super) peer_listener: PeerListener,
     #[cfg(unix)]
@@ -61,15 +64,15 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed ^ 0xABCD_EF01);
-        let mut limits = match is_usual(seed) {
-            true => draw_usual_limits(&mut random),
+        let mut limits = match is_plain(seed) {
+            true => draw_plain_limits(&mut random),
             false => draw_limits(&mut random),
         };
         // Some spin before they wait, which is to change nothing else.
         limits.spin = (seed % 7 == 3).then_some(Duration::from_micros(50));
         let mut run = Self::on(&Simulation::with_faults(seed, faults), limits, random);
         run.embedding.draw();
-        if is_usual(seed) {
+        if is_plain(seed) {
             run.style = Style::Answers;
         }
         run
@@ -93,6 +96,7 @@ impl Run {
             pulse.see(step);
             look(&trace).see(step);
         });
+        set_hosts(simulation);
         let peers_address = format!("127.0.0.9:{}", 81 + checker.poller);
         Self {
             peer_listener: simulation.listen(peers_address.parse().unwrap()),
@@ -107,6 +111,7 @@ impl Run {
             embedding,
             limits,
             piece_max: (unit * 24).clamp(24, 3000),
+            strays: Vec::new(),
             listeners: Vec::new(),
             handle: Self::misbehave,
             script: Script::default(),
@@ -172,6 +177,9 @@ impl Run {
         self.check_embedding(event);
         let Some(event) = event else { return false };
         self.checker.event(event, &self.event_loop);
+        if let Event::Connected(id) = event {
+            self.claim_peer(id);
+        }
         if let Some(id) = event.connection() {
             (self.handle)(self, event, id);
         }
@@ -188,7 +196,7 @@ impl Run {
             look(&checker.trace).is_in_call = false;
             match polled {
                 Ok(event) => return event,
-                Err(payload) if payload.is::<ObserverPanics>() => {}
+                Err(payload) if payload.is::<ObserverPanics>() => checker.look_away(),
                 Err(payload) => resume_unwind(payload),
             }
         }
@@ -210,7 +218,7 @@ impl Run {
         drop(event_loop);
         let count = lock(&simulation.network).open_and_watched(checker.poller);
         assert_eq!(count, (0, 0), "7: after the drop");
-        drop(peer_listener);
+        drop((peer_listener, self.strays));
         #[cfg(unix)]
         drop(unix_peer_listener);
         checker.flows.iter_mut().for_each(|flow| flow.peer = None);

@@ -1,5 +1,6 @@
 //! Many runs, each from its seed.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -7,9 +8,9 @@ use super::draws::draw_faults;
 use super::run::Run;
 use super::trace::look;
 use super::two_programs::TwoPrograms;
+use crate::connection::without_fast_path;
 use crate::simulation::Faults;
 use crate::system::simulated::Random;
-use crate::turn::usual::in_general;
 
 /// What a run came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,6 +92,25 @@ fn promises_hold_under_every_seed() {
 }
 
 #[test]
+fn seeds_come_to_every_kind_of_event_and_end() {
+    let mut kinds = BTreeSet::new();
+    for seed in 0..400 {
+        let actions = 50 + Random::new(!seed).below(400);
+        let mut run = Run::new(seed, draw_faults(seed));
+        run.run(actions);
+        kinds.extend(&run.checker.kinds);
+    }
+    // There is no foreign source in a simulation.
+    let all = "accept failed, accepted, closed by us, closed: aborted, closed: close deadline, \
+        closed: connect deadline, closed: failed, closed: finished, closed: idle, \
+        closed: overflow, closed: refused, closed: rejected, closed: reset, \
+        closed: stalled in reading, closed: stalled in writing, connected, deadline, drained, \
+        full, peer finished, received, shut down, timer, woken";
+    let all: BTreeSet<&str> = all.split(", ").collect();
+    assert_eq!(kinds, all);
+}
+
+#[test]
 fn promises_hold_under_every_seed_between_two_programs() {
     try_many(500, run_two);
 }
@@ -114,18 +134,18 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
-fn the_usual_way_takes_the_steps_of_the_general_one() {
+fn the_fast_path_takes_the_steps_of_the_slow_one() {
     for seed in 0..variable("READINESS_SEEDS").unwrap_or(300) {
-        assert_eq!(run_seed(seed), in_general(|| run_seed(seed)), "seed {seed}");
-        let two_in_general = in_general(|| run_two(seed));
-        assert_eq!(run_two(seed), two_in_general, "seed {seed} of two programs");
+        assert_eq!(run_seed(seed), without_fast_path(|| run_seed(seed)), "seed {seed}");
+        let two_without = without_fast_path(|| run_two(seed));
+        assert_eq!(run_two(seed), two_without, "seed {seed} of two programs");
     }
 }
 
-/// A connection was moved forward by an event that it owed and queued as a left-over once more, in
-/// the turn that had chosen it as its left-over.
+/// A connection was moved forward by an event that it pending and queued as a deferred connection once more, in
+/// the turn that had chosen it as its deferred one.
 #[test]
-fn seed_of_the_left_over_that_stood_in_line_twice() {
+fn seed_of_the_deferred_one_that_stood_in_line_twice() {
     run_seed(4404);
 }
 

@@ -9,10 +9,11 @@ use std::io;
 use std::time::Duration;
 
 use super::draws::fill_bytes;
-use crate::event::{ConnectionId, Event};
+use crate::event::Event;
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::simulation::{Faults, PeerState, Simulation, try_seeds};
+use crate::slots::ConnectionId;
 use crate::system::simulated::Random;
 
 /// How the server ends a connection that it has answered.

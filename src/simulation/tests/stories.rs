@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::event::{CloseReason, ConnectionId, Deadline, Event};
+use crate::event::{CloseReason, Deadline, Event};
 use crate::event_loop::EventLoop;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::simulation::{Faults, Peer, PeerState, Simulation};
+use crate::slots::ConnectionId;
 use crate::system::simulated::{Failing, lock};
 
 /// A server with one connection, which has been accepted, in a network with a send buffer of four
@@ -132,6 +133,7 @@ fn clogged_again_before_drained_is_told_drains_later_and_once() {
     assert_eq!(scene.events(), []);
     lock(&scene.simulation.network).faults.receive_buffer = 64;
     scene.receive(b"?");
+    scene.server[id].consume(1);
     assert!(!scene.server[id].is_clogged(), "drained, but not told yet");
     scene.server[id].send(&[2; 8]);
     assert!(scene.server[id].is_clogged());
@@ -185,7 +187,8 @@ fn overflowed_and_aborted_hears_only_closed() {
     scene.deliver();
     assert_eq!(scene.server.next_event().unwrap(), Event::Received(id));
     let most = scene.server[id].exchange.limits().unsent_max;
-    scene.server[id].send(&vec![0; most + 1]);
+    scene.server[id].send(b"first");
+    scene.server[id].send(&vec![0; most]);
     scene.server[id].abort();
     assert_eq!(scene.events(), [Event::Closed(id, CloseReason::Overflow)]);
 }
@@ -228,10 +231,10 @@ fn stalled_write_to_a_peer_that_keeps_sending_times_out() {
     assert_eq!(scene.events(), [Event::Closed(id, stalled)]);
 }
 
-/// A left-over that an event of another's moved forward was served as both, and came back twice
+/// A deferred connection that an event of another's moved forward was served as both, and came back twice
 /// after each service.
 #[test]
-fn left_over_that_is_resumed_in_anothers_event_stands_in_line_once() {
+fn deferred_one_that_is_resumed_in_anothers_event_stands_in_line_once() {
     let mut scene = Scene::new();
     let (other, mut other_peer) = scene.accept_another();
     scene.leave_over();
@@ -242,10 +245,10 @@ fn left_over_that_is_resumed_in_anothers_event_stands_in_line_once() {
     scene.read_the_rest();
 }
 
-/// A left-over that was moved forward before its turn came, and stopped early once more in the same
-/// turn, was served again as the left-over that had been chosen.
+/// A deferred connection that was moved forward before its turn came, and stopped early once more in the same
+/// turn, was served again as the deferred connection that had been chosen.
 #[test]
-fn left_over_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
+fn deferred_one_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
     let mut scene = Scene::new();
     let (other, _other_peer) = scene.accept_another();
     scene.server[other].set_deadline(Some(Duration::from_secs(1)));
@@ -260,7 +263,7 @@ fn left_over_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
 /// One that had more to read, but was held back when it was served, would have counted as stopped
 /// by its budget, and waited behind those that were.
 #[test]
-fn held_back_connection_that_may_read_again_is_not_left_over() {
+fn held_back_connection_that_may_read_again_is_not_deferred() {
     let mut scene = Scene::new();
     let id = scene.id;
     let mut others = [scene.accept_another(), scene.accept_another()];
@@ -276,12 +279,15 @@ fn held_back_connection_that_may_read_again_is_not_left_over() {
         scene.deliver();
     }
     assert_eq!(scene.server[id].unsent(), 2);
-    let are_left_over = others.iter().all(|(other, _)| scene.server[*other].received().len() < 4);
-    assert!(are_left_over, "the others have more to read");
+    let are_deferred = others.iter().all(|(other, _)| scene.server[*other].received().len() < 4);
+    assert!(are_deferred, "the others have more to read");
     scene.server.uncouple(id);
     let events = std::iter::from_fn(|| Some(scene.server.next_event().unwrap()));
     let before = events.take_while(|event| *event != Event::Received(id)).count();
-    assert!(before <= 1, "it waits for no more than the left-over of this turn, not for {before}");
+    assert!(
+        before <= 1,
+        "it waits for no more than the deferred connection of this turn, not for {before}"
+    );
 }
 
 /// Two programs against each other, with buffers that hold a fraction of what is on the way. If

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::event::TimerId;
 use crate::observer::Step;
 use crate::simulation::Simulation;
+use crate::slots::TimerId;
 use crate::system::simulated::Wake;
 use crate::waker::Waker;
 
@@ -35,7 +35,7 @@ pub(super) struct Pulse {
 
 impl Pulse {
     pub(super) fn see(&self, step: Step) {
-        if matches!(step, Step::Waited(..)) {
+        if matches!(step, Step::Waited { .. }) {
             let wakes = self.wakes.load(Ordering::SeqCst);
             let begin = Begin { now: self.simulation.now(), wakes };
             self.begins.lock().unwrap_or_else(PoisonError::into_inner).push(begin);
@@ -75,7 +75,7 @@ pub(super) struct Timing {
     waker: Waker,
     poller: usize,
     set: Vec<Timer>,
-    /// Those that have rung or were cancelled: stale ids.
+    /// Those that have notified or were cancelled: stale ids.
     gone: Vec<TimerId>,
     next_number: u64,
     turn: Option<Turn>,

@@ -3,6 +3,7 @@
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::event::{CloseReason, Deadline, Event};
 use crate::observer::Step;
 use crate::system::simulated::Random;
 
@@ -26,7 +27,7 @@ impl Trace {
     /// A loop that spins never returns, so it is stopped here.
     pub(super) fn see(&mut self, step: Step) {
         match step {
-            Step::Waited(..) => {
+            Step::Waited { .. } => {
                 self.fruitless += 1;
                 let (fruitless, most) = (self.fruitless, self.fruitless_max);
                 assert!(fruitless <= most, "4: {fruitless} waits in a row lead to nothing");
@@ -49,11 +50,11 @@ impl Trace {
 pub(super) fn is_fruitless(step: &Step) -> bool {
     matches!(
         step,
-        Step::Waited(..)
-            | Step::Ready(..)
-            | Step::InterestChanged(..)
-            | Step::ReadBlocked(_)
-            | Step::WriteBlocked(_)
+        Step::Waited { .. }
+            | Step::Ready { .. }
+            | Step::InterestChanged { .. }
+            | Step::ReadBlocked { .. }
+            | Step::WriteBlocked { .. }
     )
 }
 
@@ -63,20 +64,53 @@ pub(super) fn look(trace: &SharedTrace) -> MutexGuard<'_, Trace> {
     trace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The name of an event, or of how a connection has ended.
+pub(super) fn kind(event: Event) -> &'static str {
+    match event {
+        Event::Accepted(..) => "accepted",
+        Event::Connected(_) => "connected",
+        Event::Received(_) => "received",
+        Event::Full(_) => "full",
+        Event::Drained(_) => "drained",
+        Event::PeerFinished(_) => "peer finished",
+        Event::Deadline(_) => "deadline",
+        Event::AcceptFailed(..) => "accept failed",
+        Event::Timer(_) => "timer",
+        Event::Woken => "woken",
+        Event::Ready(..) => "ready",
+        Event::ShutDown => "shut down",
+        Event::Closed(_, reason) => match reason {
+            CloseReason::Finished => "closed: finished",
+            CloseReason::Closed => "closed by us",
+            CloseReason::Aborted => "closed: aborted",
+            CloseReason::Reset => "closed: reset",
+            CloseReason::Refused => "closed: refused",
+            CloseReason::Overflow => "closed: overflow",
+            CloseReason::Rejected(_) => "closed: rejected",
+            CloseReason::Failed(_) => "closed: failed",
+            CloseReason::TimedOut(Deadline::Connect) => "closed: connect deadline",
+            CloseReason::TimedOut(Deadline::StalledRead) => "closed: stalled in reading",
+            CloseReason::TimedOut(Deadline::StalledWrite) => "closed: stalled in writing",
+            CloseReason::TimedOut(Deadline::Close) => "closed: close deadline",
+            CloseReason::TimedOut(Deadline::Idle) => "closed: idle",
+        },
+    }
+}
+
 /// A number for a step, for comparing runs.
 pub(super) fn digest(step: &Step) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     std::mem::discriminant(step).hash(&mut hasher);
     match *step {
-        Step::Waited(timeout, count) => (timeout, count).hash(&mut hasher),
-        Step::Ready(id, readiness) => (id, readiness).hash(&mut hasher),
-        Step::Filled(id, count) | Step::Discarded(id, count) | Step::Queued(id, count) => {
+        Step::Waited { at_most: timeout, events: count } => (timeout, count).hash(&mut hasher),
+        Step::Ready { id, readiness } => (id, readiness).hash(&mut hasher),
+        Step::Filled { id, count } | Step::Discarded { id, count } | Step::Queued { id, count } => {
             (id, count).hash(&mut hasher);
         }
-        Step::Flushed(id, count, left) => (id, count, left).hash(&mut hasher),
-        Step::InterestChanged(id, from, to) => (id, from, to).hash(&mut hasher),
-        Step::Closed(id, reason, unsent, lost) => (id, reason, unsent, lost).hash(&mut hasher),
+        Step::Flushed { id, count, unsent: left } => (id, count, left).hash(&mut hasher),
+        Step::InterestChanged { id, from, to } => (id, from, to).hash(&mut hasher),
+        Step::Closed { id, reason, unsent, lost } => (id, reason, unsent, lost).hash(&mut hasher),
         _ => {}
     }
     hasher.finish()

@@ -2,7 +2,7 @@
 //! checked against what the other has done to it. Each is a [`Run`], with the same acts, the same
 //! checker and the same rest as against peers that a test moves.
 
-use super::draws::{draw_limits, draw_usual_limits, is_usual};
+use super::draws::{draw_limits, draw_plain_limits, is_plain};
 use super::program::Style;
 use super::rest::come_to_rest;
 use super::run::Run;
@@ -21,8 +21,8 @@ impl TwoPrograms {
         let simulation = Simulation::with_faults(seed, faults);
         let runs = [0x1234_5678, 0x8765_4321].map(|salt| {
             let mut random = Random::new(seed ^ salt);
-            let mut limits = match is_usual(seed) {
-                true => draw_usual_limits(&mut random),
+            let mut limits = match is_plain(seed) {
+                true => draw_plain_limits(&mut random),
                 false => draw_limits(&mut random),
             };
             if salt == 0x8765_4321 {
@@ -30,7 +30,7 @@ impl TwoPrograms {
                 limits.connections_max = None;
             }
             let mut run = Run::on(&simulation, limits, random);
-            if is_usual(seed) {
+            if is_plain(seed) {
                 run.style = Style::Answers;
             }
             run

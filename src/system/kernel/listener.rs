@@ -16,10 +16,11 @@ use super::bound::Bound;
 use super::socket::{KernelSocket, LingerTime, check_kind, set_options};
 #[cfg(unix)]
 use crate::address::UnixAddress;
+use crate::attempt::{Attempt, attempt};
 use crate::limits::{ConnectionLimits, Limits};
+use crate::system::PeerAddr;
 #[cfg(unix)]
 use crate::system::{no_ip_address, no_unix_address};
-use crate::transfer::{Attempt, attempt};
 
 /// A socket that listens. Dropping it closes it. Like any other it must be deregistered first.
 #[derive(Debug)]
@@ -82,11 +83,8 @@ impl KernelListener {
         Ok(Self::Unix { _file: None, listener: UnixListener::from_std(listener) })
     }
 
-    /// Accepts a connection; with its peer's address, if that is one of IP.
-    pub(crate) fn accept(
-        &self,
-        limits: &ConnectionLimits,
-    ) -> Attempt<(KernelSocket, Option<SocketAddr>)> {
+    /// Accepts a connection, with its peer's address.
+    pub(crate) fn accept(&self, limits: &ConnectionLimits) -> Attempt<(KernelSocket, PeerAddr)> {
         match self {
             Self::Tcp { listener, is_adopted } => {
                 attempt(|| listener.accept()).map(|(stream, peer)| {
@@ -97,13 +95,12 @@ impl KernelListener {
                         // A socket that cannot take an option still works, or fails when it is used.
                         let _ = socket.set_options(limits);
                     }
-                    (socket, Some(peer))
+                    (socket, PeerAddr::Ip(peer))
                 })
             }
             #[cfg(unix)]
-            Self::Unix { listener, .. } => {
-                attempt(|| listener.accept()).map(|(stream, _)| (KernelSocket::Unix(stream), None))
-            }
+            Self::Unix { listener, .. } => attempt(|| listener.accept())
+                .map(|(stream, peer)| (KernelSocket::Unix(stream), PeerAddr::Unix(peer))),
         }
     }
 

@@ -25,11 +25,11 @@ use socket2::{SockRef, TcpKeepalive, Type};
 
 #[cfg(unix)]
 use crate::address::UnixAddress;
+use crate::attempt::{Attempt, attempt};
 use crate::limits::ConnectionLimits;
 use crate::system::ConnectOutcome;
 #[cfg(unix)]
 use crate::system::{no_ip_address, no_unix_address};
-use crate::transfer::{Attempt, attempt};
 
 /// A connected socket, or one that is connecting. Dropping it closes it, and never blocks. It must
 /// be deregistered first: if its descriptor has a duplicate, closing it ends no registration.
@@ -189,7 +189,7 @@ impl KernelSocket {
     /// The same if there was a hint of an end or an error. That may be of the connect, or of what
     /// came after it: a socket that was connected may have no peer any more, and an error pending,
     /// and still hold what the peer had sent before. So it is looked into first.
-    pub(crate) fn hinted_outcome(&self) -> ConnectOutcome {
+    pub(crate) fn hup_outcome(&self) -> ConnectOutcome {
         match attempt(|| self.peek()) {
             Attempt::Done(true) => ConnectOutcome::Connected,
             // It is at its end, so that a connect is no longer under way.

@@ -120,6 +120,9 @@ impl Network {
         self.take_descriptor(poller)?;
         let local = SocketAddr::new(to.ip(), self.take_port());
         let mut stream = Stream::new(local, to, Some(poller));
+        if self.unreachable.contains(&to.ip()) {
+            stream.connect = Connect::Hanging;
+        }
         let mut is_done_at_once = false;
         if self.happens(|faults| faults.connect_rate) {
             match self.random.below(9) {
@@ -134,8 +137,9 @@ impl Network {
                 _ => is_done_at_once = true,
             }
         }
+        let is_unreachable = self.unreachable.contains(&to.ip());
         let index = self.insert(Entry::Stream(stream));
-        if is_done_at_once {
+        if is_done_at_once && !is_unreachable {
             self.establish(index);
         }
         Ok(index)
@@ -182,12 +186,12 @@ impl Network {
     }
 
     /// What the error that a socket holds, and then its peer's address, tell of its connect.
-    pub(crate) fn connect_outcome(&mut self, index: usize, is_hinted: bool) -> ConnectOutcome {
+    pub(crate) fn connect_outcome(&mut self, index: usize, is_hup: bool) -> ConnectOutcome {
         if let Err(error) = self.begin_call_to_the_end() {
             return ConnectOutcome::Failed(error);
         }
         let stream = self.stream(index);
-        if is_hinted && !stream.receive.is_empty() {
+        if is_hup && !stream.receive.is_empty() {
             return ConnectOutcome::Connected;
         }
         match (stream.error.take(), stream.connect) {

@@ -8,10 +8,11 @@
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::faults::Faults;
+use super::hosts::{Host, LookUp};
 use super::random::Random;
 use super::script::{Failing, Script};
 use super::socket::{Connect, Entry, Stream};
@@ -36,9 +37,13 @@ pub(crate) struct Network {
     pub(super) entries: Vec<Entry>,
     /// For each loop the sockets to look at in its next wait, in order.
     pub(super) listed: Vec<VecDeque<usize>>,
-    /// For each loop whether somebody has rung for it.
-    pub(super) rung: Vec<bool>,
+    /// For each loop whether somebody has notified for it.
+    pub(super) notified: Vec<bool>,
     next_port: u16,
+    pub(super) hosts: Vec<Host>,
+    pub(super) look_ups: Vec<LookUp>,
+    /// Hosts that answer nothing.
+    pub(super) unreachable: Vec<IpAddr>,
     /// The names of Unix-domain sockets, each known by its number here.
     #[cfg(unix)]
     pub(super) names: Vec<UnixAddress>,
@@ -64,8 +69,11 @@ impl Network {
             elapsed: Duration::ZERO,
             entries: Vec::new(),
             listed: Vec::new(),
-            rung: Vec::new(),
+            notified: Vec::new(),
             next_port: FIRST_PORT,
+            hosts: Vec::new(),
+            look_ups: Vec::new(),
+            unreachable: Vec::new(),
             #[cfg(unix)]
             names: Vec::new(),
             #[cfg(unix)]
@@ -83,7 +91,7 @@ impl Network {
 
     pub(crate) fn add_poller(&mut self) -> usize {
         self.listed.push(VecDeque::new());
-        self.rung.push(false);
+        self.notified.push(false);
         self.listed.len() - 1
     }
 
@@ -234,7 +242,7 @@ impl Network {
     fn wake_one(&mut self) -> bool {
         let Some(wake) = self.script.wakes.pop_front() else { return false };
         if (wake.raise)() {
-            self.ring(wake.poller);
+            self.notify(wake.poller);
         }
         true
     }

@@ -26,7 +26,7 @@ impl fmt::Debug for Script {
     }
 }
 
-/// A wake of a loop: what it does first tells whether the loop is to be rung for.
+/// A wake of a loop: what it does first tells whether the loop is to be notified for.
 pub(crate) struct Wake {
     pub(crate) poller: usize,
     pub(crate) raise: Box<dyn FnOnce() -> bool + Send>,

@@ -136,19 +136,19 @@ impl Stream {
     pub(super) fn readiness(&self, send_buffer: usize) -> Readiness {
         let mut readiness = Readiness::default();
         if self.is_over() {
-            readiness.fold(Readiness::READABLE | Readiness::WRITABLE | Readiness::HINTED);
+            readiness.add(Readiness::READABLE | Readiness::WRITABLE | Readiness::HUP);
         }
         if self.connect != Connect::Done {
             return readiness;
         }
         if !self.receive.is_empty() {
-            readiness.fold(Readiness::READABLE);
+            readiness.add(Readiness::READABLE);
         }
         if self.ended || self.urgent.is_some_and(|before| before <= self.receive.len()) {
-            readiness.fold(Readiness::READABLE | Readiness::HINTED);
+            readiness.add(Readiness::READABLE | Readiness::HUP);
         }
         if self.finished || self.has_room(send_buffer) {
-            readiness.fold(Readiness::WRITABLE);
+            readiness.add(Readiness::WRITABLE);
         }
         readiness
     }
@@ -159,7 +159,7 @@ impl Stream {
         let mut reported = self.readiness(send_buffer);
         if !self.is_over() {
             if !watch.interest.is_readable() || !watch.armed_to_read {
-                reported.clear(Readiness::READABLE | Readiness::HINTED);
+                reported.clear(Readiness::READABLE | Readiness::HUP);
             }
             if !watch.interest.is_writable() || !watch.armed_to_write {
                 reported.clear(Readiness::WRITABLE);

@@ -16,7 +16,7 @@ use crate::system::Watched;
 const NOTHING_CAN_END_IT: &str = "nothing in the simulation can ever end this wait";
 
 impl Network {
-    pub(crate) fn tell(
+    pub(crate) fn update_interest(
         &mut self,
         index: usize,
         poller: usize,
@@ -37,9 +37,9 @@ impl Network {
         let is_stream = matches!(self.entries[index], Entry::Stream(_));
         let before = self.watch(index).take();
         let mut edges = before.as_ref().map_or(Readiness::default(), |watch| watch.edges);
-        edges.fold(Readiness::WRITABLE);
+        edges.add(Readiness::WRITABLE);
         if !(is_silent && is_stream) {
-            edges.fold(Readiness::READABLE);
+            edges.add(Readiness::READABLE);
         }
         *self.watch(index) = Some(Watch {
             poller,
@@ -65,7 +65,7 @@ impl Network {
     /// Something happened to a socket: its loop is to look at it in its next wait.
     pub(super) fn list(&mut self, index: usize, edge: Readiness) {
         if let Some(watch) = self.watch(index) {
-            watch.edges.fold(edge);
+            watch.edges.add(edge);
             if !watch.listed {
                 watch.listed = true;
                 let poller = watch.poller;
@@ -89,13 +89,13 @@ impl Network {
 
     /// Whether a loop has something to look at in its next wait.
     pub(crate) fn has_listed(&self, poller: usize) -> bool {
-        self.rung[poller] || !self.listed[poller].is_empty()
+        self.notified[poller] || !self.listed[poller].is_empty()
     }
 
     /// Somebody calls for a loop: its wait ends, or else its next.
-    pub(crate) fn ring(&mut self, poller: usize) {
+    pub(crate) fn notify(&mut self, poller: usize) {
         self.steps += 1;
-        self.rung[poller] = true;
+        self.notified[poller] = true;
     }
 
     /// Waits: the network moves on until a loop has something to look at, or the time passes.
@@ -115,21 +115,21 @@ impl Network {
         }
         self.add_spurious(poller, events);
         loop {
+            self.answer_names();
             self.collect(poller, timeout == Some(Duration::ZERO), events);
             if !events.is_empty() || end.is_some_and(|end| self.elapsed >= end) {
                 return Ok(());
             }
             if !self.step() {
-                break;
+                // Time passes to what happens next, if anything does.
+                let answer = self.next_answer(poller).map(|after| self.elapsed + after);
+                let Some(next) = answer.into_iter().chain(end).min() else {
+                    return Err(io::Error::new(ErrorKind::TimedOut, NOTHING_CAN_END_IT));
+                };
+                self.elapsed = next;
             }
             self.pass_chance_time();
         }
-        let Some(end) = end else {
-            return Err(io::Error::new(ErrorKind::TimedOut, NOTHING_CAN_END_IT));
-        };
-        self.elapsed = end;
-        self.pass_chance_time();
-        Ok(())
     }
 
     fn pass_chance_time(&mut self) {
@@ -145,9 +145,9 @@ impl Network {
 
     /// Looks at what is listed, and takes out what is true and asked for.
     fn collect(&mut self, poller: usize, may_delay: bool, events: &mut Vec<(Watched, Readiness)>) {
-        if self.rung[poller] && !(may_delay && self.happens(|faults| faults.delayed_rate)) {
-            self.rung[poller] = false;
-            events.push((Watched::Bell, Readiness::READABLE));
+        if self.notified[poller] && !(may_delay && self.happens(|faults| faults.delayed_rate)) {
+            self.notified[poller] = false;
+            events.push((Watched::Notifier, Readiness::READABLE));
         }
         for _ in 0..self.listed[poller].len() {
             if events.len() >= self.faults.event_capacity {
@@ -194,7 +194,7 @@ impl Network {
         }
         if splits && readiness.is_readable() && readiness.is_writable() {
             rest = if reads_first { Readiness::WRITABLE } else { Readiness::READABLE };
-            let both = Readiness::READABLE | Readiness::HINTED;
+            let both = Readiness::READABLE | Readiness::HUP;
             readiness.clear(if reads_first { Readiness::WRITABLE } else { both });
         }
         if readiness != Readiness::default() {
@@ -221,7 +221,7 @@ impl Network {
             Readiness::READABLE,
             Readiness::WRITABLE,
             Readiness::READABLE | Readiness::WRITABLE,
-            Readiness::READABLE | Readiness::HINTED,
+            Readiness::READABLE | Readiness::HUP,
         ]);
         self.report_untrue(index, readiness, poller, events);
     }
@@ -248,7 +248,7 @@ impl Network {
 /// Where readable and writable have edges of their own, only what has changed is reported.
 fn keep_edges(readiness: &mut Readiness, edges: Readiness) {
     if !edges.is_readable() {
-        readiness.clear(Readiness::READABLE | Readiness::HINTED);
+        readiness.clear(Readiness::READABLE | Readiness::HUP);
     }
     if !edges.is_writable() {
         readiness.clear(Readiness::WRITABLE);

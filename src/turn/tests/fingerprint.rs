@@ -3,13 +3,13 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::event::ConnectionId;
-use crate::tools::Called;
+use crate::resources::AlarmTarget;
+use crate::slots::ConnectionId;
 use crate::turn::{Service, Stage, Turns};
 
 impl<T> Turns<T> {
     pub(crate) fn fingerprint(&self, hasher: &mut impl Hasher) {
-        let now = self.tools.system.now();
+        let now = self.resources.system.now();
         match self.stage {
             Stage::Over => 0.hash(hasher),
             Stage::Alarms(_) => 1.hash(hasher),
@@ -20,7 +20,7 @@ impl<T> Turns<T> {
                 let at_hand = at_hand.map(|(id, budget)| (id.slot, budget));
                 (5, listeners, at_hand).hash(hasher);
             }
-            Stage::LeftOver => 6.hash(hasher),
+            Stage::Deferred => 6.hash(hasher),
             Stage::Last => 7.hash(hasher),
         }
         let is_there = |id: &ConnectionId| (id.slot, self.connections.get(*id).is_some());
@@ -28,25 +28,36 @@ impl<T> Turns<T> {
             queue.iter().map(is_there).collect::<Vec<_>>().hash(hasher);
         }
         self.ready.at_hand().map(|(id, turns)| (is_there(&id), turns)).hash(hasher);
-        let delivered = |service: Service| service.delivered.map(|(owed, _)| owed);
-        self.service.map(|service| (service.slot, delivered(service))).hash(hasher);
-        (self.announced.is_some(), self.is_woken, self.shutdown.is_under_way()).hash(hasher);
+        let service = self.service.map(|Service { slot, delivered, repeats }| {
+            (slot, delivered.map(|delivered| delivered.last), repeats)
+        });
+        (
+            service,
+            self.kept.is_some(),
+            self.announced.is_some(),
+            self.is_woken,
+            self.shutdown.is_under_way(),
+        )
+            .hash(hasher);
         (self.connections.order(), self.listeners.states()).hash(hasher);
-        for (at, called) in self.tools.alarms.all() {
+        for (at, called) in self.resources.alarms.all() {
             let called = match called {
-                Called::Connection(id) => (0, is_there(id)),
-                Called::Listener(id) => (1, (id.slot, true)),
-                Called::Timer(id) => (2, (id.slot, true)),
-                Called::Shutdown => (3, (0, true)),
+                AlarmTarget::Connection(id) => (0, is_there(id)),
+                AlarmTarget::Listener(id) => (1, (id.slot, true)),
+                AlarmTarget::Timer(id) => (2, (id.slot, true)),
+                AlarmTarget::Shutdown => (3, (0, true)),
             };
             (at.saturating_duration_since(now), called).hash(hasher);
         }
         for connection in self.connections.all() {
             let stream = &connection.stream;
-            let flushed = if stream.flushed_in == self.tools.turn { stream.flushed } else { 0 };
+            let standing = &stream.standing;
+            let is_of_turn = standing.flushed_in == self.resources.turn;
+            let flushed = if is_of_turn { standing.flushed } else { 0 };
             let writer = self.connections.writer_of(stream.id()).map(|id| id.slot);
-            (stream.id().slot, stream.interest, stream.queued as u8, stream.touched).hash(hasher);
-            (stream.stopped_early, flushed, stream.readers as u8, writer).hash(hasher);
+            (stream.id().slot, standing.interest, standing.queued as u8, standing.dirty)
+                .hash(hasher);
+            (standing.yielded, flushed, standing.readers as u8, writer).hash(hasher);
             stream.exchange.fingerprint(hasher);
             let next = stream.deadlines.as_ref();
             let next = next.and_then(|deadlines| deadlines.next(stream.exchange.limits()));

@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::super::*;
+use crate::attempt::Peek;
 use crate::system::simulated::Choices;
-use crate::transfer::Peek;
 
 /// The bytes that each buffer of the socket holds.
 pub(super) const BUFFER: u8 = 2;
@@ -82,16 +82,16 @@ impl Kernel {
             return reported;
         }
         if self.has_failed() {
-            return Readiness::READABLE | Readiness::WRITABLE | Readiness::HINTED;
+            return Readiness::READABLE | Readiness::WRITABLE | Readiness::HUP;
         }
         if self.interest.is_readable() && self.is_readable() {
-            reported.fold(Readiness::READABLE);
+            reported.add(Readiness::READABLE);
             if self.peer_finished {
-                reported.fold(Readiness::HINTED);
+                reported.add(Readiness::HUP);
             }
         }
         if self.interest.is_writable() && self.reports_room() {
-            reported.fold(Readiness::WRITABLE);
+            reported.add(Readiness::WRITABLE);
         }
         reported
     }
@@ -103,7 +103,7 @@ impl Kernel {
 
     /// Takes a new interest. A kernel that `rearms` looks at once whether it is true already; one
     /// that does not still does it for writing, since no loop could do without that.
-    pub(super) fn tell(&mut self, to: Interest, rearms: bool) {
+    pub(super) fn update_interest(&mut self, to: Interest, rearms: bool) {
         let newly_writable = to.is_writable() && !self.interest.is_writable();
         self.interest = to;
         match to {

@@ -4,8 +4,12 @@ use std::sync::LazyLock;
 
 use super::super::*;
 use super::kernel::{BUFFER, Connect, Kernel, Reset, Socket};
+use crate::attempt::is_would_block;
+use crate::buffer::Marks;
+use crate::event::Deadline;
+use crate::exchange::outbound::Ending;
 use crate::system::simulated::Choices;
-use crate::transfer::{self, Stop};
+use crate::transfer::{self, StopReason};
 
 /// An exchange without what cannot matter: its bytes are in order, or a check has failed before,
 /// so that their number is enough.
@@ -15,20 +19,22 @@ pub(super) struct Kept {
     pub(super) unsent: u8,
     pub(super) reason: Option<CloseReason>,
     pub(super) state: State,
-    pub(super) owed: OwedEvents,
+    pub(super) pending: PendingEvents,
     pub(super) readiness: Readiness,
     pub(super) coupling: Coupling,
     pub(super) paused: bool,
     pub(super) half_open: bool,
     pub(super) clogged: bool,
     pub(super) behind: Behind,
+    /// Of the read buffer.
+    pub(super) marks: Marks,
 }
 
 impl Kept {
     fn of(exchange: &Exchange) -> Self {
-        let Exchange { read_buffer, write_buffer, limits: _, ending, state, .. } = exchange;
-        let Exchange { owed, readiness, coupling, paused, half_open, clogged, behind, .. } =
-            exchange;
+        let Exchange { read_buffer, outbound } = exchange;
+        let Outbound { write_buffer, limits: _, ending, state, pending, .. } = outbound;
+        let Outbound { readiness, coupling, paused, half_open, clogged, behind, .. } = outbound;
         let reason = ending.as_ref().and_then(|ending| ending.reason);
         let reason = match (state, reason) {
             // How it was ended matters only for the socket that is closed.
@@ -41,25 +47,26 @@ impl Kept {
             unsent: small_count(write_buffer.len()),
             reason,
             state: *state,
-            owed: *owed,
+            pending: *pending,
             readiness: *readiness,
             coupling: *coupling,
             paused: *paused,
             half_open: *half_open,
             clogged: *clogged,
             behind: *behind,
+            marks: read_buffer.marks(),
         }
     }
 
     /// The exchange again, with numbered bytes.
     fn exchange(&self, limits: Arc<ConnectionLimits>) -> Exchange {
-        let mut exchange = Exchange {
-            read_buffer: Buffer::default(),
+        let ending = self.reason.map(|reason| Ending { reason: Some(reason), ..Ending::default() });
+        let outbound = Outbound {
             write_buffer: Buffer::default(),
             limits,
-            ending: self.reason.map(|reason| Box::new(Ending { reason: Some(reason), lost: 0 })),
+            ending: ending.map(Box::new),
             state: self.state,
-            owed: self.owed,
+            pending: self.pending,
             readiness: self.readiness,
             coupling: self.coupling,
             paused: self.paused,
@@ -67,7 +74,9 @@ impl Kept {
             clogged: self.clogged,
             behind: self.behind,
         };
+        let mut exchange = Exchange { read_buffer: Buffer::default(), outbound };
         exchange.read_buffer.append(&FIRST_READ[..usize::from(self.received)]);
+        exchange.read_buffer.set_marks(self.marks);
         exchange.write_buffer.append(&FIRST_SENT[..usize::from(self.unsent)]);
         exchange
     }
@@ -86,7 +95,7 @@ fn small_count(count: usize) -> u8 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Setting {
     pub(super) budget: u8,
-    /// Whether telling an interest anew raises an edge for what can be read already.
+    /// Whether asking for an interest anew raises an edge for what can be read already.
     pub(super) rearms: bool,
     pub(super) short_proves_blocked: bool,
 }
@@ -110,7 +119,7 @@ impl Setting {
 pub(super) enum Queue {
     None,
     Fresh,
-    LeftOver,
+    Deferred,
 }
 
 /// What the program has done and heard.
@@ -124,8 +133,22 @@ pub(super) struct Program {
     /// It has called `close` or `abort`.
     pub(super) has_closed: bool,
     pub(super) has_deadline: bool,
-    /// Above the mark since `Drained` came last.
+    /// Above the mark, or told that there was no room, since `Drained` was delivered last.
     pub(super) was_clogged: bool,
+    /// Something has arrived since `Received` was delivered last, or was consumed while the rest
+    /// stayed, or the rest was asked for.
+    pub(super) is_received_due: bool,
+    /// `Full` was delivered since there was room last.
+    pub(super) heard_full: bool,
+}
+
+/// The connection is being served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Service {
+    /// The last pending event that was delivered.
+    pub(super) last: Option<Pending>,
+    /// The write budget is spent: nothing is repeated any more.
+    pub(super) is_spent: bool,
 }
 
 /// One state of the search.
@@ -138,12 +161,13 @@ pub(super) struct World {
     // What the loop keeps beside the exchange.
     pub(super) interest: Interest,
     pub(super) queued: Queue,
-    pub(super) touched: bool,
-    pub(super) stopped_early: bool,
-    /// Being served; the event that was delivered last.
-    pub(super) service: Option<Option<Owed>>,
+    pub(super) dirty: bool,
+    pub(super) yielded: bool,
+    pub(super) service: Option<Service>,
     /// What a deadline was set for.
     pub(super) awaits: Phase,
+    /// Whether one was set for a program that takes nothing from a full read buffer.
+    pub(super) awaits_room: bool,
     /// `Closed` was handled, and the slot is free.
     pub(super) freed: bool,
 }
@@ -157,6 +181,7 @@ pub(super) enum Input {
     Wait,
     Spurious(Readiness),
     DeadlinePasses,
+    StalledReadPasses,
     IdleTimeout,
     ProgramDeadline,
     // The network and the peer.
@@ -170,6 +195,7 @@ pub(super) enum Input {
     // The program.
     Consume(u8),
     Send(u8),
+    Write(u8),
     SendReceived,
     Pause,
     Resume,
@@ -189,8 +215,9 @@ impl Input {
             Self::Wait,
             Self::Spurious(Readiness::READABLE),
             Self::Spurious(Readiness::WRITABLE),
-            Self::Spurious(Readiness::READABLE | Readiness::HINTED),
+            Self::Spurious(Readiness::READABLE | Readiness::HUP),
             Self::DeadlinePasses,
+            Self::StalledReadPasses,
             Self::IdleTimeout,
             Self::ProgramDeadline,
             Self::Connects,
@@ -207,6 +234,7 @@ impl Input {
             Self::Consume(2),
             Self::Send(1),
             Self::Send(2),
+            Self::Write(2),
             Self::SendReceived,
             Self::Pause,
             Self::Resume,
@@ -242,11 +270,12 @@ impl World {
             program: Program::default(),
             interest: Interest::None,
             queued: Queue::None,
-            // A connect touches; an accept begins a service.
-            touched: !is_accepted,
-            stopped_early: false,
-            service: is_accepted.then_some(None),
+            // One that connects is dirty; an accept begins a service.
+            dirty: !is_accepted,
+            yielded: false,
+            service: is_accepted.then(Service::default),
             awaits: Phase::Unbounded,
+            awaits_room: false,
             freed: false,
         }
     }
@@ -257,7 +286,7 @@ impl World {
 
     /// Whether nobody is about to do anything with it.
     pub(super) fn is_at_rest(&self) -> bool {
-        !self.touched && self.service.is_none()
+        !self.dirty && self.service.is_none()
     }
 
     pub(super) fn takes(&self, input: Input) -> bool {
@@ -273,15 +302,16 @@ impl World {
             Input::Call => !self.is_at_rest(),
             Input::Serve => self.is_at_rest() && self.queued != Queue::None,
             Input::Wait => self.is_at_rest() && kernel.listed,
-            Input::Spurious(news) => {
-                let asked_to_read = !news.is_readable() || self.interest.is_readable();
-                let asked_to_write = !news.is_writable() || self.interest.is_writable();
+            Input::Spurious(reported) => {
+                let asked_to_read = !reported.is_readable() || self.interest.is_readable();
+                let asked_to_write = !reported.is_writable() || self.interest.is_writable();
                 self.is_at_rest()
                     && asked_to_read
                     && asked_to_write
-                    && (kept.readiness | news) != kept.readiness
+                    && (kept.readiness | reported) != kept.readiness
             }
             Input::DeadlinePasses => self.is_at_rest() && self.awaits != Phase::Unbounded,
+            Input::StalledReadPasses => self.is_at_rest() && self.awaits_room,
             Input::IdleTimeout => self.is_at_rest() && kept.state != State::Closed,
             Input::ProgramDeadline => self.is_at_rest() && program.has_deadline,
             Input::Connects | Input::ConnectFails => kernel.connect == Connect::UnderWay,
@@ -291,7 +321,9 @@ impl World {
             Input::PeerResets { discards } => is_peer_there && (!discards || kernel.receive > 0),
             Input::WriterUnsent(now) => kept.coupling == Coupling::Writer { has_unsent: !now },
             Input::Consume(count) => can_act && kept.received >= count,
-            Input::Send(_) | Input::Finish | Input::Close | Input::Abort => can_act,
+            Input::Send(_) | Input::Write(_) | Input::Finish | Input::Close | Input::Abort => {
+                can_act
+            }
             Input::SendReceived => can_act && kept.received > 0,
             Input::Pause => can_act && !program.paused,
             Input::Resume => can_act && program.paused,
@@ -361,12 +393,12 @@ impl<'l> Life<'l> {
             Input::Call => self.call(),
             Input::Serve => self.serve(),
             Input::Wait => {
-                let news = kernel.wait();
-                if news != Readiness::default() {
-                    self.fold(news);
+                let reported = kernel.wait();
+                if reported != Readiness::default() {
+                    self.record(reported);
                 }
             }
-            Input::Spurious(news) => self.fold(news),
+            Input::Spurious(reported) => self.record(reported),
             Input::DeadlinePasses => {
                 let deadline = match self.world.awaits {
                     Phase::Unbounded => unreachable!("nothing is awaited"),
@@ -377,13 +409,17 @@ impl<'l> Life<'l> {
                 self.pass(deadline);
                 self.begin_service();
             }
+            Input::StalledReadPasses => {
+                self.pass(Deadline::StalledRead);
+                self.begin_service();
+            }
             Input::IdleTimeout => {
                 self.pass(Deadline::Idle);
                 self.begin_service();
             }
             Input::ProgramDeadline => {
                 program.has_deadline = false;
-                self.exchange.tell_deadline();
+                self.exchange.program_deadline_passed();
                 self.begin_service();
             }
             Input::Connects => kernel.connected(),
@@ -394,7 +430,7 @@ impl<'l> Life<'l> {
             Input::PeerResets { discards } => kernel.peer_resets(discards),
             Input::WriterUnsent(has_unsent) => {
                 self.exchange.set_coupling(Coupling::Writer { has_unsent });
-                self.world.touched = true;
+                self.world.dirty = true;
             }
             _ => self.act(input),
         }
@@ -404,19 +440,26 @@ impl<'l> Life<'l> {
 
     fn act(&mut self, input: Input) {
         let (exchange, program) = (&mut self.exchange, &mut self.world.program);
-        self.world.touched = true;
+        self.world.dirty = true;
         match input {
             Input::Consume(count) => {
                 exchange.consume(usize::from(count));
                 self.consumed += count;
+                program.is_received_due = !exchange.received().is_empty();
+                program.heard_full = false;
             }
             Input::Send(count) => {
                 let bytes: Vec<u8> = (SENT_NOW..SENT_NOW + count).collect();
                 self.send(bytes, |exchange, bytes| exchange.send(bytes));
             }
+            Input::Write(count) => {
+                let bytes: Vec<u8> = (SENT_NOW..SENT_NOW + count).collect();
+                self.write(&bytes);
+            }
             Input::SendReceived => {
                 let bytes = exchange.received().to_vec();
                 self.consumed += small_count(bytes.len());
+                (program.is_received_due, program.heard_full) = (false, false);
                 self.send(bytes, |exchange, _| exchange.send_received());
             }
             Input::Pause => {
@@ -425,6 +468,7 @@ impl<'l> Life<'l> {
             }
             Input::Resume => {
                 program.paused = false;
+                program.is_received_due |= !exchange.received().is_empty();
                 exchange.resume();
             }
             Input::Couple(coupling) => exchange.set_coupling(coupling),
@@ -456,7 +500,28 @@ impl<'l> Life<'l> {
         self.world.program.was_clogged |= self.exchange.clogged;
     }
 
-    // The loop: the order of `service.rs`, `ready.rs` and `turn.rs`, for one connection.
+    /// A write says how much it has taken, and never takes what is lost.
+    fn write(&mut self, bytes: &[u8]) {
+        let (lost, unsent) = (self.exchange.lost(), self.exchange.unsent());
+        let outcome = self.exchange.write(bytes);
+        let takes_bytes = self.exchange.takes_bytes();
+        match &outcome {
+            Ok(count) => {
+                assert!(takes_bytes && *count > 0, "a write takes something");
+                self.unsent.extend(&bytes[..*count]);
+                self.accepted += *count as u64;
+            }
+            Err(error) if is_would_block(error) => assert!(takes_bytes && unsent == 3),
+            Err(_) => assert!(!takes_bytes, "a write fails where nothing can leave"),
+        }
+        assert_eq!(self.exchange.lost(), lost, "a write loses nothing");
+        let is_short = takes_bytes && outcome.unwrap_or(0) < bytes.len();
+        assert!(!is_short || self.exchange.clogged, "what was not taken clogs");
+        self.world.program.was_clogged |= self.exchange.clogged;
+    }
+
+    // The loop: the order of `serving.rs`, `settling.rs`, `ready.rs` and `turn.rs`, for one
+    // connection.
 
     /// The program calls into the loop.
     fn call(&mut self) {
@@ -464,8 +529,11 @@ impl<'l> Life<'l> {
             self.world.freed = true;
             return;
         }
-        if self.world.touched {
-            self.world.touched = false;
+        if self.repeat() {
+            return;
+        }
+        if self.world.dirty {
+            self.world.dirty = false;
             self.settle();
             if self.world.service.is_none() {
                 self.requeue();
@@ -474,45 +542,79 @@ impl<'l> Life<'l> {
         self.go_on();
     }
 
-    fn fold(&mut self, news: Readiness) {
-        self.exchange.readiness.fold(news);
+    fn record(&mut self, reported: Readiness) {
+        self.exchange.reported(reported);
         self.push(Queue::Fresh);
     }
 
     fn serve(&mut self) {
         self.world.queued = Queue::None;
-        self.world.stopped_early = false;
-        self.look_at_connect();
-        self.flush();
-        self.fill();
+        self.transfer();
         self.begin_service();
     }
 
+    fn transfer(&mut self) {
+        self.world.yielded = false;
+        self.look_at_connect();
+        self.flush();
+        if !self.exchange.is_repeat_due() {
+            self.fill();
+        }
+    }
+
     fn begin_service(&mut self) {
-        self.world.service = Some(None);
+        self.world.service = Some(Service::default());
         self.go_on();
     }
 
     fn go_on(&mut self) {
-        let Some(delivered) = self.world.service else { return };
-        let owed = self.exchange.next_owed();
-        if let Some(owed) = owed.filter(|owed| delivered.is_none_or(|last| *owed > last)) {
-            self.world.service = Some(Some(owed));
-            self.world.touched = true;
-            self.exchange.delivered(owed);
-            return self.hear(owed);
+        let Some(service) = self.world.service else { return };
+        if let Some(pending) = self.exchange.next_event() {
+            let is_next = service.last.is_none_or(|last| pending > last);
+            let is_repeat = !is_next && self.exchange.is_repeat_next();
+            if is_next || is_repeat && !service.is_spent {
+                return self.deliver(service, pending);
+            }
+            self.world.yielded |= is_repeat;
         }
         self.world.service = None;
-        if delivered.is_none() {
+        if service.last.is_none() {
             self.settle();
         }
         self.requeue();
     }
 
+    /// Delivers `Received` again before the answers are flushed.
+    fn repeat(&mut self) -> bool {
+        let Some(mut service) = self.world.service else { return false };
+        if service.last.is_none() || !self.exchange.has_progress() {
+            return false;
+        }
+        service.is_spent |= self.exchange.has_spent_write_budget();
+        self.world.service = Some(service);
+        let repeats = !service.is_spent && self.exchange.may_repeat_at_once();
+        if repeats {
+            self.deliver(service, Pending::Received);
+        }
+        repeats
+    }
+
+    fn deliver(&mut self, service: Service, pending: Pending) {
+        let last = service.last.map_or(pending, |last| last.max(pending));
+        self.world.service = Some(Service { last: Some(last), ..service });
+        self.world.dirty = true;
+        self.exchange.delivered(pending);
+        if pending == Pending::Closed {
+            self.update_interest();
+        }
+        self.hear(pending);
+    }
+
     fn settle(&mut self) {
         self.flush();
+        self.exchange.notice_full();
         let had_ended = self.exchange.close_reason().is_some();
-        while self.exchange.advance() {
+        if self.exchange.advance() {
             assert!(self.unsent.is_empty(), "the end is sent behind the last unsent byte");
             assert!(!self.world.kernel.finished, "the end is sent once");
             self.world.kernel.finished = true;
@@ -523,14 +625,18 @@ impl<'l> Life<'l> {
             assert!(program.has_closed || !program.paused, "a paused one closes by itself");
             assert!(program.has_closed || program.heard_finished, "closed unheard");
         }
-        self.tell_interest();
+        self.update_interest();
         for buffer in self.exchange.buffers() {
             self.pool.reclaim(buffer);
         }
-        self.world.awaits = self.exchange.phase();
+        let exchange = &self.exchange;
+        self.world.yielded &=
+            exchange.can_fill() || exchange.can_flush() || exchange.is_repeat_due();
+        self.world.awaits = exchange.phase();
+        self.world.awaits_room = exchange.is_stalled_in_reading();
     }
 
-    fn tell_interest(&mut self) {
+    fn update_interest(&mut self) {
         let (from, to) = (self.world.interest, self.exchange.interest());
         if from == to {
             return;
@@ -538,23 +644,23 @@ impl<'l> Life<'l> {
         // Nothing stands in the way of deregistering.
         if to != Interest::None && self.choices.choose(2) == 1 {
             self.exchange.end(CloseReason::Refused);
-            return self.tell_interest();
+            return self.update_interest();
         }
-        self.world.kernel.tell(to, self.world.setting.rearms);
+        self.world.kernel.update_interest(to, self.world.setting.rearms);
         self.world.interest = to;
-        if to.is_readable() && !from.is_readable() {
-            self.exchange.readiness.fold(Readiness::READABLE);
-        }
         if from == Interest::Writable && to.is_readable() {
-            self.exchange.readiness.fold(Readiness::HINTED);
+            self.exchange.try_read_to_the_end();
+        } else if to.is_readable() && !from.is_readable() {
+            self.exchange.try_read();
         }
     }
 
     fn requeue(&mut self) {
-        if self.exchange.next_owed().is_some() {
-            self.push(Queue::Fresh);
-        } else if self.exchange.can_fill() || self.exchange.can_flush() {
-            self.push(if self.world.stopped_early { Queue::LeftOver } else { Queue::Fresh });
+        let may_wait = self.world.yielded && self.exchange.is_repeat_next();
+        if self.exchange.next_event().is_some() && !may_wait {
+            self.world.queued = Queue::Fresh;
+        } else if may_wait || self.exchange.can_fill() || self.exchange.can_flush() {
+            self.push(if self.world.yielded { Queue::Deferred } else { Queue::Fresh });
         }
     }
 
@@ -598,8 +704,11 @@ impl<'l> Life<'l> {
         assert!(filled.count <= usize::from(self.world.setting.budget), "a budget is kept to");
         if !discards {
             self.received_end += small_count(filled.count);
+            let program = &mut self.world.program;
+            program.is_received_due |= filled.count > 0;
+            assert!(filled.count == 0 || !program.heard_full, "read without room");
         }
-        self.world.stopped_early |= filled.stop == Stop::Ours && filled.count > 0;
+        self.world.yielded |= filled.stop == StopReason::Ours && filled.count > 0;
     }
 
     fn flush(&mut self) {
@@ -618,58 +727,80 @@ impl<'l> Life<'l> {
         assert!(flushed.count <= usize::from(self.world.setting.budget), "a budget is kept to");
         let now_lost = self.exchange.lost() - lost;
         if now_lost > 0 {
-            assert_eq!(flushed.stop, Stop::Failed, "only a failure loses bytes");
+            assert_eq!(flushed.stop, StopReason::Failed, "only a failure loses bytes");
             assert_eq!(now_lost, self.unsent.len() as u64, "all unsent bytes are lost at once");
             self.unsent.clear();
         }
-        self.world.stopped_early |= flushed.stop == Stop::Ours && self.exchange.unsent() > 0;
+        self.world.yielded |= flushed.stop == StopReason::Ours && self.exchange.unsent() > 0;
     }
 
+    /// A deadline counts only after one more look.
     fn pass(&mut self, deadline: Deadline) {
-        if deadline == Deadline::StalledWrite {
-            let unsent = self.exchange.unsent();
-            self.exchange.readiness.fold(Readiness::WRITABLE);
-            self.flush();
-            if self.exchange.unsent() < unsent || self.exchange.close_reason().is_some() {
-                return;
-            }
+        let held = |exchange: &Exchange| (exchange.received().len(), exchange.unsent());
+        let (before, phase) = (held(&self.exchange), self.world.awaits);
+        self.exchange.try_read();
+        self.exchange.try_write();
+        self.transfer();
+        let exchange = &self.exchange;
+        let counts = match deadline {
+            Deadline::Connect | Deadline::Close => exchange.phase() == phase,
+            Deadline::StalledWrite => exchange.phase() == phase && held(exchange).1 == before.1,
+            Deadline::StalledRead => exchange.is_stalled_in_reading(),
+            Deadline::Idle => held(exchange) == before,
+        };
+        if counts && !exchange.is_closed() {
+            self.exchange.pass(deadline);
         }
-        self.exchange.pass(deadline);
     }
 
     // What the program hears.
 
-    fn hear(&mut self, event: Owed) {
+    fn hear(&mut self, event: Pending) {
         let (program, before) = (&mut self.world.program, &self.before);
         assert!(!program.heard_closed, "{event:?} after Closed");
-        assert!(!program.has_closed || event == Owed::Closed, "{event:?} after close");
+        assert!(!program.has_closed || event == Pending::Closed, "{event:?} after close");
         match event {
-            Owed::Accepted | Owed::Connected => {
+            Pending::Accepted | Pending::Connected => {
                 assert!(!program.opened, "{event:?} comes once");
                 program.opened = true;
             }
-            Owed::Received => {
+            Pending::Received => {
                 assert!(program.opened && !program.paused, "Received while open and not paused");
+                assert!(program.is_received_due, "Received without progress");
+                program.is_received_due = false;
             }
-            Owed::Drained => {
+            Pending::Full => {
+                assert!(program.opened && !program.paused, "Full while open and not paused");
+                assert!(self.exchange.received().len() == 2, "Full while there is room");
+                assert!(!program.was_clogged, "Full before Drained");
+                assert!(!program.is_received_due, "Full before Received");
+                assert!(!program.heard_full, "Full twice without room between");
+                program.heard_full = true;
+            }
+            Pending::Drained => {
                 assert!(program.was_clogged, "Drained only after it was clogged");
                 assert!(!self.exchange.clogged, "Drained while it is clogged");
                 program.was_clogged = false;
+                // It announces what is left.
+                program.is_received_due |= !self.exchange.received().is_empty();
             }
-            Owed::Deadline => {}
-            Owed::PeerFinished => {
+            Pending::Deadline => {}
+            Pending::PeerFinished => {
                 assert!(!program.heard_finished, "PeerFinished comes once");
                 assert!(!program.paused, "PeerFinished while paused");
+                assert!(!program.is_received_due, "PeerFinished before what was received");
                 program.heard_finished = true;
             }
-            Owed::Closed => {
+            Pending::Closed => {
                 program.heard_closed = true;
+                let hears_all = program.has_closed || program.paused;
+                assert!(hears_all || !program.is_received_due, "Closed before what was received");
                 let finished = before.kept.reason.is_none();
                 assert!(finished || self.exchange.reason().is_some(), "Closed has a reason");
             }
         }
         // The program may set a deadline for a connect, and a connect may fail.
-        let may_come_first = matches!(event, Owed::Deadline | Owed::Closed);
+        let may_come_first = matches!(event, Pending::Deadline | Pending::Closed);
         assert!(program.opened || may_come_first, "{event:?} before it was opened");
     }
 }

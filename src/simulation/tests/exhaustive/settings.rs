@@ -2,11 +2,12 @@
 //! far the two connections have come at the beginning.
 
 use super::world::Act;
-use crate::event::{ConnectionId, Event};
+use crate::event::Event;
 use crate::limits::Limits;
 use crate::simulation::Faults;
 use crate::simulation::tests::acts::Change;
 use crate::simulation::tests::run::Run;
+use crate::slots::ConnectionId;
 
 /// How a connection of the loop begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

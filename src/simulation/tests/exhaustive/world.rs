@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::settings::{Beginning, Does, Setting};
 use crate::connection::Stream;
-use crate::event::ConnectionId;
 use crate::interest::Readiness;
 use crate::limits::ConnectionLimits;
 use crate::simulation::Simulation;
@@ -14,6 +13,7 @@ use crate::simulation::tests::acts::Change;
 use crate::simulation::tests::flow::{Flow, PeerEnd};
 use crate::simulation::tests::peers::PeerMove;
 use crate::simulation::tests::run::Run;
+use crate::slots::ConnectionId;
 use crate::system::Socket;
 use crate::system::simulated::{Choices, Random, lock};
 
@@ -119,7 +119,7 @@ impl World {
                 lock(&network).step_at(place);
             }
             Input::Time => {
-                if let Some(at) = self.run.event_loop.turns().tools.alarms.earliest() {
+                if let Some(at) = self.run.event_loop.turns().resources.alarms.earliest() {
                     let now = self.run.simulation.now();
                     self.run.simulation.pass_time(at.saturating_duration_since(now));
                 }
@@ -215,7 +215,7 @@ impl World {
             !network.script.spurious.is_empty()
         };
         let has_time = simulation.now() - self.start < TIME_MAX;
-        if has_time && self.run.event_loop.turns().tools.alarms.earliest().is_some() {
+        if has_time && self.run.event_loop.turns().resources.alarms.earliest().is_some() {
             inputs.push(Input::Time);
         }
         let live: Vec<usize> = self.live().map(|(place, _)| place).collect();
@@ -237,7 +237,7 @@ impl World {
             let Some(stream) = self.stream(*place) else { continue };
             if self.is_wild && !is_spurious && stream.interest() != crate::Interest::None {
                 let readable = Readiness::READABLE;
-                for readiness in [readable, Readiness::WRITABLE, readable | Readiness::HINTED] {
+                for readiness in [readable, Readiness::WRITABLE, readable | Readiness::HUP] {
                     inputs.push(Input::Spurious(*place, readiness));
                 }
             }

@@ -1,0 +1,62 @@
+//! System calls on sockets that do not block, and how they come out.
+//!
+//! `WouldBlock` (`EAGAIN`) and `Interrupted` (`EINTR`) are named in this file only: everywhere else
+//! a system call is an [`Attempt`].
+
+use std::io::{self, ErrorKind};
+
+/// How a system call that does not block came out.
+#[derive(Debug)]
+pub(crate) enum Attempt<T> {
+    Done(T),
+    /// `EAGAIN`: the socket is not ready for it.
+    NotReady,
+    Failed(io::Error),
+}
+
+impl<T> Attempt<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Done(value) => Attempt::Done(change(value)),
+            Self::NotReady => Attempt::NotReady,
+            Self::Failed(error) => Attempt::Failed(error),
+        }
+    }
+}
+
+/// Makes a system call, and again if a signal interrupted it.
+pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
+    loop {
+        match call() {
+            Ok(value) => return Attempt::Done(value),
+            Err(error) if was_interrupted(&error) => {}
+            Err(error) => return refused(error),
+        }
+    }
+}
+
+#[inline(never)]
+fn refused<T>(error: io::Error) -> Attempt<T> {
+    if is_would_block(&error) { Attempt::NotReady } else { Attempt::Failed(error) }
+}
+
+/// Whether a signal interrupted a call: no error, only a reason to try again.
+#[cold]
+pub(crate) fn was_interrupted(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::Interrupted
+}
+
+/// What a connection answers where a blocking socket would wait.
+pub(crate) fn would_block() -> io::Error {
+    ErrorKind::WouldBlock.into()
+}
+
+pub(crate) fn is_would_block(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock
+}
+
+/// Looking at what can be read without taking it.
+pub(crate) trait Peek {
+    /// Returns whether there is a byte to read, or the end if not.
+    fn peek(&mut self) -> io::Result<bool>;
+}

@@ -1,0 +1,313 @@
+//! Connects that take more than one try: several addresses of one peer, a name that is looked up
+//! first, and a Unix-domain listener whose backlog is full.
+//!
+//! Several addresses are tried as RFC 8305 (*Happy Eyeballs*) has it: alternately of each family, a
+//! further one 250 ms after the last began or as soon as none is under way any more. The first to
+//! succeed becomes the connection's socket, and the others are closed. All attempts have one id, one
+//! deadline, and the slot as their token: whatever the kernel reports of one, all are looked at.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Origin, Stream};
+#[cfg(unix)]
+use crate::address::UnixAddress;
+#[cfg(unix)]
+use crate::attempt::Attempt;
+#[cfg(unix)]
+use crate::backoff::Backoff;
+use crate::event::{CloseReason, Failure};
+use crate::interest::{Interest, Readiness};
+use crate::limits::ConnectionLimits;
+use crate::observer::Step;
+use crate::resources::Resources;
+use crate::system::{ConnectOutcome, Socket, System};
+
+/// How long an attempt has before the next begins beside it: the Connection Attempt Delay that
+/// RFC 8305 recommends.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// How long a connect waits at first when its listener's backlog is full, and at most. No event
+/// reports that there is room, so it is tried: soon at first, since a listener that is alive makes
+/// room at once, and seldom later, since one that is not may never.
+#[cfg(unix)]
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+#[cfg(unix)]
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What a connect needs besides its socket.
+#[derive(Debug)]
+pub(crate) enum Connecting {
+    /// A name is looked up.
+    Resolving,
+    Race(Race),
+    /// The backlog of a Unix-domain listener was full, and nothing is under way.
+    #[cfg(unix)]
+    Retry {
+        address: UnixAddress,
+        backoff: Backoff,
+    },
+}
+
+impl Connecting {
+    #[cfg(unix)]
+    pub(crate) fn retry(address: UnixAddress) -> Self {
+        Self::Retry { address, backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX) }
+    }
+}
+
+/// Attempts at several addresses, of which the first to succeed wins.
+#[derive(Debug)]
+pub(crate) struct Race {
+    waiting: VecDeque<SocketAddr>,
+    /// Those under way, each registered for writable.
+    running: Vec<(SocketAddr, Socket)>,
+    /// Why the last one failed.
+    failure: Option<CloseReason>,
+}
+
+impl Race {
+    /// A race for these addresses: in their order, but alternately of each family.
+    pub(crate) fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let addresses: Vec<SocketAddr> = addresses.into_iter().collect();
+        let prefers_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+        let (first, second): (Vec<_>, Vec<_>) =
+            addresses.into_iter().partition(|address| address.is_ipv6() == prefers_v6);
+        let (mut first, mut second) = (first.into_iter(), second.into_iter());
+        let mut waiting = VecDeque::new();
+        loop {
+            let pair = [first.next(), second.next()];
+            if pair == [None, None] {
+                break;
+            }
+            waiting.extend(pair.into_iter().flatten());
+        }
+        Self { waiting, running: Vec::new(), failure: None }
+    }
+
+    fn close_all(&mut self, slot: u32, system: &System) {
+        for (_, socket) in self.running.drain(..) {
+            close(socket, slot, system);
+        }
+    }
+}
+
+/// Closes the socket of an attempt.
+fn close(mut socket: Socket, slot: u32, system: &System) {
+    // An error has no consequence: the socket is closed next.
+    let _ = system.update_interest(&mut socket, slot, Interest::Writable, Interest::None);
+    system.close(socket);
+}
+
+impl Stream {
+    /// Looks at what became of a connect, if the kernel has reported something of it.
+    #[cold]
+    pub(super) fn look_at_connect(&mut self, resources: &mut Resources) {
+        if self.exchange.readiness() == Readiness::default() {
+            return;
+        }
+        let is_hup = self.exchange.take_readiness().is_hup();
+        if matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Race(_))) {
+            return self.look_at_race(is_hup, resources);
+        }
+        let Some(socket) = &self.socket else { return };
+        match resources.system.connect_outcome(socket, is_hup) {
+            ConnectOutcome::UnderWay => {}
+            ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::of(&error)),
+            ConnectOutcome::Connected => self.has_connected(resources),
+        }
+    }
+
+    fn has_connected(&mut self, resources: &mut Resources) {
+        self.exchange.connected();
+        resources.observers.see(Step::Connected { id: self.id() });
+    }
+
+    /// Looks at each attempt: the first that has succeeded wins, and those that failed are closed.
+    fn look_at_race(&mut self, is_hup: bool, resources: &mut Resources) {
+        let id = self.id();
+        let Some(race) = race(&mut self.origin) else { return };
+        let mut winner = None;
+        for (address, socket) in mem::take(&mut race.running) {
+            let outcome = match &winner {
+                None => resources.system.connect_outcome(&socket, is_hup),
+                Some(_) => ConnectOutcome::UnderWay,
+            };
+            match outcome {
+                ConnectOutcome::UnderWay => race.running.push((address, socket)),
+                ConnectOutcome::Connected => winner = Some((address, socket)),
+                ConnectOutcome::Failed(error) => {
+                    close(socket, id.slot, &resources.system);
+                    race.failure = Some(CloseReason::of(&error));
+                    let failure = Failure::of(&error);
+                    resources.observers.see(Step::AttemptFailed { id, address, failure });
+                }
+            }
+        }
+        if let Some((address, socket)) = winner {
+            race.close_all(id.slot, &resources.system);
+            self.origin = Origin::connected(address);
+            self.socket = Some(socket);
+            self.standing.interest = Interest::Writable;
+            self.deadlines_mut().set_again(None);
+            self.has_connected(resources);
+        } else if race.running.is_empty() {
+            self.begin_attempt(resources);
+        }
+    }
+
+    /// Begins the next attempt, or the one behind it if it fails at once. If none is left nor under
+    /// way, the connection ends as the last one did.
+    fn begin_attempt(&mut self, resources: &mut Resources) {
+        let (id, limits) = (self.id(), self.exchange.limits().clone());
+        let Some(race) = race(&mut self.origin) else { return };
+        while let Some(address) = race.waiting.pop_front() {
+            resources.observers.see(Step::Connecting { id, address: Some(address) });
+            match attempt_at(address, id.slot, &limits, &resources.system) {
+                Ok(socket) => {
+                    race.running.push((address, socket));
+                    break;
+                }
+                Err(error) => {
+                    race.failure = Some(CloseReason::of(&error));
+                    let failure = Failure::of(&error);
+                    resources.observers.see(Step::AttemptFailed { id, address, failure });
+                }
+            }
+        }
+        if race.running.is_empty() {
+            let failure = race.failure.unwrap_or(CloseReason::of(&no_address()));
+            return self.exchange.end(failure);
+        }
+        let next = if race.waiting.is_empty() {
+            None
+        } else {
+            resources.system.now().checked_add(STAGGER)
+        };
+        self.deadlines_mut().set_again(next);
+    }
+
+    /// A race for these addresses begins.
+    pub(crate) fn begin_race(&mut self, race: Race, resources: &mut Resources) {
+        self.origin = Origin::Connecting(Box::new(Connecting::Race(race)));
+        self.begin_attempt(resources);
+    }
+
+    /// Whether a name is looked up for it.
+    pub(crate) fn is_resolving(&self) -> bool {
+        self.exchange.is_connecting()
+            && matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Resolving))
+    }
+
+    /// What could not begin, or waits for its turn, is tried now.
+    pub(super) fn connect_again(&mut self, resources: &mut Resources) {
+        self.deadlines_mut().set_again(None);
+        #[cfg(unix)]
+        if matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Retry { .. }))
+        {
+            return self.retry(resources);
+        }
+        self.begin_attempt(resources);
+    }
+
+    #[cfg(unix)]
+    fn retry(&mut self, resources: &mut Resources) {
+        let Origin::Connecting(connecting) = &self.origin else { return };
+        let (Connecting::Retry { address, .. }, Some(socket)) = (&**connecting, &self.socket)
+        else {
+            return;
+        };
+        match resources.system.connect_unix(socket, address) {
+            Attempt::NotReady => self.pause_connecting(resources),
+            Attempt::Failed(error) => self.exchange.end(CloseReason::of(&error)),
+            Attempt::Done(()) => {
+                self.origin = Origin::ConnectedUnix;
+                // It was registered before it was connected, and no event is promised for that.
+                self.exchange.try_write();
+                self.serve(resources);
+            }
+        }
+    }
+
+    /// Has a connect that could not begin be tried again after a pause.
+    #[cfg(unix)]
+    pub(crate) fn pause_connecting(&mut self, resources: &mut Resources) {
+        let Origin::Connecting(connecting) = &mut self.origin else { return };
+        let Connecting::Retry { backoff, .. } = &mut **connecting else { return };
+        let pause = backoff.take();
+        let at = resources.system.now().checked_add(pause);
+        self.deadlines_mut().set_again(at);
+        resources.observers.see(Step::ConnectPaused { id: self.id(), pause });
+    }
+
+    /// Closes what is under way besides the connection's own socket.
+    pub(super) fn close_attempts(&mut self, system: &System) {
+        let slot = self.id().slot;
+        if let Some(race) = race(&mut self.origin) {
+            race.close_all(slot, system);
+        }
+    }
+}
+
+fn race(origin: &mut Origin) -> Option<&mut Race> {
+    match origin {
+        Origin::Connecting(connecting) => match &mut **connecting {
+            Connecting::Race(race) => Some(race),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn attempt_at(
+    address: SocketAddr,
+    slot: u32,
+    limits: &ConnectionLimits,
+    system: &System,
+) -> io::Result<Socket> {
+    let mut socket = system.connect(address, limits)?;
+    match system.update_interest(&mut socket, slot, Interest::None, Interest::Writable) {
+        Ok(()) => Ok(socket),
+        Err(error) => {
+            system.close(socket);
+            Err(error)
+        }
+    }
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "there is no address to connect to")
+}
+
+#[cfg(test)]
+impl Stream {
+    /// How many attempts are under way, each with a socket of its own.
+    pub(crate) fn attempt_count(&self) -> usize {
+        match &self.origin {
+            Origin::Connecting(connecting) => match &**connecting {
+                Connecting::Race(race) => race.running.len(),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_families_alternate_and_keep_their_order() {
+        let address = |text: &str| format!("{text}:1").parse().unwrap();
+        let race = Race::new(["[::1]", "[::2]", "[::3]", "1.1.1.1", "2.2.2.2"].map(address));
+        let expected = ["[::1]", "1.1.1.1", "[::2]", "2.2.2.2", "[::3]"].map(address);
+        assert_eq!(race.waiting, expected);
+        let race = Race::new(["1.1.1.1", "2.2.2.2", "[::1]"].map(address));
+        assert_eq!(race.waiting, ["1.1.1.1", "[::1]", "2.2.2.2"].map(address));
+        assert_eq!(Race::new([]).waiting, []);
+    }
+}

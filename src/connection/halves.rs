@@ -1,0 +1,290 @@
+//! Both directions of a connection lent at once, so that what was received can be sent, parsed and
+//! answered without copying it first; and whole messages taken from the read buffer.
+
+use std::io::{self, ErrorKind};
+
+use super::Stream;
+use crate::buffer::Buffer;
+use crate::event::{CloseReason, Failure};
+use crate::exchange::Outbound;
+
+/// The receiving direction of a [`Stream`], lent by [`Stream::halves`].
+///
+/// Besides what a stream offers, it takes whole messages without copying them: a line
+/// ([`take_line`](Self::take_line)), what comes before a delimiter
+/// ([`take_until`](Self::take_until)), a fixed number of bytes
+/// ([`take_exact`](Self::take_exact)). Each returns `None` while the message is incomplete, and an
+/// error when it can never be whole. None of them allocates, whatever length a peer claims, and no
+/// byte is searched twice for the same delimiter.
+#[derive(Debug)]
+pub struct ReadHalf<'s> {
+    buffer: &'s mut Buffer,
+    /// How many bytes the read buffer holds at most.
+    max: usize,
+    end: Option<Result<(), CloseReason>>,
+    is_overfull: bool,
+}
+
+/// The sending direction of a [`Stream`], lent by [`Stream::halves`].
+#[derive(Debug)]
+pub struct WriteHalf<'s> {
+    pub(super) outbound: &'s mut Outbound,
+}
+
+impl Stream {
+    /// Lends both directions at once.
+    ///
+    /// ```
+    /// /// Answers each line with its length.
+    /// fn answer(connection: &mut readiness::Connection<()>) -> std::io::Result<()> {
+    ///     let (mut read, mut write) = connection.halves();
+    ///     while let Some(line) = read.take_line(1_000)? {
+    ///         write.send(line); // borrowed from the read buffer
+    ///         write.send(format!(": {} bytes\n", line.len()).as_bytes());
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[doc(alias = "split")]
+    pub fn halves(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        let (end, is_overfull) = (self.exchange.end_of_input(), self.exchange.is_overfull());
+        let max = self.exchange.limits().read_buffer_max;
+        let (buffer, outbound) = self.exchange.halves();
+        (ReadHalf { buffer, max, end, is_overfull }, WriteHalf { outbound })
+    }
+}
+
+impl ReadHalf<'_> {
+    /// Returns the bytes received and not yet consumed.
+    #[must_use]
+    pub fn received(&self) -> &[u8] {
+        self.buffer.bytes()
+    }
+
+    /// Consumes the first `count` received bytes: see [`Stream::consume`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if fewer bytes were received.
+    pub fn consume(&mut self, count: usize) {
+        self.buffer.consume(count);
+    }
+
+    /// Takes a line, and returns it without its line ending (`\n` or `\r\n`). What the peer sent
+    /// behind the last line ending before its end is a line too.
+    ///
+    /// `max` bounds the line with its ending, in bytes.
+    ///
+    /// ```
+    /// use readiness::{Event, EventLoop};
+    /// use std::io::Write;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let mut server: EventLoop = EventLoop::new()?;
+    /// # let listener = server.listen("127.0.0.1:0")?;
+    /// # let mut peer = std::net::TcpStream::connect(server.listener_addr(listener)?)?;
+    /// peer.write_all(b"one\r\ntwo\nthr")?;
+    /// loop {
+    ///     if let Event::Received(id) = server.next_event()? {
+    ///         let (mut read, _) = server[id].halves();
+    ///         assert_eq!(read.take_line(100)?, Some(&b"one"[..]));
+    ///         assert_eq!(read.take_line(100)?, Some(&b"two"[..]));
+    ///         assert_eq!(read.take_line(100)?, None);
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidData` if the line is longer than `max`, `InvalidInput` if `max` is above
+    /// [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max), or the error with which the
+    /// connection ended if it did so within a line. Nothing is consumed then.
+    pub fn take_line(&mut self, max: usize) -> io::Result<Option<&[u8]>> {
+        let line = self.take_until(b'\n', max)?;
+        Ok(line.map(|line| {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            line.strip_suffix(b"\r").unwrap_or(line)
+        }))
+    }
+
+    /// Takes everything up to a delimiter, and returns it with the delimiter. What the peer sent
+    /// behind the last delimiter before its end is taken too.
+    ///
+    /// `max` bounds what is taken with the delimiter, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidData` if there are more than `max` bytes, `InvalidInput` if `max` is above
+    /// [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max), or the error with which the
+    /// connection ended if it did so before a delimiter. Nothing is consumed then.
+    pub fn take_until(&mut self, delimiter: u8, max: usize) -> io::Result<Option<&[u8]>> {
+        if max > self.max {
+            return Err(beyond_the_buffer("max"));
+        }
+        let received = self.buffer.len();
+        let count = match (self.buffer.find(delimiter), self.end) {
+            (Some(count), _) => count,
+            (None, Some(Ok(()))) => received,
+            (None, Some(Err(reason))) => return Err(reason.to_error()),
+            // With the delimiter it would be longer still.
+            (None, None) if received >= max => return Err(too_long(max)),
+            (None, None) => 0,
+        };
+        if count > max {
+            return Err(too_long(max));
+        }
+        Ok(self.take(count))
+    }
+
+    /// Takes exactly `count` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidData` if `count` is above
+    /// [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max), `UnexpectedEof` if the peer's
+    /// end comes before that many bytes, or the error with which the connection ended. Nothing is
+    /// consumed then.
+    pub fn take_exact(&mut self, count: usize) -> io::Result<Option<&[u8]>> {
+        if count == 0 {
+            return Ok(Some(&[]));
+        }
+        if count <= self.buffer.len() {
+            return Ok(self.take(count));
+        }
+        match self.end {
+            Some(Ok(())) => Err(ErrorKind::UnexpectedEof.into()),
+            Some(Err(reason)) => Err(reason.to_error()),
+            None if count > self.max => Err(never_whole()),
+            None => Ok(self.take(0)),
+        }
+    }
+
+    /// Takes that many bytes, if there are to be any; otherwise the program knows that what was
+    /// received is incomplete, and need not be told of it again.
+    fn take(&mut self, count: usize) -> Option<&[u8]> {
+        if count == 0 {
+            self.buffer.forget_progress();
+            return None;
+        }
+        Some(self.buffer.take(count))
+    }
+
+    // For the standard traits.
+
+    /// Returns how the input ends, once nothing more will be received.
+    pub(super) fn end(&self) -> Option<Result<(), CloseReason>> {
+        self.end
+    }
+
+    /// How many bytes are up to and with the delimiter, or up to the end.
+    pub(super) fn whole_until(&mut self, delimiter: u8) -> io::Result<usize> {
+        match self.buffer.find(delimiter) {
+            Some(count) => Ok(count),
+            None if self.buffer.len() >= self.max && self.end.is_none() => Err(never_whole()),
+            None => self.whole_to_end(),
+        }
+    }
+
+    /// How many bytes are left, once the end is among them. A connection that ended with an error
+    /// has no end: what it has received is not whole.
+    pub(super) fn whole_to_end(&mut self) -> io::Result<usize> {
+        match self.end {
+            Some(Ok(())) => Ok(self.buffer.len()),
+            Some(Err(reason)) => Err(reason.to_error()),
+            None if self.is_overfull => Err(never_whole()),
+            None => Err(self.incomplete()),
+        }
+    }
+
+    /// Why `count` bytes cannot be read now, if they cannot.
+    pub(super) fn check_exact(&mut self, count: usize) -> io::Result<()> {
+        if count <= self.buffer.len() {
+            return Ok(());
+        }
+        Err(match self.end {
+            Some(Ok(())) => ErrorKind::UnexpectedEof.into(),
+            Some(Err(reason)) => reason.to_error(),
+            None if count > self.max => never_whole(),
+            None => self.incomplete(),
+        })
+    }
+
+    /// What was received is not whole: the program need not be told of it again.
+    fn incomplete(&mut self) -> io::Error {
+        self.buffer.forget_progress();
+        crate::attempt::would_block()
+    }
+}
+
+impl WriteHalf<'_> {
+    /// Appends `bytes` to the unsent ones: see [`Stream::send`].
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.outbound.send(bytes);
+    }
+
+    /// Returns how many bytes were sent and not yet taken by the kernel.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.outbound.unsent()
+    }
+
+    /// Returns how many bytes can no longer leave: see [`Stream::lost`].
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.outbound.lost()
+    }
+
+    /// Returns whether to stop sending: see [`Stream::is_clogged`].
+    #[must_use]
+    pub fn is_clogged(&self) -> bool {
+        self.outbound.is_clogged()
+    }
+
+    /// Ends our direction once everything unsent has left: see [`Stream::finish`].
+    pub fn finish(&mut self) {
+        self.outbound.finish();
+    }
+
+    /// Closes the connection gracefully: see [`Stream::close`].
+    pub fn close(&mut self) {
+        self.outbound.close();
+    }
+
+    /// Closes the connection gracefully, and gives the reason: see [`Stream::close_with`].
+    pub fn close_with(&mut self, reason: impl Into<Failure>) {
+        self.outbound.reject(reason.into());
+        self.outbound.close();
+    }
+
+    /// Closes the connection at once, with a reset: see [`Stream::abort`].
+    pub fn abort(&mut self) {
+        self.outbound.abort();
+    }
+
+    /// Closes the connection at once, and gives the reason: see [`Stream::abort_with`].
+    pub fn abort_with(&mut self, reason: impl Into<Failure>) {
+        self.outbound.reject(reason.into());
+        self.outbound.abort();
+    }
+
+    /// Stops reading: see [`Stream::pause`].
+    pub fn pause(&mut self) {
+        self.outbound.pause();
+    }
+}
+
+fn beyond_the_buffer(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, format!("{what} is above read_buffer_max"))
+}
+
+fn too_long(max: usize) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("a message is longer than {max} bytes"))
+}
+
+fn never_whole() -> io::Error {
+    let message = "longer than the read buffer: read in pieces, or raise read_buffer_max";
+    io::Error::new(ErrorKind::InvalidData, message)
+}

@@ -1,0 +1,70 @@
+//! Where a connection came from, and with it what is known of its peer's address.
+//!
+//! TCP peer addresses are stored, because the kernel forgets them once the peer has gone: an IPv4
+//! address in place, any other in a box. Unix-domain addresses are not: the kernel can still report
+//! them.
+
+use std::net::{SocketAddr, SocketAddrV4};
+
+use super::connecting::Connecting;
+use crate::slots::ListenerId;
+
+#[derive(Debug)]
+pub(crate) enum Origin {
+    Accepted(ListenerId, SocketAddrV4),
+    AcceptedBoxed(Box<(ListenerId, SocketAddr)>),
+    AcceptedUnix(ListenerId),
+    Connected(SocketAddrV4),
+    ConnectedBoxed(Box<SocketAddr>),
+    #[cfg(unix)]
+    ConnectedUnix,
+    /// It takes more than one connect on one socket to find out where it leads.
+    Connecting(Box<Connecting>),
+    /// Made elsewhere: nothing is known of its peer.
+    Adopted,
+}
+
+impl Origin {
+    /// A connection that was accepted, over a Unix-domain socket if the peer has no IP address.
+    pub(crate) fn accepted(listener: ListenerId, peer: Option<SocketAddr>) -> Self {
+        match peer {
+            Some(SocketAddr::V4(peer)) => Self::Accepted(listener, peer),
+            Some(peer @ SocketAddr::V6(_)) => Self::AcceptedBoxed(Box::new((listener, peer))),
+            None => Self::AcceptedUnix(listener),
+        }
+    }
+
+    pub(crate) fn connected(peer: SocketAddr) -> Self {
+        match peer {
+            SocketAddr::V4(peer) => Self::Connected(peer),
+            SocketAddr::V6(_) => Self::ConnectedBoxed(Box::new(peer)),
+        }
+    }
+
+    pub(crate) fn listener(&self) -> Option<ListenerId> {
+        match self {
+            Self::Accepted(listener, _) | Self::AcceptedUnix(listener) => Some(*listener),
+            Self::AcceptedBoxed(origin) => Some(origin.0),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_unix(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Self::ConnectedUnix => true,
+            Self::AcceptedUnix(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The peer's address, if it was stored.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Accepted(_, peer) | Self::Connected(peer) => Some(SocketAddr::V4(*peer)),
+            Self::AcceptedBoxed(origin) => Some(origin.1),
+            Self::ConnectedBoxed(peer) => Some(**peer),
+            _ => None,
+        }
+    }
+}

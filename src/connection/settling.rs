@@ -1,0 +1,318 @@
+//! Settling one connection: from what the program did to system calls.
+//!
+//! A connection is settled when the program may have changed it, and whenever it was served: flush,
+//! give back empty buffers, go on to the next state, ask the kernel for the interest that follows
+//! (`epoll_ctl`), set the alarm. Mostly an answer leaves by one write and nothing else is to be done;
+//! for that the first lines of [`Stream::settle`] make the write by themselves.
+//!
+//! The socket is closed here too, before the program hears of it.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use super::{Readers, Stream};
+use crate::event::CloseReason;
+use crate::exchange::Phase;
+use crate::interest::Interest;
+use crate::observer::Step;
+use crate::resources::{AlarmTarget, Resources};
+use crate::slots::ConnectionId;
+use crate::system::System;
+use crate::transfer::{self, StopReason, Transferred};
+
+#[cfg(test)]
+thread_local! {
+    static IS_FAST_PATH_OFF: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+pub(super) fn is_fast_path_off() -> bool {
+    IS_FAST_PATH_OFF.get()
+}
+
+/// Runs something with every connection going through the general code, to compare the two.
+#[cfg(test)]
+pub(crate) fn without_fast_path<R>(run: impl FnOnce() -> R) -> R {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    IS_FAST_PATH_OFF.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    IS_FAST_PATH_OFF.set(false);
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+impl Stream {
+    /// Makes good what the program did since it had this many bytes unsent.
+    pub(crate) fn settle(&mut self, unsent_before: usize, resources: &mut Resources) {
+        if resources.observers.see_everything() {
+            self.note_queued(unsent_before, resources);
+        }
+        resources.pool.reclaim_empty(self.exchange.read_buffer());
+        let mut begun = None;
+        if self.may_send_only(resources.turn) {
+            match self.send_whole(resources) {
+                Ok(()) => return,
+                Err(outcome) => begun = outcome,
+            }
+        }
+        self.settle_in_full(begun, resources);
+    }
+
+    /// Whether settling comes to one write at most, which is the first of the turn.
+    #[inline]
+    fn may_send_only(&mut self, turn: u16) -> bool {
+        #[cfg(test)]
+        if is_fast_path_off() {
+            return false;
+        }
+        // As bytes, so that a compiler compares the three at once.
+        let standing = &self.standing;
+        let stands = [u8::from(standing.yielded), standing.readers as u8, standing.interest as u8];
+        stands == [0, Readers::None as u8, Interest::Readable as u8]
+            && standing.flushed_in != turn
+            && self.deadlines.is_none()
+            && self.exchange.only_sends()
+            && !self.exchange.read_buffer().has_block()
+    }
+
+    /// The fast path: one write that takes everything unsent, or none if nothing is. Otherwise
+    /// returns what came of it.
+    #[inline]
+    fn send_whole(&mut self, resources: &mut Resources) -> Result<(), Option<io::Result<usize>>> {
+        let Some(socket) = &self.socket else { return Err(None) };
+        let unsent = self.exchange.unsent_bytes();
+        let count = unsent.len();
+        if count == 0 {
+            resources.pool.reclaim_empty(self.exchange.write_buffer());
+            return Ok(());
+        }
+        if count > self.exchange.limits().write_budget {
+            return Err(None);
+        }
+        match resources.system.io(socket).write(unsent) {
+            Ok(written) if written == count => {
+                resources.pool.give(self.exchange.write_buffer().take_block());
+                let standing = &mut self.standing;
+                // No more than the budget, which would not have been spent if it were larger.
+                standing.flushed = u32::try_from(count).unwrap_or(u32::MAX);
+                (standing.flushed_in, standing.moved_at) = (resources.turn, resources.moment);
+                if resources.observers.see_everything() {
+                    let stop = StopReason::Ours;
+                    self.note_flushed(Transferred { count, stop }, resources);
+                }
+                Ok(())
+            }
+            outcome => Err(Some(outcome)),
+        }
+    }
+
+    #[inline(never)]
+    fn settle_in_full(&mut self, begun: Option<io::Result<usize>>, resources: &mut Resources) {
+        if self.exchange.can_flush() {
+            self.flush(begun, resources);
+        }
+        for buffer in self.exchange.buffers() {
+            resources.pool.reclaim(buffer);
+        }
+        self.exchange.notice_full();
+        if self.exchange.advance() {
+            self.send_end(resources);
+        }
+        self.update_interest(resources);
+        let exchange = &self.exchange;
+        self.standing.yielded &=
+            exchange.can_fill() || exchange.can_flush() || exchange.is_repeat_due();
+        self.set_alarm(resources);
+    }
+
+    /// Shows how much the program has sent since it had so much unsent.
+    fn note_queued(&self, unsent_before: usize, resources: &mut Resources) {
+        if self.unsent() > unsent_before {
+            let (id, count) = (self.id(), self.unsent() - unsent_before);
+            resources.observers.trace(|| Step::Queued { id, count });
+        }
+    }
+
+    fn send_end(&mut self, resources: &mut Resources) {
+        if let Some(socket) = &self.socket {
+            resources.system.finish(socket);
+            resources.observers.see(Step::Finished { id: self.id() });
+        }
+    }
+
+    /// Asks the kernel for the interest that follows from the wants (`epoll_ctl`), if it differs
+    /// from the one asked for last. A connection that has ended wants nothing, and so is
+    /// deregistered before it is closed.
+    ///
+    /// That a socket became readable meanwhile raises no new edge that mio promises, so where
+    /// readable is asked for anew, a read is tried; and where another interest was asked for before,
+    /// so is one behind it, since an end that arrived meanwhile was not reported either.
+    fn update_interest(&mut self, resources: &mut Resources) {
+        let (from, to) = (self.standing.interest, self.exchange.interest());
+        if from == to {
+            return;
+        }
+        let id = self.id();
+        let Some(socket) = &mut self.socket else { return };
+        if let Err(error) = resources.system.update_interest(socket, id.slot, from, to) {
+            self.exchange.end(CloseReason::of(&error));
+            if to != Interest::None {
+                // What was registered before is taken back.
+                return self.update_interest(resources);
+            }
+        }
+        self.standing.interest = to;
+        resources.observers.trace(|| Step::InterestChanged { id, from, to });
+        if from == Interest::Writable && to.is_readable() {
+            self.exchange.try_read_to_the_end();
+        } else if to.is_readable() && !from.is_readable() {
+            self.exchange.try_read();
+        }
+    }
+
+    /// Sets the alarm for the next deadline. One that is set already fires first, and is set again
+    /// then, so that activity costs nothing here.
+    fn set_alarm(&mut self, resources: &mut Resources) {
+        let next = self.next_deadline(|| resources.system.now());
+        let target = AlarmTarget::Connection(self.id());
+        let Some(deadlines) = &mut self.deadlines else { return };
+        match (next, deadlines.alarm) {
+            (Some(at), Some(alarm)) if alarm.at() <= at => {}
+            (Some(at), alarm) => {
+                resources.cancel(alarm);
+                deadlines.alarm = Some(resources.alarms.set(at, target));
+            }
+            (None, alarm) => {
+                resources.cancel(alarm);
+                deadlines.alarm = None;
+                // This remembers an idle timeout of its own, which counts in another phase, and that
+                // the one of the limits was taken back.
+                let has_idle_timeout = deadlines.has_idle_timeout();
+                if !has_idle_timeout && self.exchange.limits().idle_timeout.is_none() {
+                    self.deadlines = None;
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        let is_bounded =
+            self.exchange.phase() != Phase::Unbounded || self.exchange.is_stalled_in_reading();
+        if self.deadlines.is_none() && !is_bounded {
+            return None;
+        }
+        let now = now();
+        self.deadlines_mut();
+        self.note_phase(now)?;
+        let next = self.deadlines.as_ref()?.next(self.exchange.limits());
+        // One that has passed already fires in the next turn, behind all that are due in this one.
+        next.map(|(at, _)| at.max(now))
+    }
+
+    /// Notes what the exchange waits for now, if anything is noted of it at all.
+    pub(super) fn note_phase(&mut self, now: Instant) -> Option<()> {
+        let (phase, is_stalled) = (self.exchange.phase(), self.exchange.is_stalled_in_reading());
+        self.deadlines.as_mut()?.enter(phase, is_stalled, now);
+        Some(())
+    }
+
+    // Closing the socket.
+
+    /// Closes the socket of a connection that has ended: by a reset, if bytes that the peer was to
+    /// get are given up. Otherwise the kernel goes on delivering what it has taken.
+    pub(crate) fn close_socket(&mut self, resources: &mut Resources) {
+        debug_assert!(self.exchange.is_closed(), "an open connection has a socket");
+        self.update_interest(resources);
+        self.close_attempts(&resources.system);
+        if self.exchange.ends_by_reset() {
+            if let Some(socket) = &self.socket {
+                resources.system.reset_on_close(socket);
+            }
+        } else if self.exchange.has_timed_out() {
+            self.discard_rest(resources);
+        }
+        if let Some(socket) = self.socket.take() {
+            resources.system.close(socket);
+        }
+    }
+
+    /// Reads what has arrived and nobody will read any more. A socket that is closed with unread
+    /// bytes sends a reset, which would destroy what the peer has not read yet.
+    fn discard_rest(&mut self, resources: &mut Resources) {
+        let Some(socket) = &self.socket else { return };
+        let (id, budget) = (self.id(), self.exchange.limits().read_budget);
+        let mut socket = resources.system.io(socket);
+        let count = transfer::discard(&mut socket, &mut resources.pool, budget);
+        if count > 0 {
+            resources.observers.trace(|| Step::Discarded { id, count });
+        }
+    }
+
+    /// Gives back what a closed connection holds: its alarm and its blocks.
+    pub(crate) fn release(&mut self, resources: &mut Resources) {
+        resources.cancel(self.deadlines.take().and_then(|deadlines| deadlines.alarm));
+        for buffer in self.exchange.buffers() {
+            buffer.consume(buffer.len());
+            resources.pool.reclaim(buffer);
+        }
+    }
+
+    /// Deregisters the sockets of a connection that is about to be dropped with its loop.
+    pub(crate) fn deregister(&mut self, system: &System) {
+        self.close_attempts(system);
+        let (slot, from) = (self.id().slot, self.standing.interest);
+        if let Some(socket) = self.socket.as_mut().filter(|_| from != Interest::None) {
+            // An error has no consequence: the socket is closed next.
+            let _ = system.update_interest(socket, slot, from, Interest::None);
+        }
+    }
+
+    /// Two connections that a program borrowed and swapped would each answer to the other's id.
+    #[inline]
+    pub(crate) fn assert_lives_in(&self, slot: u32) {
+        if self.id().slot != slot {
+            swapped(self.id());
+        }
+    }
+}
+
+#[cold]
+fn swapped(id: ConnectionId) -> ! {
+    panic!("connection {id} was swapped into the place of another");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use crate::{Event, EventLoop, Limits};
+
+    #[test]
+    fn messages_on_a_connection_with_an_idle_timeout_cost_no_operation_on_the_alarms() {
+        let mut limits = Limits::default();
+        limits.connection.idle_timeout = Some(Duration::from_secs(1_000));
+        let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
+        let listener = event_loop.listen("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(event_loop.listener_addr(listener).unwrap()).unwrap();
+        let Event::Accepted(_, id) = event_loop.next_event().unwrap() else { panic!("it comes") };
+        event_loop[id].set_deadline(Some(Duration::from_secs(2_000)));
+        assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
+
+        let alarms = |event_loop: &EventLoop| {
+            let alarms = &event_loop.turns().resources.alarms;
+            (alarms.len(), alarms.set_count(), alarms.earliest())
+        };
+        let before = alarms(&event_loop);
+        assert_eq!(before.0, 1);
+        for _ in 0..1_000 {
+            peer.write_all(b"message").unwrap();
+            assert_eq!(event_loop.next_event().unwrap(), Event::Received(id));
+            event_loop[id].send_received();
+            assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
+            peer.read_exact(&mut [0; 7]).unwrap();
+        }
+        assert_eq!(alarms(&event_loop), before);
+    }
+}

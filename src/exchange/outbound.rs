@@ -1,0 +1,530 @@
+//! The sending side of an exchange: the write buffer, and with it the states of both directions.
+//!
+//! Sending, finishing, closing and pausing need this side alone. So a program can be lent it while
+//! the read buffer is lent separately, and can send what it has received without copying it first.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::{Behind, Coupling, Phase};
+use crate::attempt::would_block;
+use crate::buffer::Buffer;
+use crate::event::{CloseReason, Deadline, Failure};
+use crate::interest::Readiness;
+use crate::limits::ConnectionLimits;
+use crate::pending::{Pending, PendingEvents};
+use crate::state::{Input, State};
+
+/// How it ended, and what was lost.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// How the connection ended. Invariant: known exactly in the states Broken and Closed.
+    pub(super) reason: Option<CloseReason>,
+    /// The error for which the program has closed, if it gave one before the connection ended.
+    pub(super) rejected: Option<Failure>,
+    pub(super) lost: u64,
+}
+
+// In the order of C, so that what `Outbound::stands_at` compares lies side by side.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Outbound {
+    pub(super) write_buffer: Buffer,
+    pub(super) limits: Arc<ConnectionLimits>,
+    /// Only where something has ended or was lost, so that the others do not carry it.
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) state: State,
+    pub(super) pending: PendingEvents,
+    pub(super) readiness: Readiness,
+    pub(super) paused: bool,
+    pub(super) coupling: Coupling,
+    pub(super) clogged: bool,
+    pub(super) half_open: bool,
+    pub(super) behind: Behind,
+}
+
+impl Outbound {
+    pub(super) fn new(state: State, coupling: Coupling, limits: Arc<ConnectionLimits>) -> Self {
+        Self {
+            write_buffer: Buffer::default(),
+            limits,
+            ending: None,
+            state,
+            pending: PendingEvents::default(),
+            readiness: Readiness::default(),
+            paused: false,
+            coupling,
+            clogged: false,
+            half_open: false,
+            behind: Behind::Unknown,
+        }
+    }
+
+    // What can be asked.
+
+    pub(crate) fn limits(&self) -> &Arc<ConnectionLimits> {
+        &self.limits
+    }
+
+    #[inline]
+    pub(crate) fn unsent(&self) -> usize {
+        self.write_buffer.len()
+    }
+
+    #[inline]
+    pub(crate) fn unsent_bytes(&self) -> &[u8] {
+        self.write_buffer.bytes()
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.ending.as_ref().map_or(0, |ending| ending.lost)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.state.is_connecting()
+    }
+
+    /// Whether the program has closed, or there is nothing left to close.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state.is_ending()
+    }
+
+    /// Whether what the program sends can still leave.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        self.state.takes_bytes()
+    }
+
+    pub(crate) fn is_clogged(&self) -> bool {
+        self.clogged || !self.takes_bytes()
+    }
+
+    pub(crate) fn coupling(&self) -> Coupling {
+        self.coupling
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.readiness
+    }
+
+    /// Why the connection was closed, once it is. What the program gave as its reason comes first.
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        let ending = self.ending.as_ref().filter(|_| self.state == State::Closed)?;
+        ending.rejected.map(CloseReason::Rejected).or(ending.reason)
+    }
+
+    /// How it has ended or broken, whatever the program gave as its reason.
+    pub(crate) fn reason(&self) -> Option<CloseReason> {
+        self.ending.as_ref().and_then(|ending| ending.reason)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Whether the socket is to be closed by a reset: where the program wants it, and where bytes
+    /// are given up that the peer was to get, because an end would tell it that it has everything.
+    /// Not where a deadline passed and the kernel has taken every byte: a slow peer may still be
+    /// reading those, and a reset would destroy them.
+    pub(crate) fn ends_by_reset(&self) -> bool {
+        match self.reason().filter(|_| self.is_closed()) {
+            None | Some(CloseReason::Finished | CloseReason::Closed) => false,
+            Some(CloseReason::Aborted | CloseReason::Overflow) => true,
+            Some(
+                CloseReason::TimedOut(_)
+                | CloseReason::Reset
+                | CloseReason::Refused
+                | CloseReason::Rejected(_)
+                | CloseReason::Failed(_),
+            ) => self.unsent() > 0 || self.lost() > 0,
+        }
+    }
+
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.is_closed() && matches!(self.reason(), Some(CloseReason::TimedOut(_)))
+    }
+
+    /// Whether it is open, free to read, has no pending event, and is ready for exactly this.
+    #[inline]
+    pub(super) fn stands_at(&self, readiness: Readiness) -> bool {
+        let Self { state, pending, readiness: remembered, paused, .. } = self;
+        // As bytes, so that a compiler compares the four at once.
+        let standing = [*state as u8, pending.bits(), remembered.bits(), u8::from(*paused)];
+        standing == [State::Open as u8, 0, readiness.bits(), 0]
+            && self.coupling != Coupling::Writer { has_unsent: true }
+    }
+
+    pub(crate) fn wants_write(&self) -> bool {
+        self.is_connecting() || self.has_sendable() && !self.readiness.is_writable()
+    }
+
+    pub(crate) fn can_flush(&self) -> bool {
+        self.readiness.is_writable() && self.has_sendable()
+    }
+
+    /// Whether there are unsent bytes that may leave now.
+    pub(super) fn has_sendable(&self) -> bool {
+        self.unsent() > 0 && !self.is_connecting() && !self.is_closed()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.state {
+            State::Connecting | State::ConnectingToFinish | State::ConnectingToClose => {
+                Phase::Connecting
+            }
+            State::Broken => Phase::Broken,
+            State::Lingering => Phase::Lingering,
+            State::Closing | State::BothClosing => Phase::Closing,
+            _ if self.has_sendable() && !self.readiness.is_writable() => Phase::Stalled,
+            _ => Phase::Unbounded,
+        }
+    }
+
+    pub(super) fn is_held_back(&self) -> bool {
+        match self.coupling {
+            Coupling::None => false,
+            Coupling::Itself => self.unsent() > 0,
+            Coupling::Writer { has_unsent } => has_unsent,
+        }
+    }
+
+    // What the program does.
+
+    /// Appends `bytes`, or loses them if they can no longer leave.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        if self.has_room_for(bytes.len()) {
+            self.write_buffer.append(bytes);
+            self.notice_high_water();
+        } else {
+            self.lose(bytes.len());
+        }
+    }
+
+    /// Appends as many of `bytes` as fit below the limit.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if !self.takes_bytes() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let room = self.limits.unsent_max.saturating_sub(self.unsent());
+        let count = bytes.len().min(room);
+        self.write_buffer.append(&bytes[..count]);
+        self.notice_high_water();
+        if count < bytes.len() {
+            // The program is to be told when there is room.
+            self.clogged = true;
+        }
+        if count == 0 { Err(would_block()) } else { Ok(count) }
+    }
+
+    /// Appends all of `bytes`, or none of them and then fails.
+    pub(crate) fn write_whole(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let is_taken = bytes.is_empty() || self.has_room_for(bytes.len());
+        if !is_taken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.write_buffer.append(bytes);
+        self.notice_high_water();
+        Ok(())
+    }
+
+    /// Appends the whole of what is formatted, or nothing and then fails.
+    pub(crate) fn write_formatted(&mut self, what: fmt::Arguments<'_>) -> io::Result<()> {
+        let before = self.unsent();
+        let outcome = fmt::write(&mut Appending(&mut self.write_buffer), what);
+        let count = self.unsent() - before;
+        // It is there already: what cannot stay is taken back.
+        self.write_buffer.truncate(before);
+        if outcome.is_err() {
+            return Err(io::Error::other("a formatting trait returned an error"));
+        }
+        if count > 0 && !self.has_room_for(count) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.write_buffer.restore(count);
+        self.notice_high_water();
+        Ok(())
+    }
+
+    /// Whether there are bytes and they may be appended to the unsent ones: any number where nothing
+    /// is unsent. Too many end the connection.
+    pub(super) fn has_room_for(&mut self, count: usize) -> bool {
+        if count == 0 || !self.takes_bytes() {
+            return false;
+        }
+        let room = self.limits.unsent_max.saturating_sub(self.unsent());
+        let fits = self.unsent() == 0 || count <= room;
+        if !fits {
+            self.end(CloseReason::Overflow);
+        }
+        fits
+    }
+
+    /// Counts bytes that the program has given up to us and that will never be sent.
+    #[cold]
+    pub(super) fn lose(&mut self, count: usize) {
+        if count > 0 {
+            self.ending.get_or_insert_default().lost += count as u64;
+        }
+    }
+
+    pub(super) fn notice_high_water(&mut self) {
+        if self.unsent() > self.limits.high_water {
+            self.clogged = true;
+            // One that was not delivered yet would come too early now.
+            self.pending.remove(Pending::Drained);
+        }
+    }
+
+    pub(super) fn notice_low_water(&mut self) {
+        if self.clogged && self.unsent() <= self.limits.low_water {
+            self.clogged = false;
+            if !self.is_ending() {
+                self.pending.add(Pending::Drained);
+            }
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.state = self.state.on(Input::Finish);
+    }
+
+    pub(crate) fn close(&mut self) {
+        match self.state {
+            State::Connecting | State::ConnectingToFinish if self.unsent() == 0 => {
+                self.end(CloseReason::Closed);
+            }
+            State::Broken => self.end(CloseReason::Closed),
+            _ => self.state = self.state.on(Input::Close),
+        }
+        self.hear_only_the_end();
+    }
+
+    pub(crate) fn abort(&mut self) {
+        if self.state == State::Broken
+            && let Some(ending) = &mut self.ending
+        {
+            // The program ends it before it has heard that the connection is broken.
+            ending.reason = Some(CloseReason::Aborted);
+        }
+        self.end(CloseReason::Aborted);
+        self.hear_only_the_end();
+    }
+
+    /// Notes why the program is about to close, if nothing has ended the connection before.
+    pub(crate) fn reject(&mut self, failure: Failure) {
+        if !self.is_ending() && self.reason().is_none() {
+            self.ending.get_or_insert_default().rejected = Some(failure);
+        }
+    }
+
+    /// The program has closed: of all pending events only the last is still delivered, nothing that
+    /// it asked for before holds back the reading, and nothing more is received.
+    fn hear_only_the_end(&mut self) {
+        self.pending.keep_only_closed();
+        self.coupling = Coupling::None;
+        self.paused = false;
+        self.behind = Behind::Nothing;
+    }
+
+    /// Holds back what comes from the peer, unless the program hears nothing of it anyway.
+    pub(crate) fn pause(&mut self) {
+        let is_over = self.is_closed() && !self.pending.contains(Pending::Closed);
+        self.paused = self.behind != Behind::Nothing && !is_over;
+    }
+
+    pub(crate) fn allow_half_open(&mut self, allowed: bool) {
+        self.half_open = allowed;
+    }
+
+    /// Changes the limits. The unsent bytes are compared with the new marks at once.
+    pub(crate) fn set_limits(&mut self, limits: Arc<ConnectionLimits>) {
+        let is_free = |limits: &ConnectionLimits| limits.reads_while_unsent;
+        if is_free(&limits) != is_free(&self.limits) {
+            match (self.coupling, is_free(&limits)) {
+                (Coupling::Itself, true) => self.set_coupling(Coupling::None),
+                (Coupling::None, false) => self.set_coupling(Coupling::Itself),
+                _ => {}
+            }
+        }
+        self.limits = limits;
+        self.forget_more();
+        self.notice_high_water();
+        self.notice_low_water();
+    }
+
+    pub(crate) fn set_coupling(&mut self, coupling: Coupling) {
+        if !self.is_ending() {
+            self.coupling = coupling;
+        }
+    }
+
+    // What the socket brings.
+
+    /// The connect has succeeded: from here on bytes may leave.
+    pub(crate) fn connected(&mut self) {
+        debug_assert!(self.is_connecting(), "connected while {:?}", self.state);
+        self.state = self.state.on(Input::Connected);
+        self.readiness.add(Readiness::WRITABLE);
+        if self.state != State::Closing {
+            self.pending.add(Pending::Connected);
+        }
+    }
+
+    /// The end of the peer's direction was read.
+    #[cold]
+    pub(crate) fn peer_ended(&mut self) {
+        match self.state {
+            State::Lingering => return self.end(CloseReason::Closed),
+            State::Broken => return self.end(CloseReason::Reset),
+            _ => {}
+        }
+        let after = self.state.on(Input::PeerEnded);
+        debug_assert!(after != self.state, "an end was read while {:?}", self.state);
+        self.state = after;
+        if self.state != State::BothClosing {
+            self.behind = Behind::End;
+            self.pending.add(Pending::PeerFinished);
+        }
+    }
+
+    /// A read failed: both directions are over.
+    #[cold]
+    pub(crate) fn read_failed(&mut self, reason: CloseReason) {
+        self.end(reason);
+    }
+
+    /// The kernel took the first `count` unsent bytes.
+    pub(crate) fn flushed(&mut self, count: usize) {
+        self.write_buffer.consume(count);
+        if self.clogged {
+            self.notice_low_water();
+        }
+    }
+
+    /// A write failed: our direction is over, and the unsent bytes are lost.
+    #[cold]
+    pub(crate) fn write_failed(&mut self, reason: CloseReason) {
+        if self.state.on(Input::WriteFailed) != State::Broken {
+            return self.end(reason);
+        }
+        let unsent = self.unsent();
+        self.lose(unsent);
+        // The block stays for the pool, like that of any other empty buffer.
+        self.write_buffer.consume(unsent);
+        self.state = State::Broken;
+        self.ending.get_or_insert_default().reason = Some(reason);
+        // What the kernel holds of the peer's is read to its end before it is over.
+        self.try_read_to_the_end();
+    }
+
+    /// It is over, for this reason unless there is one already. Received bytes stay, to be read
+    /// while `Closed` is handled.
+    #[cold]
+    pub(crate) fn end(&mut self, reason: CloseReason) {
+        if self.is_closed() {
+            return;
+        }
+        if self.is_connecting() {
+            self.pending.clear();
+        }
+        self.state = self.state.on(Input::End);
+        self.ending.get_or_insert_default().reason.get_or_insert(reason);
+        self.coupling = Coupling::None;
+        self.pending.add(Pending::Closed);
+    }
+
+    /// A deadline of the limits has passed.
+    pub(crate) fn pass(&mut self, deadline: Deadline) {
+        self.end(CloseReason::TimedOut(deadline));
+    }
+
+    /// The program has set another deadline, or none: the one before is not delivered any more.
+    pub(crate) fn forget_deadline(&mut self) {
+        self.pending.remove(Pending::Deadline);
+    }
+
+    /// The deadline that the program set has passed.
+    pub(crate) fn program_deadline_passed(&mut self) {
+        if !self.is_ending() {
+            self.pending.add(Pending::Deadline);
+        }
+    }
+
+    /// The read buffer is full, and the socket holds more.
+    pub(crate) fn found_more(&mut self) {
+        self.behind = Behind::More;
+    }
+
+    pub(super) fn forget_more(&mut self) {
+        if self.behind == Behind::More {
+            self.behind = Behind::Unknown;
+        }
+    }
+
+    // The remembered readiness: every change of it.
+
+    /// The kernel has reported this.
+    pub(crate) fn reported(&mut self, readiness: Readiness) {
+        self.readiness.add(readiness);
+    }
+
+    /// A transfer has shown that the socket is not ready for this.
+    pub(crate) fn disproved(&mut self, readiness: Readiness) {
+        self.readiness.clear(readiness);
+    }
+
+    /// Nobody promises an edge for what arrived before it was asked for, so one read is tried.
+    pub(crate) fn try_read(&mut self) {
+        self.readiness.add(Readiness::READABLE);
+    }
+
+    /// One read is tried, and however little it brings, another behind it: until the socket is
+    /// empty.
+    pub(crate) fn try_read_to_the_end(&mut self) {
+        self.readiness.add(Readiness::READABLE | Readiness::HUP);
+    }
+
+    /// One write is tried: kernels take bytes long before they report that there is room.
+    pub(crate) fn try_write(&mut self) {
+        self.readiness.add(Readiness::WRITABLE);
+    }
+
+    /// What was reported of a connect is looked at now.
+    pub(crate) fn take_readiness(&mut self) -> Readiness {
+        std::mem::take(&mut self.readiness)
+    }
+
+    /// The buffer to write from.
+    #[inline]
+    pub(crate) fn write_buffer(&mut self) -> &mut Buffer {
+        &mut self.write_buffer
+    }
+}
+
+/// Formats into a buffer.
+struct Appending<'b>(&'b mut Buffer);
+
+impl fmt::Write for Appending<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.append(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Outbound {
+    pub(crate) fn set_readiness(&mut self, readiness: Readiness) {
+        self.readiness = readiness;
+    }
+}

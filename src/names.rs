@@ -1,0 +1,174 @@
+//! Looking up names, on helper threads, so that no call into the loop blocks.
+//!
+//! The system's resolver blocks, for many seconds where a name server does not answer. So each name
+//! is given to a thread, and the loop is woken when it has an answer. The threads are started when
+//! they are first needed, are four at most, and end with the loop: one that is within the resolver
+//! ends as soon as that returns.
+//!
+//! What it deliberately does not do: it remembers no answer.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::system::{Answer, Question, System};
+use crate::waker::Waker;
+
+/// The most helper threads.
+const THREADS_MAX: usize = 4;
+
+/// Names that are being looked up for one loop.
+#[derive(Default)]
+pub(crate) struct Names {
+    helpers: Option<Helpers>,
+    /// How many questions of the helpers' are not answered.
+    open: usize,
+}
+
+struct Helpers {
+    questions: Sender<Question>,
+    /// The threads take turns at this end.
+    asked: Arc<Mutex<Receiver<Question>>>,
+    answering: Sender<Answer>,
+    answers: Receiver<Answer>,
+    threads: usize,
+}
+
+impl Names {
+    /// Begins to look up a name. The answer wakes the loop.
+    pub(crate) fn ask(
+        &mut self,
+        question: Question,
+        waker: &Waker,
+        system: &System,
+    ) -> io::Result<()> {
+        let Some(question) = system.ask_name(question) else { return Ok(()) };
+        let helpers = self.helpers.get_or_insert_with(Helpers::new);
+        if self.open >= helpers.threads && helpers.threads < THREADS_MAX {
+            let started = helpers.start(waker);
+            // Those that there are look it up later.
+            if helpers.threads == 0 {
+                started?;
+            }
+        }
+        // The other end is kept here, so that this cannot fail.
+        let _ = helpers.questions.send(question);
+        self.open += 1;
+        Ok(())
+    }
+
+    /// Takes the next answer, if there is one.
+    pub(crate) fn take_answer(&mut self, system: &System) -> Option<Answer> {
+        if self.open > 0
+            && let Some(answer) = self.helpers.as_ref()?.answers.try_recv().ok()
+        {
+            self.open -= 1;
+            return Some(answer);
+        }
+        system.take_answer()
+    }
+}
+
+impl Helpers {
+    fn new() -> Self {
+        let (questions, asked) = mpsc::channel();
+        let (answering, answers) = mpsc::channel();
+        Self { questions, asked: Arc::new(Mutex::new(asked)), answering, answers, threads: 0 }
+    }
+
+    fn start(&mut self, waker: &Waker) -> io::Result<()> {
+        let (asked, answering) = (Arc::clone(&self.asked), self.answering.clone());
+        let waker = waker.clone();
+        let name = String::from("readiness-names");
+        thread::Builder::new().name(name).spawn(move || {
+            loop {
+                let question = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(Question { id, host, port }) = question else { return };
+                if answering.send((id, look_up(&host, port))).is_err() {
+                    return;
+                }
+                waker.notify_loop();
+            }
+        })?;
+        self.threads += 1;
+        Ok(())
+    }
+}
+
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match (host, port).to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.collect()),
+        // The resolver's own errors are no system's, and have no number.
+        Err(error) if error.raw_os_error().is_none() => {
+            Err(io::Error::new(io::ErrorKind::NotFound, error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a name and a port stand for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Target<'n> {
+    Address(SocketAddr),
+    Host(&'n str, u16),
+}
+
+/// Takes `host:port` apart. An IPv6 address stands in brackets.
+pub(crate) fn parse(name: &str) -> io::Result<Target<'_>> {
+    if let Ok(address) = name.parse() {
+        return Ok(Target::Address(address));
+    }
+    let refuse = |message: &str| {
+        let message = format!("{name:?} is not an address to connect to: {message}");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    };
+    let Some((host, port)) = name.rsplit_once(':') else {
+        return refuse("a port is missing, as in localhost:80");
+    };
+    if host.contains([':', '[', ']']) {
+        return refuse("an IPv6 address stands in brackets, as in [::1]:80");
+    }
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return refuse("the name of a host is missing");
+    }
+    match port.parse() {
+        Ok(port) => Ok(Target::Host(host, port)),
+        Err(_) => refuse("the port is not a number up to 65535"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_are_told_apart() {
+        let address = |text: &str| Target::Address(text.parse().unwrap());
+        assert_eq!(parse("127.0.0.1:80").unwrap(), address("127.0.0.1:80"));
+        assert_eq!(parse("[::1]:80").unwrap(), address("[::1]:80"));
+        assert_eq!(parse("localhost:80").unwrap(), Target::Host("localhost", 80));
+        assert_eq!(parse("a-b.example.:0").unwrap(), Target::Host("a-b.example.", 0));
+    }
+
+    #[test]
+    fn what_is_neither_is_refused_with_the_reason() {
+        for (name, reason) in [
+            ("", "a port is missing"),
+            ("localhost", "a port is missing"),
+            ("localhost:", "the port is not a number"),
+            ("localhost:http", "the port is not a number"),
+            ("localhost:65536", "the port is not a number up to 65535"),
+            ("localhost:-1", "the port is not a number"),
+            (":80", "the name of a host is missing"),
+            ("a host:80", "the name of a host is missing"),
+            ("::1:80", "an IPv6 address stands in brackets"),
+            ("[::1:80", "an IPv6 address stands in brackets"),
+        ] {
+            let error = parse(name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
+            assert!(error.to_string().contains(reason), "{name}: {error}");
+        }
+    }
+}

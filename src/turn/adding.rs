@@ -1,0 +1,98 @@
+//! What is added to a loop: accepted connections, and those that connect.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::Turns;
+use crate::connection::{Connecting, Connection, Origin, Race, Stream};
+use crate::event::CloseReason;
+use crate::exchange::Exchange;
+use crate::observer::{Step, log_unresolved};
+use crate::slots::ConnectionId;
+use crate::system::{Question, Socket};
+
+impl<T> Turns<T> {
+    pub(super) fn add_accepted(&mut self, data: T, origin: Origin, socket: Socket) -> ConnectionId {
+        let mut exchange = Exchange::accepted(self.connection_limits.clone());
+        if self.shutdown.is_under_way() {
+            // So that it is read until there is no more before it is closed.
+            exchange.try_read_to_the_end();
+        }
+        let id = self
+            .connections
+            .insert(|id| Connection::new(data, Stream::new(id, origin, Some(socket), exchange)));
+        self.note_moved(id);
+        id
+    }
+
+    /// Adds a connection that is connecting, or may be. One that has failed at once is closed, like
+    /// one that fails later.
+    pub(crate) fn add_outgoing(
+        &mut self,
+        data: T,
+        origin: Origin,
+        socket: Option<io::Result<Socket>>,
+    ) -> ConnectionId {
+        let mut exchange = Exchange::connecting(self.connection_limits.clone());
+        if let Some(Err(error)) = &socket {
+            exchange.end(CloseReason::of(error));
+        }
+        let socket = socket.and_then(Result::ok);
+        let id = self
+            .connections
+            .insert(|id| Connection::new(data, Stream::new(id, origin, socket, exchange)));
+        self.note_moved(id);
+        self.connections.lend(id.slot);
+        id
+    }
+
+    /// A connection has moved when it was made.
+    fn note_moved(&mut self, id: ConnectionId) {
+        let moment = self.resources.moment;
+        if let Some(connection) = self.connections.at_id(id) {
+            connection.stream.standing.moved_at = moment;
+        }
+    }
+
+    /// Begins attempts at several addresses under one id.
+    pub(crate) fn add_race(&mut self, data: T, race: Race) -> ConnectionId {
+        let id = self.add_outgoing(data, Origin::Adopted, None);
+        if let Some(connection) = self.connections.at_id(id) {
+            connection.stream.begin_race(race, &mut self.resources);
+        }
+        id
+    }
+
+    /// Begins a connect to a host whose name is looked up first.
+    pub(crate) fn add_named(&mut self, data: T, host: &str, port: u16) -> ConnectionId {
+        let origin = Origin::Connecting(Box::new(Connecting::Resolving));
+        let id = self.add_outgoing(data, origin, None);
+        self.resources.observers.see(Step::Resolving { id });
+        let question = Question { id, host: host.to_owned(), port };
+        let asked = self.names.ask(question, &self.waker, &self.resources.system);
+        if let Err(error) = asked {
+            self.resolved(id, Err(error));
+        }
+        id
+    }
+
+    /// A name was looked up, unless its connection has ended meanwhile.
+    pub(super) fn resolved(&mut self, id: ConnectionId, found: io::Result<Vec<SocketAddr>>) {
+        let connection = self.connections.get_mut(id);
+        let Some(connection) = connection.filter(|connection| connection.stream.is_resolving())
+        else {
+            return;
+        };
+        match found {
+            Ok(addresses) => {
+                let count = addresses.len();
+                self.resources.observers.see(Step::Resolved { id, addresses: count });
+                connection.stream.begin_race(Race::new(addresses), &mut self.resources);
+            }
+            Err(error) => {
+                log_unresolved(id, &error);
+                connection.stream.exchange.end(CloseReason::of(&error));
+            }
+        }
+    }
+}
