@@ -423,12 +423,12 @@ impl Stream {
     ///
     /// # fn main() -> std::io::Result<()> {
     /// let mut event_loop: EventLoop = EventLoop::new()?;
-    /// let path = std::env::temp_dir().join(format!("readiness-peer-{}", std::process::id()));
-    /// let listener = event_loop.listen_unix(path.clone())?;
+    /// let path = format!("/tmp/peer-{}.socket", std::process::id());
+    /// let listener = event_loop.listen_unix(path.as_str())?;
     /// let client = event_loop.connect_unix(event_loop.unix_listener_addr(listener)?, ());
     /// while event_loop.next_event()? != Event::Connected(client) {}
     /// let peer = event_loop[client].unix_peer_addr()?;
-    /// assert_eq!(peer.as_pathname(), Some(path.as_path()));
+    /// assert_eq!(peer.as_pathname(), Some(path.as_ref()));
     /// # Ok(())
     /// # }
     /// ```

@@ -325,14 +325,29 @@ pub struct Folder(std::path::PathBuf);
 
 #[cfg(unix)]
 impl Folder {
+    /// Makes one whose path is short, wherever this machine has its temporary files: the path of a
+    /// socket has 103 bytes at most.
     pub fn new() -> Self {
+        const PARENT_LENGTH_MAX: usize = 40;
+        let mut parents = vec![std::env::temp_dir(), "/tmp".into()];
+        parents.retain(|parent| parent.as_os_str().len() <= PARENT_LENGTH_MAX);
+        let made = parents.iter().find_map(|parent| Self::within(parent).ok());
+        made.unwrap_or_else(|| panic!("no folder with a short path can be made in {parents:?}"))
+    }
+
+    fn within(parent: &std::path::Path) -> io::Result<Self> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("readiness-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+        loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("readiness-{}-{number}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left behind by a process that had this number before and was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub fn path(&self, name: &str) -> std::path::PathBuf {
