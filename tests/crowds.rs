@@ -13,9 +13,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::skipping::runs_in_part;
 use common::{
     PATIENCE, accepted, connection_limits, hold_little, next, pattern, pattern_at, peer, reset,
-    say_aloud, steps, turns, until,
+    steps, turns, until,
 };
 use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, Step};
 
@@ -27,26 +28,22 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// How many descriptors the process has open, if the system tells.
-fn descriptors() -> Option<usize> {
+fn descriptors(test: &str) -> Option<usize> {
     let count = std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
-    if count.is_none() {
-        say_aloud("descriptors are not counted: there is no /proc/self/fd here");
-    }
+    let less = || "descriptors are not counted: there is no /proc/self/fd here".to_owned();
+    runs_in_part(test, count.is_none().then(less));
     count
 }
 
 /// As many pairs of sockets as are wanted, or as the limit of descriptors allows.
-fn pairs_allowed(wanted: usize) -> usize {
+fn pairs_allowed(test: &str, wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
     // 256 is the least that is usual where the limit cannot be read.
     let allowed = (soft.unwrap_or(256).saturating_sub(64) / 2).min(wanted);
-    if allowed < wanted {
-        say_aloud(&format!(
-            "only {allowed} of {wanted} connections: the descriptors allow no more"
-        ));
-    }
+    let less = || format!("{allowed} connections, not {wanted}: the descriptors allow no more");
+    runs_in_part(test, (allowed < wanted).then(less));
     allowed
 }
 
@@ -84,7 +81,7 @@ fn crowd(
 #[test]
 fn closing_the_others_of_a_batch_brings_no_event_of_theirs() {
     let _alone = alone();
-    let count = pairs_allowed(2_500);
+    let count = pairs_allowed(test_name!(), 2_500);
     let mut limits = Limits::default();
     limits.event_capacity = 8_192;
     let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
@@ -168,7 +165,7 @@ fn slot_used_again_within_a_batch_hears_nothing_of_its_former_owner() {
 #[test]
 fn dropping_the_loop_closes_everything() {
     let _alone = alone();
-    let before = descriptors();
+    let before = descriptors(test_name!());
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     let address = listening_at(&mut event_loop, 4);
     let mut crowd = crowd(&mut event_loop, address, 12);
@@ -205,7 +202,7 @@ fn dropping_the_loop_closes_everything() {
     let error = TcpStream::connect(address).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     drop((crowd, foreign));
-    assert_eq!(descriptors(), before);
+    assert_eq!(descriptors(test_name!()), before);
 }
 
 #[test]
@@ -214,7 +211,7 @@ fn four_thousand_connections_leave_no_descriptor_behind() {
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     let addresses: Vec<SocketAddr> =
         (5..9).map(|host| listening_at(&mut event_loop, host)).collect();
-    let before = descriptors();
+    let before = descriptors(test_name!());
     for round in 0..40 {
         let mut crowd = crowd(&mut event_loop, addresses[round % 4], 100);
         for (number, (id, peer)) in crowd.iter_mut().enumerate() {
@@ -237,7 +234,7 @@ fn four_thousand_connections_leave_no_descriptor_behind() {
         }
     }
     turns(&mut event_loop, 1);
-    assert_eq!(descriptors(), before);
+    assert_eq!(descriptors(test_name!()), before);
 }
 
 // Random operations.
@@ -370,7 +367,7 @@ fn assert_adds_up(heard: &Heard, connects: usize) {
 fn random_operations_open_as_many_as_they_close_and_keep_the_data() {
     const CONNECTS: usize = 2_000;
     let _alone = alone();
-    let before = descriptors();
+    let before = descriptors(test_name!());
     let seed = 0x5EED_1234_5678_9ABC;
     let mut random = Random(seed);
     let mut event_loop: EventLoop<End> = EventLoop::with_limits(small_limits()).unwrap();
@@ -418,7 +415,7 @@ fn random_operations_open_as_many_as_they_close_and_keep_the_data() {
     assert_eq!(turns(&mut event_loop, 3), []);
     assert_adds_up(&heard, CONNECTS);
     drop(event_loop);
-    assert_eq!(descriptors(), before);
+    assert_eq!(descriptors(test_name!()), before);
 }
 
 /// One thing that a program may do at any time to any connection, also to one that has gone.

@@ -11,8 +11,9 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use common::crowd::Crowd;
-use common::measure::{ALL_DESCRIPTORS, aloud, can_measure, has_played};
+use common::measure::{ALL_DESCRIPTORS, NO_MEASURE, aloud, can_measure, has_played};
 use common::server::{Protocol, REPLY, Server};
+use common::skipping::runs_in_part;
 use common::talker::Talker;
 use common::{PATIENCE, peer};
 
@@ -44,25 +45,25 @@ fn talk(peer: &mut TcpStream) {
     assert_eq!(answer, MESSAGE);
 }
 
-/// As many as wanted, or as the descriptors allow; says so aloud.
-fn at_most(wanted: usize, server: &Server, crowd: &Crowd) -> usize {
+/// As many as wanted, or as the descriptors allow.
+fn at_most(test: &str, wanted: usize, server: &Server, crowd: &Crowd) -> usize {
     let descriptors = server.descriptors_max().min(crowd.descriptors_max());
     let count = wanted.min(descriptors.saturating_sub(64));
-    if count < wanted {
-        aloud(format!("scaled down: {count} clients, not {wanted}, for {descriptors} descriptors"));
-    }
+    let less = || format!("{count} clients, not {wanted}, for {descriptors} descriptors");
+    runs_in_part(test, (count < wanted).then(less));
     count
 }
 
 #[test]
 fn idle_connections_cost_their_entries_alone() {
     let name = "idle_connections_cost_their_entries_alone";
-    if has_played(name) || !can_measure() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_measure(), NO_MEASURE);
     let mut server = Server::start(name, ALL_DESCRIPTORS, Protocol::Echo);
     let mut crowd = Crowd::start(name, ALL_DESCRIPTORS);
-    let count = at_most(10_000, &server, &crowd);
+    let count = at_most(test_name!(), 10_000, &server, &crowd);
     talk(&mut peer(server.address));
     server.until(|told| told.connections == 0);
 
@@ -85,9 +86,10 @@ fn idle_connections_cost_their_entries_alone() {
 #[test]
 fn half_messages_left_by_a_crowd_are_held_in_blocks_of_their_size() {
     let name = "half_messages_left_by_a_crowd_are_held_in_blocks_of_their_size";
-    if has_played(name) || !can_measure() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_measure(), NO_MEASURE);
     // The entry; the block's own description (three words of a vector and two places, with the
     // allocator's two words: 56) and its bytes, rounded up (112 + 16); and half as much again for
     // what lies between them.
@@ -96,7 +98,7 @@ fn half_messages_left_by_a_crowd_are_held_in_blocks_of_their_size() {
     for wanted in [CROWD, 10 * CROWD] {
         let mut server = Server::start(name, ALL_DESCRIPTORS, Protocol::Lines);
         let mut crowd = Crowd::start(name, ALL_DESCRIPTORS);
-        let count = at_most(wanted, &server, &crowd);
+        let count = at_most(test_name!(), wanted, &server, &crowd);
         let mut first = peer(server.address);
         first.write_all(b"a line\n").unwrap();
         first.read_exact(&mut [0; 7]).unwrap();
@@ -114,9 +116,10 @@ fn half_messages_left_by_a_crowd_are_held_in_blocks_of_their_size() {
 #[test]
 fn replies_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size() {
     let name = "replies_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size";
-    if has_played(name) || !can_measure() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_measure(), NO_MEASURE);
     for wanted in [CROWD, 10 * CROWD] {
         stall(name, Protocol::NarrowReply, wanted, |count, _| count * REPLY);
     }
@@ -125,9 +128,10 @@ fn replies_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size() {
 #[test]
 fn echoes_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size() {
     let name = "echoes_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size";
-    if has_played(name) || !can_measure() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_measure(), NO_MEASURE);
     // A block is given up for a smaller one when a quarter of it is used, so that it is four times
     // as large as what is unsent at most.
     for wanted in [CROWD, 10 * CROWD] {
@@ -149,7 +153,7 @@ fn stall(
     const COST: i64 = IDLE_COST + 56 + 256;
     let mut server = Server::start(test, ALL_DESCRIPTORS, protocol);
     let mut crowd = Crowd::start(test, ALL_DESCRIPTORS);
-    let count = at_most(wanted, &server, &crowd);
+    let count = at_most(&format!("memory::{test}"), wanted, &server, &crowd);
     let mut first = peer(server.address);
     first.write_all(b"?").unwrap();
     first.read_exact(&mut [0]).unwrap();
@@ -178,9 +182,10 @@ fn stall(
 #[test]
 fn short_connections_leave_no_descriptor_and_no_memory_behind() {
     let name = "short_connections_leave_no_descriptor_and_no_memory_behind";
-    if has_played(name) || !can_measure() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_measure(), NO_MEASURE);
     const PORTION: usize = 5_000;
     const PORTIONS: usize = 20;
     let mut server = Server::start(name, "", Protocol::Echo);
@@ -211,9 +216,10 @@ fn await_nobody(server: &mut Server) {
 #[test]
 fn client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_end() {
     let name = "client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_end";
-    if has_played(name) || !can_measure() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_measure(), NO_MEASURE);
     const COUNT: usize = 64 * 1024 * 1024;
     const TALKS: u64 = 100;
     let mut server = Server::start(name, "", Protocol::Echo);

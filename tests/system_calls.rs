@@ -7,10 +7,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::{env, fs};
 
-use common::measure::{aloud, has_played};
+use common::measure::{NO_TRACE, aloud, can_trace, has_played};
 use common::peer;
 use common::server::{Protocol, Server};
 
@@ -30,17 +29,6 @@ impl Calls {
     fn take(&mut self, names: &[&str]) -> usize {
         names.iter().filter_map(|name| self.0.remove(*name)).sum()
     }
-}
-
-/// Whether `strace` is here and may trace. Says aloud if not.
-fn can_trace() -> bool {
-    let mut strace = Command::new("strace");
-    strace.args(["-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let can = cfg!(target_os = "linux") && strace.status().is_ok_and(|status| status.success());
-    if !can {
-        aloud("skipped: strace is not here, or may not trace");
-    }
-    can
 }
 
 /// The calls that an echo server makes between two questions, while `talk` goes on with so many
@@ -103,9 +91,10 @@ fn assert_fast(mut calls: Calls) {
 #[test]
 fn one_busy_connection_costs_one_read_one_write_and_one_wait_for_each_message() {
     let name = "one_busy_connection_costs_one_read_one_write_and_one_wait_for_each_message";
-    if has_played(name) || !can_trace() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_trace(), NO_TRACE);
     assert_fast(calls_during(name, 1, |peers| {
         for _ in 0..MESSAGES {
             talk_at_once(peers);
@@ -117,9 +106,10 @@ fn one_busy_connection_costs_one_read_one_write_and_one_wait_for_each_message() 
 fn fifty_busy_connections_cost_one_read_and_one_write_for_each_message_and_share_waits() {
     let name =
         "fifty_busy_connections_cost_one_read_and_one_write_for_each_message_and_share_waits";
-    if has_played(name) || !can_trace() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_trace(), NO_TRACE);
     assert_fast(calls_during(name, 50, |peers| {
         for _ in 0..MESSAGES / peers.len() {
             talk_at_once(peers);
@@ -131,9 +121,10 @@ fn fifty_busy_connections_cost_one_read_and_one_write_for_each_message_and_share
 fn short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_one_close() {
     let name =
         "short_connection_costs_two_accepts_one_registration_two_reads_one_write_and_one_close";
-    if has_played(name) || !can_trace() {
+    if has_played(name) {
         return;
     }
+    skip_unless!(can_trace(), NO_TRACE);
     let mut calls = calls_during(name, 1, |peers| {
         let address = peers[0].peer_addr().unwrap();
         for _ in 0..VISITS {

@@ -12,11 +12,12 @@ pub mod child;
 pub mod crowd;
 pub mod measure;
 pub mod server;
+pub mod skipping;
 pub mod steps;
 pub mod talker;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -310,14 +311,17 @@ pub fn drive_until_joined<T, R>(
 
 /// An address at which nobody listens.
 pub fn refusing_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }
 
-/// Says aloud that a test did less than it is for: past the harness, which hides what passes.
-pub fn say_aloud(message: &str) {
-    let _ = writeln!(io::stderr(), "{message}");
+/// Whether this machine has a loopback of IPv6.
+pub fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
 }
+
+/// What is missing where it has none.
+pub const NO_IPV6: &str = "there is no IPv6 loopback here";
 
 /// A folder of one test's own for the files of its sockets, removed at the end with what is in it.
 #[cfg(unix)]
