@@ -192,6 +192,23 @@ pub fn await_arrival<T>(event_loop: &EventLoop<T>, id: ConnectionId) {
     }
 }
 
+/// Waits until so many bytes of a peer that was not accepted yet are there to be read.
+#[cfg(target_os = "linux")]
+pub fn await_unaccepted(address: SocketAddr, peer: &TcpStream, count: usize) {
+    let ours = format!(":{:04X}", address.port());
+    let theirs = format!(":{:04X}", peer.local_addr().unwrap().port());
+    let received = format!(":{count:08X}");
+    let has_arrived = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&ours) && fields[2].ends_with(&theirs) && fields[4].ends_with(&received)
+    };
+    let end = Instant::now() + PATIENCE;
+    while !std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(has_arrived) {
+        assert!(Instant::now() < end, "the bytes do not arrive");
+        thread::yield_now();
+    }
+}
+
 /// Waits until the end that this peer has sent is acknowledged, so that our kernel has it: its
 /// socket then is in none of the states 04, 09 and 0B.
 #[cfg(target_os = "linux")]
