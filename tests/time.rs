@@ -9,12 +9,13 @@ mod common;
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::steps::{Steps, assert_rests};
 use common::talker::Talker;
 use common::{PATIENCE, connection_limits, next, pair, pair_with, turns, until_closed};
-use readiness::{CloseReason, Deadline, Event, EventLoop, Step, TimerId};
+use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Step, TimerId};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -374,6 +375,30 @@ fn idle_deadline_moves(idle: Duration) -> bool {
     assert_eq!((events.len(), reason), (1, CloseReason::TimedOut(Deadline::Idle)));
     assert!(event_loop.now() >= moved + idle, "early");
     true
+}
+
+/// A wait brings the news of one connection only, and the deadlines of all have passed meanwhile: what
+/// the kernel has not said yet is there to be read all the same.
+#[cfg(unix)]
+#[test]
+fn idle_timeouts_of_many_pass_while_the_program_is_busy_and_what_arrived_meanwhile_counts() {
+    const IDLE: Duration = Duration::from_millis(50);
+    let mut limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
+    limits.event_capacity = 1;
+    let (mut event_loop, address) = common::listening_with::<()>(limits);
+    let mut peers: Vec<TcpStream> = (0..4).map(|_| common::peer(address)).collect();
+    let mut ids: Vec<ConnectionId> = (0..4).map(|_| common::accepted(&mut event_loop)).collect();
+    assert_eq!(turns(&mut event_loop, 3), []);
+    peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+    ids.iter().for_each(|id| common::await_arrival(&event_loop, *id));
+    work(&event_loop, IDLE + MILLISECOND);
+    while !ids.is_empty() {
+        match next(&mut event_loop) {
+            Event::Received(received) => ids.retain(|id| *id != received),
+            Event::Closed(id, _) if !ids.contains(&id) => {} // silent for as long since then
+            other => panic!("{other:?}, though bytes have arrived"),
+        }
+    }
 }
 
 #[test]

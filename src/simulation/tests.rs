@@ -18,12 +18,18 @@
 //! | `sweeps.rs` | each call and pair of calls fails in each way; each cutting of a short exchange |
 //! | `budgets.rs` | what one turn does, and in which order |
 //! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
+//! | `deadlines.rs` | each deadline to the tick |
+//! | `couplings.rs` | whose unsent bytes hold back whom |
+//! | `shortages.rs` | running out of descriptors |
+//! | `traits.rs` | the standard traits, at their bounds |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
 //! | `embedding_stories.rs` | the same of timers, wakes, shutdowns and hosts |
 
 mod acts;
 mod budgets;
 mod checker;
+mod couplings;
+mod deadlines;
 mod draws;
 mod embedding;
 mod embedding_stories;
@@ -35,8 +41,10 @@ mod program;
 mod rest;
 mod run;
 mod seeds;
+mod shortages;
 mod stories;
 mod sweeps;
 mod timing;
 mod trace;
+mod traits;
 mod two_programs;

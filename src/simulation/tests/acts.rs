@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::flow::Coupled;
 use super::run::{Line, Run};
 use crate::event::ConnectionId;
 use crate::limits::ConnectionLimits;
@@ -37,6 +38,7 @@ impl Run {
         if is_taken {
             flow.sent.extend(bytes);
         }
+        self.note_unsent(id, unsent);
         self.note_clogged(id);
         self.note(Line::Program("sends", id, count));
     }
@@ -52,12 +54,14 @@ impl Run {
             flow.sent.extend_from_slice(&flow.wrote[flow.consumed..flow.consumed + count]);
         }
         flow.consumed += count;
+        self.note_unsent(id, unsent);
         self.note_clogged(id);
         self.note(Line::Program("sends what it received", id, count));
     }
 
     /// Moves what one has received to another, which may be the same or just closed.
     pub(super) fn transfer(&mut self, from: ConnectionId, to: ConnectionId) {
+        let unsent = self.event_loop.get(to).map_or(0, |connection| connection.unsent());
         let moved = self.event_loop.transfer(from, to);
         let flow = self.checker.flow(from);
         let bytes = flow.wrote[flow.consumed..flow.consumed + moved].to_vec();
@@ -65,8 +69,18 @@ impl Run {
         let flow = self.checker.flow(to);
         flow.offered += bytes.len() as u64;
         flow.sent.extend(bytes);
+        if moved > 0 {
+            self.note_unsent(to, unsent);
+        }
         self.note_clogged(to);
         self.note(Line::Program("transfers", from, moved));
+    }
+
+    /// So much was unsent before it was given more.
+    fn note_unsent(&mut self, id: ConnectionId, before: usize) {
+        if before == 0 {
+            self.checker.flow(id).unsent = self.simulation.now();
+        }
     }
 
     fn note_clogged(&mut self, id: ConnectionId) {
@@ -79,9 +93,21 @@ impl Run {
     }
 
     pub(super) fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
+        let are_there = [reader, writer].map(|id| self.event_loop.get(id).is_some());
         self.event_loop.couple(reader, writer);
-        self.checker.flow(reader).was_coupled = true;
+        let flow = self.checker.flow(reader);
+        flow.was_coupled = true;
+        if are_there == [true, true] {
+            let to_itself = reader == writer;
+            flow.coupled = if to_itself { Coupled::ToItself } else { Coupled::To(writer) };
+        }
         self.note(Line::Program("is coupled", reader, 0));
+    }
+
+    pub(super) fn uncouple(&mut self, reader: ConnectionId) {
+        self.event_loop.uncouple(reader);
+        self.checker.flow(reader).coupled = Coupled::ToNobody;
+        self.note(Line::Program("is uncoupled", reader, 0));
     }
 
     pub(super) fn set_deadline(&mut self, id: ConnectionId, after: Option<Duration>) {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::flow::{Flow, PeerEnd, Told};
+use super::flow::{Coupled, Flow, PeerEnd, Told};
 use super::trace::{SharedTrace, digest, is_fruitless, look};
 use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
@@ -160,6 +160,7 @@ impl Checker {
             assert_eq!(connection.listener(), Some(listener), "5: accepted by another");
             let flow = self.flow_by_port(ports(&self.simulation, connection).1);
             self.bind(id, flow.expect("5: a peer that was accepted has connected"));
+            self.flow(id).coupled = Coupled::ToItself;
         }
         let connection = &event_loop[id];
         let before = self.before;
@@ -243,6 +244,7 @@ impl Checker {
             let flow = at.map(|flow| &mut self.flows[*flow]);
             if let Some(flow) = flow {
                 check_bytes(flow, connection);
+                check_coupled(flow, event_loop, connection);
             }
             if connection.exchange.close_reason().is_none() {
                 check_settled(&self.simulation, connection);
@@ -345,6 +347,23 @@ fn is_unix(stream: &Stream) -> bool {
     stream.socket.as_ref().is_some_and(Socket::is_unix)
 }
 
+/// It is coupled as the program has it, as long as the other one is there, and it is not ending.
+fn check_coupled<T>(flow: &Flow, event_loop: &EventLoop<T>, reader: &Connection<T>) {
+    let connections = &event_loop.turns().connections;
+    let expected = match flow.coupled {
+        _ if reader.exchange.is_ending() => return,
+        Coupled::To(writer) if connections.get(writer).is_none() => Coupled::ToNobody,
+        coupled => coupled,
+    };
+    let coupled = match (reader.exchange.coupling(), connections.writer_of(reader.id())) {
+        (Coupling::None, None) => Coupled::ToNobody,
+        (Coupling::Itself, None) => Coupled::ToItself,
+        (Coupling::Writer { .. }, Some(writer)) => Coupled::To(writer),
+        both => panic!("3: {} is coupled in part: {both:?}", reader.id()),
+    };
+    assert_eq!(coupled, expected, "3: {} is coupled to another than it should be", reader.id());
+}
+
 /// Who is coupled to another knows whether that one has unsent bytes, or is to be told.
 fn check_coupling<T>(event_loop: &EventLoop<T>, reader: &Connection<T>) {
     let Coupling::Writer { has_unsent } = reader.exchange.coupling() else { return };
@@ -417,7 +436,9 @@ fn check_deadline(flow: &Flow, deadline: Deadline, stream: &Stream, now: Instant
     let limits = stream.exchange.limits();
     let is_due = match deadline {
         Deadline::Connect => now >= flow.began + limits.connect_deadline,
-        Deadline::StalledWrite => now >= flow.taken + limits.stalled_write_deadline,
+        Deadline::StalledWrite => {
+            now >= flow.taken.max(flow.unsent) + limits.stalled_write_deadline
+        }
         Deadline::Idle => flow.idle_timeout.is_some_and(|timeout| now >= flow.moved + timeout),
         Deadline::Close => {
             let began = flow.finished.unwrap_or(flow.began);
