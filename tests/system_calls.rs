@@ -26,8 +26,9 @@ struct Count {
     all: usize,
     /// There was nothing to do: the call would have blocked, or a wait has reported nothing.
     in_vain: usize,
-    /// The events that waits have reported.
+    /// The events that waits have reported, and how many of the waits could have blocked for ever.
     events: usize,
+    endless: usize,
 }
 
 /// The calls of the loop's thread by their names.
@@ -46,6 +47,8 @@ impl Calls {
         }
         let count = self.0.entry(name.to_owned()).or_default();
         count.all += usize::from(resumed.is_none());
+        // In the line with the outcome, where there are two.
+        count.endless += usize::from(line.contains(", -1) "));
         let Some((_, outcome)) = line.rsplit_once(" = ") else { return };
         if name.starts_with("epoll_") && name.contains("wait") {
             let events = outcome.parse().unwrap_or(0);
@@ -63,6 +66,7 @@ impl Calls {
                 all: sum.all + count.all,
                 in_vain: sum.in_vain + count.in_vain,
                 events: sum.events + count.events,
+                endless: sum.endless + count.endless,
             }
         })
     }
@@ -84,9 +88,18 @@ impl Calls {
 /// connections that have talked before. The first question's answer and the wait for the
 /// second are among them.
 fn calls_during(test: &str, connections: usize, talk: impl FnOnce(&mut [TcpStream])) -> Calls {
+    calls_of(Protocol::Echo, test, connections, talk)
+}
+
+fn calls_of(
+    protocol: Protocol,
+    test: &str,
+    connections: usize,
+    talk: impl FnOnce(&mut [TcpStream]),
+) -> Calls {
     let file = format!("{}/{test}-{}.strace", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     let under_strace = format!("exec strace -f -qq -o '{file}' \"$0\" \"$@\";");
-    let mut server = Server::start(test, &under_strace, Protocol::Echo);
+    let mut server = Server::start(test, &under_strace, protocol);
     let mut peers: Vec<TcpStream> = (0..connections).map(|_| peer(server.address)).collect();
     talk_at_once(&mut peers);
     server.told();
@@ -159,6 +172,26 @@ fn fifty_busy_connections_cost_one_read_and_one_write_for_each_message() {
             talk_at_once(peers);
         }
     }));
+}
+
+#[test]
+fn loop_that_spins_finds_each_message_without_a_wait_that_blocks() {
+    let name = "loop_that_spins_finds_each_message_without_a_wait_that_blocks";
+    if has_played(name) {
+        return;
+    }
+    skip_unless!(can_trace(), NO_TRACE);
+    const MESSAGES: usize = 100;
+    let mut calls = calls_of(Protocol::SpinningEcho, name, 1, |peers| {
+        for _ in 0..MESSAGES {
+            talk_at_once(peers);
+        }
+    });
+    let waits = calls.take_waits();
+    assert!(waits.events >= MESSAGES, "the trace lacks what was echoed: {waits:?}");
+    assert_eq!(waits.endless, 0, "{waits:?}");
+    let reads = calls.take_reads();
+    assert!(reads.all - reads.in_vain <= MESSAGES + SPURIOUS, "{reads:?}");
 }
 
 #[test]
