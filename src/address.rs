@@ -217,6 +217,9 @@ mod tests {
     #[test]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn abstract_names_may_have_any_bytes_up_to_the_bound() {
+        #[cfg(target_os = "android")]
+        use std::os::android::net::SocketAddrExt;
+        #[cfg(target_os = "linux")]
         use std::os::linux::net::SocketAddrExt;
 
         UnixAddress::abstract_name([0; LENGTH_MAX]).check().unwrap();

@@ -6,7 +6,9 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
+#[cfg(unix)]
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]

@@ -8,14 +8,12 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::Write;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::steps::{Steps, assert_rests};
 use common::talker::Talker;
-use common::{PATIENCE, connection_limits, next, pair, pair_with, turns, until_closed};
-use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Step, TimerId};
+use common::{PATIENCE, next, pair, turns};
+use readiness::{Event, EventLoop, Step, TimerId};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -337,70 +335,6 @@ fn times_count_from_a_fresh_clock_after_long_work_by_the_program() {
     assert!(event_loop.now() >= start + AFTER);
 }
 
-#[cfg(unix)] // where a test can look for what has arrived
-#[test]
-fn idle_deadline_moves_with_activity_in_either_direction_and_passes_after_silence() {
-    const IDLE: Duration = Duration::from_millis(50);
-    let end = Instant::now() + PATIENCE;
-    while !idle_deadline_moves(IDLE) {
-        assert!(Instant::now() < end, "each time a turn took as long as the idle timeout");
-    }
-}
-
-/// Keeps a connection busy for longer than its idle timeout and then leaves it alone. Returns whether
-/// that could be seen: a turn that the machine holds up for as long is silence, too.
-#[cfg(unix)]
-fn idle_deadline_moves(idle: Duration) -> bool {
-    let limits = connection_limits(|limits| limits.idle_timeout = Some(idle));
-    let (mut event_loop, id, mut peer) = pair_with::<()>(limits);
-    assert_eq!(turns(&mut event_loop, 1), []);
-    let mut moved = event_loop.now();
-    for comes_in in [true, false, false, true] {
-        // What is there before the loop looks at its deadlines is activity, however late it looks.
-        if comes_in {
-            peer.write_all(b"x").unwrap();
-            common::await_arrival(&event_loop, id);
-        } else {
-            event_loop[id].send(b"x");
-        }
-        work(&event_loop, idle + MILLISECOND);
-        moved = event_loop.now();
-        let events = turns(&mut event_loop, 1);
-        if event_loop.now() - moved >= idle {
-            return false;
-        }
-        assert_eq!(events, if comes_in { vec![Event::Received(id)] } else { vec![] });
-    }
-    let (events, reason) = until_closed(&mut event_loop, id);
-    assert_eq!((events.len(), reason), (1, CloseReason::TimedOut(Deadline::Idle)));
-    assert!(event_loop.now() >= moved + idle, "early");
-    true
-}
-
-/// A wait brings the news of one connection only, and the deadlines of all have passed meanwhile: what
-/// the kernel has not said yet is there to be read all the same.
-#[cfg(unix)]
-#[test]
-fn idle_timeouts_of_many_pass_while_the_program_is_busy_and_what_arrived_meanwhile_counts() {
-    const IDLE: Duration = Duration::from_millis(50);
-    let mut limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
-    limits.event_capacity = 1;
-    let (mut event_loop, address) = common::listening_with::<()>(limits);
-    let mut peers: Vec<TcpStream> = (0..4).map(|_| common::peer(address)).collect();
-    let mut ids: Vec<ConnectionId> = (0..4).map(|_| common::accepted(&mut event_loop)).collect();
-    assert_eq!(turns(&mut event_loop, 3), []);
-    peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
-    ids.iter().for_each(|id| common::await_arrival(&event_loop, *id));
-    work(&event_loop, IDLE + MILLISECOND);
-    while !ids.is_empty() {
-        match next(&mut event_loop) {
-            Event::Received(received) => ids.retain(|id| *id != received),
-            Event::Closed(id, _) if !ids.contains(&id) => {} // silent for as long since then
-            other => panic!("{other:?}, though bytes have arrived"),
-        }
-    }
-}
-
 #[test]
 fn wait_lasts_until_the_next_alarm_or_the_callers_time_whichever_comes_first() {
     const LONG: Duration = Duration::from_secs(1_000);
@@ -453,4 +387,78 @@ fn wait_of_zero_on_an_empty_loop_is_one_wait_that_returns_at_once() {
     let steps = Steps::of(&mut event_loop);
     assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
     assert_eq!(steps.take(), [Step::Waited(Some(Duration::ZERO), 0)]);
+}
+
+/// Idle timeouts, where a test can look for what has arrived.
+#[cfg(unix)]
+mod idle {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::common::{
+        accepted, await_arrival, connection_limits, listening_with, pair_with, peer, until_closed,
+    };
+    use readiness::{CloseReason, ConnectionId, Deadline};
+
+    #[test]
+    fn idle_deadline_moves_with_activity_in_either_direction_and_passes_after_silence() {
+        const IDLE: Duration = Duration::from_millis(50);
+        let end = Instant::now() + PATIENCE;
+        while !idle_deadline_moves(IDLE) {
+            assert!(Instant::now() < end, "each time a turn took as long as the idle timeout");
+        }
+    }
+
+    /// Keeps a connection busy for longer than its idle timeout and then leaves it alone. Returns whether
+    /// that could be seen: a turn that the machine holds up for as long is silence, too.
+    fn idle_deadline_moves(idle: Duration) -> bool {
+        let limits = connection_limits(|limits| limits.idle_timeout = Some(idle));
+        let (mut event_loop, id, mut peer) = pair_with::<()>(limits);
+        assert_eq!(turns(&mut event_loop, 1), []);
+        let mut moved = event_loop.now();
+        for comes_in in [true, false, false, true] {
+            // What is there before the loop looks at its deadlines is activity, however late it looks.
+            if comes_in {
+                peer.write_all(b"x").unwrap();
+                await_arrival(&event_loop, id);
+            } else {
+                event_loop[id].send(b"x");
+            }
+            work(&event_loop, idle + MILLISECOND);
+            moved = event_loop.now();
+            let events = turns(&mut event_loop, 1);
+            if event_loop.now() - moved >= idle {
+                return false;
+            }
+            assert_eq!(events, if comes_in { vec![Event::Received(id)] } else { vec![] });
+        }
+        let (events, reason) = until_closed(&mut event_loop, id);
+        assert_eq!((events.len(), reason), (1, CloseReason::TimedOut(Deadline::Idle)));
+        assert!(event_loop.now() >= moved + idle, "early");
+        true
+    }
+
+    /// A wait brings the news of one connection only, and the deadlines of all have passed meanwhile: what
+    /// the kernel has not said yet is there to be read all the same.
+    #[test]
+    fn idle_timeouts_of_many_pass_while_the_program_is_busy_and_what_arrived_meanwhile_counts() {
+        const IDLE: Duration = Duration::from_millis(50);
+        let mut limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
+        limits.event_capacity = 1;
+        let (mut event_loop, address) = listening_with::<()>(limits);
+        let mut peers: Vec<TcpStream> = (0..4).map(|_| peer(address)).collect();
+        let mut ids: Vec<ConnectionId> = (0..4).map(|_| accepted(&mut event_loop)).collect();
+        assert_eq!(turns(&mut event_loop, 3), []);
+        peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+        ids.iter().for_each(|id| await_arrival(&event_loop, *id));
+        work(&event_loop, IDLE + MILLISECOND);
+        while !ids.is_empty() {
+            match next(&mut event_loop) {
+                Event::Received(received) => ids.retain(|id| *id != received),
+                Event::Closed(id, _) if !ids.contains(&id) => {} // silent for as long since then
+                other => panic!("{other:?}, though bytes have arrived"),
+            }
+        }
+    }
 }

@@ -176,6 +176,8 @@ pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStr
     const SIZE: usize = 128 * 1024;
     #[cfg(unix)]
     SockRef::from(&*event_loop[id]).set_send_buffer_size(SIZE).unwrap();
+    #[cfg(not(unix))]
+    let _ = (event_loop, id); // whose socket cannot be had there
     SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
 }
 
