@@ -78,7 +78,7 @@ fn crowd(
     crowd
 }
 
-/// Has a peer send something, and waits until it has arrived, where that can be seen.
+/// Sends bytes from a peer, and waits until they have arrived, where that can be seen.
 fn deliver(peer: &mut TcpStream, bytes: &[u8], event_loop: &EventLoop, id: ConnectionId) {
     peer.write_all(bytes).unwrap();
     #[cfg(unix)]

@@ -130,8 +130,8 @@ fn fifty_messages_that_are_there_cost_one_wait_together() {
     }
 }
 
-/// The waits of a visit whose message and whose end are there when the loop looks: how many they are
-/// otherwise, the machine decides.
+/// The message and the end have arrived when the loop looks. Otherwise the number of waits depends on
+/// the speed of the machine.
 #[cfg(target_os = "linux")] // where a test can look for what has arrived before an accept
 #[test]
 fn visit_whose_message_is_there_costs_two_waits_and_its_end_one() {

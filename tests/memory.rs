@@ -92,7 +92,7 @@ fn idle_connections_cost_their_entries_alone() {
     assert!(cost <= most, "{count} answered connections cost {cost} bytes");
 }
 
-/// Has each of a crowd say something and be answered.
+/// Sends a message from each of a crowd, and waits until all are answered.
 fn talk_all(server: &mut Server, crowd: &mut Crowd, count: usize) {
     let told = server.told();
     crowd.send(64);

@@ -634,7 +634,8 @@ fn read_exact_of_the_whole_read_buffer_waits_for_it_and_takes_it() {
     assert_eq!(&bytes, b"seven by");
 }
 
-/// Takes a word, by the trait alone: on a connection its own `consume` would be called.
+/// Takes the next word through the trait alone. On a connection itself, its own `consume` would be
+/// called.
 fn take_word(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let word = reader.fill_buf()?.split(|byte| *byte == b' ').next().unwrap_or_default().to_vec();
     reader.consume(word.len() + 1);

@@ -399,23 +399,31 @@ mod idle {
     use crate::common::{
         accepted, await_arrival, connection_limits, listening_with, pair_with, peer, until_closed,
     };
-    use readiness::{CloseReason, ConnectionId, Deadline};
+    use readiness::{CloseReason, ConnectionId, Deadline, Limits};
 
-    #[test]
-    fn idle_deadline_moves_with_activity_in_either_direction_and_passes_after_silence() {
-        const IDLE: Duration = Duration::from_millis(50);
+    const IDLE: Duration = Duration::from_millis(50);
+
+    /// Tries a test until the machine was fast enough for it: a turn that takes as long as the idle
+    /// timeout is silence, too.
+    fn until_fast_enough(test: fn() -> Option<()>) {
         let end = Instant::now() + PATIENCE;
-        while !idle_deadline_moves(IDLE) {
+        while test().is_none() {
             assert!(Instant::now() < end, "each time a turn took as long as the idle timeout");
         }
     }
 
-    /// Keeps a connection busy for longer than its idle timeout and then leaves it alone. Returns whether
-    /// that could be seen: a turn that the machine holds up for as long is silence, too.
-    fn idle_deadline_moves(idle: Duration) -> bool {
-        let limits = connection_limits(|limits| limits.idle_timeout = Some(idle));
+    /// The events of one turn, unless it takes as long as the idle timeout.
+    fn quick_turn(event_loop: &mut EventLoop) -> Option<Vec<Event>> {
+        let start = event_loop.now();
+        let events = turns(event_loop, 1);
+        (event_loop.now() - start < IDLE).then_some(events)
+    }
+
+    /// Keeps a connection active for longer than its idle timeout, and then leaves it alone.
+    fn idle_deadline_moves() -> Option<()> {
+        let limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
         let (mut event_loop, id, mut peer) = pair_with::<()>(limits);
-        assert_eq!(turns(&mut event_loop, 1), []);
+        assert_eq!(quick_turn(&mut event_loop)?, []);
         let mut moved = event_loop.now();
         for comes_in in [true, false, false, true] {
             // What is there before the loop looks at its deadlines is activity, however late it looks.
@@ -425,31 +433,33 @@ mod idle {
             } else {
                 event_loop[id].send(b"x");
             }
-            work(&event_loop, idle + MILLISECOND);
+            work(&event_loop, IDLE + MILLISECOND);
             moved = event_loop.now();
-            let events = turns(&mut event_loop, 1);
-            if event_loop.now() - moved >= idle {
-                return false;
-            }
+            let events = quick_turn(&mut event_loop)?;
             assert_eq!(events, if comes_in { vec![Event::Received(id)] } else { vec![] });
         }
         let (events, reason) = until_closed(&mut event_loop, id);
         assert_eq!((events.len(), reason), (1, CloseReason::TimedOut(Deadline::Idle)));
-        assert!(event_loop.now() >= moved + idle, "early");
-        true
+        assert!(event_loop.now() >= moved + IDLE, "early");
+        Some(())
     }
 
-    /// A wait brings the news of one connection only, and the deadlines of all have passed meanwhile: what
-    /// the kernel has not said yet is there to be read all the same.
     #[test]
-    fn idle_timeouts_of_many_pass_while_the_program_is_busy_and_what_arrived_meanwhile_counts() {
-        const IDLE: Duration = Duration::from_millis(50);
-        let mut limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
+    fn idle_deadline_moves_with_activity_in_either_direction_and_passes_after_silence() {
+        until_fast_enough(idle_deadline_moves);
+    }
+
+    /// A wait reports one connection only, and the deadlines of all have passed meanwhile. Bytes that
+    /// the kernel has not reported yet count all the same.
+    fn arrived_bytes_count() -> Option<()> {
+        let mut limits = Limits::default();
         limits.event_capacity = 1;
         let (mut event_loop, address) = listening_with::<()>(limits);
         let mut peers: Vec<TcpStream> = (0..4).map(|_| peer(address)).collect();
         let mut ids: Vec<ConnectionId> = (0..4).map(|_| accepted(&mut event_loop)).collect();
         assert_eq!(turns(&mut event_loop, 3), []);
+        ids.iter().for_each(|id| event_loop[*id].set_idle_timeout(Some(IDLE)));
+        assert_eq!(quick_turn(&mut event_loop)?, []);
         peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
         ids.iter().for_each(|id| await_arrival(&event_loop, *id));
         work(&event_loop, IDLE + MILLISECOND);
@@ -460,5 +470,11 @@ mod idle {
                 other => panic!("{other:?}, though bytes have arrived"),
             }
         }
+        Some(())
+    }
+
+    #[test]
+    fn idle_timeouts_of_many_pass_while_the_program_is_busy_and_what_arrived_meanwhile_counts() {
+        until_fast_enough(arrived_bytes_count);
     }
 }

@@ -183,7 +183,7 @@ fn what_cannot_be_an_address_is_an_error_for_a_listener() {
     assert!(error.to_string().contains(gone.to_str().unwrap()), "{error}");
 }
 
-/// The system would give a name of its own choice to a socket without one, where nobody looks for it.
+/// The system would choose a name for such a listener, and nobody would find it.
 #[test]
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn empty_abstract_name_is_an_error_for_a_listener_and_one_closed_for_a_connect() {

@@ -19,7 +19,7 @@
 //! | `budgets.rs` | what one turn does, and in which order |
 //! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
 //! | `deadlines.rs` | each deadline to the tick |
-//! | `couplings.rs` | whose unsent bytes hold back whom |
+//! | `couplings.rs` | which connection holds back the reading of which |
 //! | `shortages.rs` | running out of descriptors |
 //! | `traits.rs` | the standard traits, at their bounds |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |

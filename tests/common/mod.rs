@@ -177,7 +177,7 @@ pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStr
     #[cfg(unix)]
     SockRef::from(&*event_loop[id]).set_send_buffer_size(SIZE).unwrap();
     #[cfg(not(unix))]
-    let _ = (event_loop, id); // whose socket cannot be had there
+    let _ = (event_loop, id); // its socket cannot be reached there
     SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
 }
 
@@ -194,7 +194,7 @@ pub fn await_arrival<T>(event_loop: &EventLoop<T>, id: ConnectionId) {
     }
 }
 
-/// Waits until so many bytes of a peer that was not accepted yet are there to be read.
+/// Waits until `count` bytes from a peer that was not accepted yet have arrived.
 #[cfg(target_os = "linux")]
 pub fn await_unaccepted(address: SocketAddr, peer: &TcpStream, count: usize) {
     let ours = format!(":{:04X}", address.port());

@@ -1,4 +1,5 @@
-//! Whose unsent bytes hold back whom, also after a coupling was changed and one of the two has gone.
+//! Which connection holds back the reading of which, also after a coupling was changed and one of the
+//! two has gone.
 
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ impl Scene {
     }
 }
 
-/// It counted among the readers of the one before, and was coupled to nobody when that one went.
+/// The reader still counted among those of the writer before, and was uncoupled when that one aborted.
 #[test]
 fn reader_that_was_coupled_anew_stays_held_back_when_the_writer_before_aborts() {
     // To itself, and to another.

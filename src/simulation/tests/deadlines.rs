@@ -17,7 +17,7 @@ fn limits(change: impl FnOnce(&mut ConnectionLimits)) -> Limits {
     limits
 }
 
-/// A server with so many accepted connections, each coupled to nobody, and their peers. The network
+/// A server with some accepted connections, none of which is coupled, and their peers. The network
 /// holds four bytes for a peer at our end, and nothing at its own.
 struct Scene {
     simulation: Simulation,
@@ -66,7 +66,7 @@ impl Scene {
         lock(&self.simulation.network).faults.receive_buffer = 0;
     }
 
-    /// Fails unless the first connection ends by this deadline, so long from now and no later.
+    /// Fails unless the first connection ends by this deadline, at exactly `after` from now.
     #[track_caller]
     fn assert_passes(&mut self, deadline: Deadline, after: Duration) {
         let start = self.simulation.now();
@@ -92,8 +92,8 @@ fn idle_timeout_passes_to_the_tick_after_the_last_activity_in_either_direction()
     scene.assert_passes(Deadline::Idle, SECOND);
 }
 
-/// What has arrived is read before a deadline counts, also where the kernel has not said yet that it
-/// is there: a wait brings the news of one connection only, and the deadlines of all have passed.
+/// Bytes that have arrived are read before a deadline counts, even if the kernel has not reported them
+/// yet: a wait reports one connection only, and the deadlines of all have passed.
 #[test]
 fn idle_timeouts_pass_while_the_program_is_busy_and_what_arrived_meanwhile_counts() {
     for event_capacity in [1, 1024] {
@@ -134,7 +134,7 @@ fn stalled_write_deadline_passes_to_the_tick_after_the_last_byte_that_was_taken(
     scene.assert_passes(Deadline::StalledWrite, SECOND);
 }
 
-/// The kernel takes the first bytes whole, long before the stall: they are no part of it.
+/// The kernel takes the first bytes long before the stall, which they are no part of.
 #[test]
 fn stalled_write_deadline_counts_from_the_stall_and_not_from_an_earlier_flush() {
     // One without an idle timeout notes no time while it waits for nothing.

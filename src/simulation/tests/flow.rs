@@ -25,7 +25,7 @@ pub(super) enum Told {
     Closed(CloseReason),
 }
 
-/// Whose unsent bytes are to hold back its reading, as the program has it.
+/// Which connection, if any, the program has coupled it to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coupled {
     ToNobody,

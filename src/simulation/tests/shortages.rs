@@ -11,14 +11,14 @@ use crate::observer::Step;
 use crate::simulation::{Faults, Peer, Simulation};
 use crate::system::simulated::{Failing, lock};
 
-/// What Unix systems say when the whole system has no descriptor left.
+/// The error number of Unix systems for a system that has no descriptor left.
 const NO_DESCRIPTOR_IN_SYSTEM: i32 = 23;
 
 fn no_descriptor_in_system() -> io::Error {
     io::Error::from_raw_os_error(NO_DESCRIPTOR_IN_SYSTEM)
 }
 
-/// Has the next calls that can fail do so, so many of them after `first` that do not.
+/// Lets `first` of the calls that can fail succeed, and fails the next `count`.
 fn fail(simulation: &Simulation, first: u64, count: u64) {
     let mut network = lock(&simulation.network);
     let begin = network.calls + first + 1;
@@ -49,7 +49,7 @@ fn listening(simulation: &Simulation) -> (EventLoop, ListenerId) {
     (server, listener)
 }
 
-/// The next event, after so many failures to accept that were told.
+/// Returns the next event that is no failure to accept, and how many of those came before it.
 fn next(server: &mut EventLoop, listener: ListenerId) -> (usize, Event) {
     let mut told = 0;
     loop {
@@ -67,7 +67,7 @@ fn accepted(event: Event) -> ConnectionId {
     }
 }
 
-/// Where the pause was not taken back when nobody waited any more, the next shortage began with it.
+/// The first pause of a shortage was as long as the next of the shortage before would have been.
 #[test]
 fn accept_pauses_begin_anew_with_each_shortage() {
     let few = Faults { descriptors_max: 2, ..Faults::none() };

@@ -49,8 +49,8 @@ fn read_exact_of_the_whole_buffer_waits_for_it_and_of_one_more_is_invalid() {
     assert!(server[id].received().is_empty());
 }
 
-/// The next word, by the trait alone: where the connection is known to be one, its own methods of the
-/// same names are called.
+/// Takes the next word through the trait alone. On a connection itself, its own methods of the same
+/// names would be called.
 fn take_word(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let word = reader.fill_buf()?.split(|byte| *byte == b' ').next().unwrap_or_default().to_vec();
     reader.consume(word.len() + 1);
