@@ -18,6 +18,7 @@ pub mod talker;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use readiness::{
     CloseReason, ConnectionId, ConnectionLimits, Event, EventLoop, Limits, ListenerId, Step,
 };
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// After so long a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -328,10 +329,15 @@ pub fn drive_until_joined<T, R>(
     thread.join().expect("the peer's thread did not panic")
 }
 
-/// An address at which nobody listens.
+/// An address at which nobody listens, nor ever will: a socket that does not listen has its port.
 pub fn refusing_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    static BOUND: OnceLock<Socket> = OnceLock::new();
+    let socket = BOUND.get_or_init(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket
+    });
+    socket.local_addr().unwrap().as_socket().unwrap()
 }
 
 /// Whether this machine has a loopback of IPv6.
