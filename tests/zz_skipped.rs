@@ -16,7 +16,7 @@ fn tests_that_were_skipped_or_ran_in_part_are_counted() {
     let skipped = notes.iter().filter(|note| note.starts_with("skipped: ")).count();
     let in_part = notes.len() - skipped;
     let mut stderr = stderr();
-    writeln!(stderr, "\n{skipped} tests were skipped here, and {in_part} ran in part").unwrap();
+    writeln!(stderr, "\nTests skipped here: {skipped}; run in part: {in_part}").unwrap();
     for note in &notes {
         writeln!(stderr, "    {note}").unwrap();
     }
