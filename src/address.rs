@@ -31,10 +31,10 @@ const LENGTH_MAX: usize = SIZE - 1;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut server: EventLoop = EventLoop::new()?;
-/// let path = std::env::temp_dir().join(format!("readiness-{}.socket", std::process::id()));
-/// server.listen_unix(path.clone())?;
+/// let path = format!("/tmp/readiness-{}.socket", std::process::id());
+/// server.listen_unix(path.as_str())?;
 /// // One that listens is a file, and is in the way of the next.
-/// let error = server.listen_unix(path.clone()).unwrap_err();
+/// let error = server.listen_unix(path.as_str()).unwrap_err();
 /// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
 /// server.listen_unix(UnixAddress::from(path).replacing())?;
 /// # Ok(())
@@ -237,6 +237,9 @@ mod tests {
     #[test]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn abstract_names_may_have_any_bytes_up_to_the_bound() {
+        #[cfg(target_os = "android")]
+        use std::os::android::net::SocketAddrExt;
+        #[cfg(target_os = "linux")]
         use std::os::linux::net::SocketAddrExt;
 
         UnixAddress::abstract_name([0; LENGTH_MAX]).check().unwrap();

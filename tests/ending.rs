@@ -615,6 +615,7 @@ fn talking_peer_after_close_is_given_up_after_the_whole_deadline() {
         limits.close_deadline = WHOLE;
     });
     let (mut event_loop, id, mut peer) = pair_with::<()>(limits);
+    peer.write_all(b"one thing").unwrap();
     let talker = thread::spawn(move || {
         while peer.write_all(b"and another thing").is_ok() {
             thread::sleep(Duration::from_millis(5));

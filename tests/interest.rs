@@ -7,11 +7,17 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+#[cfg(unix)]
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use common::await_arrival;
 use common::steps::{Steps, assert_rests};
 use common::talker::Talker;
 use common::{PATIENCE, accepted, listening, next, pattern, peer, reset, turns, until};
+#[cfg(target_os = "linux")]
+use common::{await_end_acknowledged, await_unaccepted, until_closed};
 use readiness::{CloseReason, ConnectionId, ConnectionLimits, Event, EventLoop, Interest, Step};
 
 fn echo(event_loop: &mut EventLoop, event: Event) {
@@ -99,6 +105,72 @@ fn one_message_costs_one_fill_one_flush_and_one_wait() {
     assert_eq!(fruitful, MESSAGES);
     // A short read shows that nothing is left: the socket is not asked again.
     assert_eq!(steps.interests(id), []);
+}
+
+#[cfg(unix)] // where a test can look for what has arrived
+#[test]
+fn fifty_messages_that_are_there_cost_one_wait_together() {
+    const COUNT: usize = 50;
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    let mut peers: Vec<TcpStream> = (0..COUNT).map(|_| peer(address)).collect();
+    let ids: Vec<ConnectionId> = (0..COUNT).map(|_| accepted(&mut event_loop)).collect();
+    assert_rests(&mut event_loop, &steps);
+    for _ in 0..20 {
+        steps.take();
+        peers.iter_mut().for_each(|peer| peer.write_all(&[7; 64]).unwrap());
+        ids.iter().for_each(|id| await_arrival(&event_loop, *id));
+        echo_on(&mut event_loop);
+        assert_eq!(steps.waits(), 1, "{:?}", steps.all());
+        for id in &ids {
+            assert_eq!(steps.count(|step| *step == Step::Filled { id: *id, count: 64 }), 1);
+            assert_eq!(
+                steps.count(|step| *step == Step::Flushed { id: *id, count: 64, unsent: 0 }),
+                1
+            );
+        }
+        peers.iter_mut().for_each(|peer| peer.read_exact(&mut [0; 64]).unwrap());
+    }
+}
+
+/// The message and the end have arrived when the loop looks. Otherwise the number of waits depends on
+/// the speed of the machine.
+#[cfg(target_os = "linux")] // where a test can look for what has arrived before an accept
+#[test]
+fn visit_whose_message_is_there_costs_two_waits_and_its_end_one() {
+    let (mut event_loop, _, address) = listening::<()>();
+    let steps = Steps::of(&mut event_loop);
+    assert_rests(&mut event_loop, &steps);
+    for _ in 0..20 {
+        steps.take();
+        let mut peer = peer(address);
+        peer.write_all(&[7; 64]).unwrap();
+        await_unaccepted(address, &peer, 64);
+        let Event::Accepted(_, id) = next(&mut event_loop) else { panic!("it comes first") };
+        let received = next(&mut event_loop);
+        assert_eq!(received, Event::Received(id));
+        echo(&mut event_loop, received);
+        assert_eq!(turns(&mut event_loop, 1), []);
+        assert_eq!(waits(&steps), [1, 1], "{:?}", steps.all());
+        peer.read_exact(&mut [0; 64]).unwrap();
+
+        peer.shutdown(Shutdown::Write).unwrap();
+        await_end_acknowledged(&peer);
+        let (_, reason) = until_closed(&mut event_loop, id);
+        assert_eq!(reason, CloseReason::Finished);
+        assert_eq!(waits(&steps), [1, 1, 1], "{:?}", steps.all());
+        assert_eq!(turns(&mut event_loop, 1), []);
+    }
+}
+
+/// How many events each wait has reported so far.
+#[cfg(target_os = "linux")]
+fn waits(steps: &Steps) -> Vec<usize> {
+    let waited = |step: &Step| match step {
+        Step::Waited { events, .. } => Some(*events),
+        _ => None,
+    };
+    steps.all().iter().filter_map(waited).collect()
 }
 
 #[test]

@@ -479,6 +479,7 @@ const OUT_OF_DESCRIPTORS: &str = "child_of_out_of_descriptors_serves";
 
 /// Not a test by itself: the server of the test below, in a process of its own.
 #[test]
+#[ignore = "it is run by out_of_descriptors_serves_the_old_and_accepts_the_waiting_as_others_leave"]
 fn child_of_out_of_descriptors_serves() {
     if !child::is_child(OUT_OF_DESCRIPTORS) {
         return;

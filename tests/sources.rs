@@ -10,7 +10,7 @@ use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::time::Duration;
 
 use common::steps::{Steps, assert_rests};
-use common::{accepted, await_backlog, listening, next, peer, turns};
+use common::{accepted, listening, next, peer, turns};
 use mio::event::Source;
 use mio::net::UdpSocket;
 use mio::{Registry, Token};
@@ -289,7 +289,7 @@ fn turn_tells_of_timers_wakes_sources_connections_and_accepts_in_this_order() {
 
     // Made ready from last to first.
     let _newcomer = peer(address);
-    await_backlog(address, 1);
+    common::await_backlog(address, 1);
     talker.write_all(b"message").unwrap();
     common::await_arrival(&event_loop, id);
     sender.send(b"news").unwrap();

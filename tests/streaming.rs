@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::io::{BufRead, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -639,6 +639,41 @@ fn read_exact_is_all_or_nothing() {
     event_loop[id].read_exact(&mut []).unwrap();
     let error = event_loop[id].read_exact(&mut bytes[..1]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn read_exact_of_the_whole_read_buffer_waits_for_it_and_takes_it() {
+    let (mut event_loop, id, mut peer) =
+        pair_with::<()>(connection_limits(|limits| limits.read_buffer_max = 8));
+    let mut bytes = [0; 8];
+    for part in [&b"seven b"[..], b"y"] {
+        let error = event_loop[id].read_exact(&mut bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        peer.write_all(part).unwrap();
+        received(&mut event_loop, id);
+    }
+    event_loop[id].read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"seven by");
+}
+
+/// Takes the next word through the trait alone. On a connection itself, its own `consume` would be
+/// called.
+fn take_word(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let word = reader.fill_buf()?.split(|byte| *byte == b' ').next().unwrap_or_default().to_vec();
+    reader.consume(word.len() + 1);
+    Ok(word)
+}
+
+#[test]
+fn consume_through_the_trait_takes_what_it_says() {
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    peer.write_all(b"one two ").unwrap();
+    received(&mut event_loop, id);
+    let connection = &mut *event_loop[id];
+    assert_eq!(take_word(connection).unwrap(), b"one");
+    assert_eq!(connection.received(), b"two ");
+    assert_eq!(take_word(connection).unwrap(), b"two");
+    assert_eq!(take_word(connection).unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[test]

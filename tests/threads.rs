@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{self, Command, Stdio};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::child::{alone, is_child};
-use common::measure::aloud;
+use common::measure::{NO_TRACE, aloud, can_trace};
 use common::steps::{Steps, assert_rests};
 use common::{PATIENCE, await_arrival, next, pair, turns};
 use readiness::{Event, EventLoop, Step, Waker};
@@ -246,9 +246,7 @@ fn wake_costs_one_system_call_on_each_side_and_none_where_one_is_pending() {
     const NAME: &str = "wake_costs_one_system_call_on_each_side_and_none_where_one_is_pending";
     const ROUNDS: u64 = 200;
     let file = format!("{}/{NAME}-{}.strace", env!("CARGO_TARGET_TMPDIR"), process::id());
-    if !is_child(NAME) && !can_trace() {
-        return;
-    }
+    skip_unless!(is_child(NAME) || can_trace(), NO_TRACE);
     let before = format!("exec strace -f -qq -o '{file}' \"$0\" \"$@\";");
     alone(NAME, &before, || {
         let mut event_loop = new();
@@ -294,15 +292,4 @@ fn wake_costs_one_system_call_on_each_side_and_none_where_one_is_pending() {
     assert!(waits > ROUNDS, "the trace lacks waits");
     // A wake between the bell and the look at its flag leaves a bell that nothing is behind.
     assert!(waits <= 2 * (ROUNDS + 1), "{waits} waits");
-}
-
-/// Whether `strace` is here and may trace. Says aloud if not.
-fn can_trace() -> bool {
-    let mut strace = Command::new("strace");
-    strace.args(["-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let can = cfg!(target_os = "linux") && strace.status().is_ok_and(|status| status.success());
-    if !can {
-        aloud("skipped: strace is not here, or may not trace");
-    }
-    can
 }

@@ -8,13 +8,12 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::steps::{Steps, assert_rests};
 use common::talker::Talker;
-use common::{PATIENCE, connection_limits, next, pair, pair_with, turns, until, until_closed};
-use readiness::{CloseReason, Deadline, Event, EventLoop, Step, TimerId};
+use common::{PATIENCE, next, pair, turns};
+use readiness::{Event, EventLoop, Step, TimerId};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -337,42 +336,6 @@ fn times_count_from_a_fresh_clock_after_long_work_by_the_program() {
 }
 
 #[test]
-fn idle_deadline_moves_with_activity_in_either_direction_and_passes_after_silence() {
-    const IDLE: Duration = Duration::from_millis(300);
-    let limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
-    let (mut event_loop, id, mut peer) = pair_with::<()>(limits);
-    let start = event_loop.now();
-    let mut moved = start;
-    while event_loop.now() < start + 3 * IDLE {
-        let before = event_loop.now();
-        peer.write_all(b"x").unwrap();
-        let tick = event_loop.set_timer(5 * MILLISECOND);
-        let mut left = 2;
-        let is_open = until(&mut event_loop, |event_loop, event| {
-            match event {
-                Event::Received(_) => event_loop[id].send_received(),
-                Event::Timer(timer) if timer == tick => {}
-                Event::Closed(..) => return Some(false),
-                other => panic!("{other:?} was not to come"),
-            }
-            left -= 1;
-            (left == 0).then_some(true)
-        });
-        if !is_open {
-            assert!(event_loop.now() >= moved + IDLE, "early");
-            return common::say_aloud("skipped: this machine is too busy to be active");
-        }
-        assert_eq!(turns(&mut event_loop, 1), []); // what was sent leaves
-        peer.read_exact(&mut [0]).unwrap();
-        moved = before;
-    }
-    let (events, reason) = until_closed(&mut event_loop, id);
-    assert_eq!(reason, CloseReason::TimedOut(Deadline::Idle));
-    assert!(event_loop.now() >= moved + IDLE, "early");
-    assert_eq!(events.len(), 1);
-}
-
-#[test]
 fn wait_lasts_until_the_next_alarm_or_the_callers_time_whichever_comes_first() {
     const LONG: Duration = Duration::from_secs(1_000);
     let mut event_loop = new();
@@ -425,4 +388,94 @@ fn wait_of_zero_on_an_empty_loop_is_one_wait_that_returns_at_once() {
     let steps = Steps::of(&mut event_loop);
     assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
     assert_eq!(steps.take(), [Step::Waited { at_most: Some(Duration::ZERO), events: 0 }]);
+}
+
+/// Idle timeouts, where a test can look for what has arrived.
+#[cfg(unix)]
+mod idle {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::common::{
+        accepted, await_arrival, connection_limits, listening_with, pair_with, peer, until_closed,
+    };
+    use readiness::{CloseReason, ConnectionId, Deadline, Limits};
+
+    const IDLE: Duration = Duration::from_millis(50);
+
+    /// Tries a test until the machine was fast enough for it: a turn that takes as long as the idle
+    /// timeout is silence, too.
+    fn until_fast_enough(test: fn() -> Option<()>) {
+        let end = Instant::now() + PATIENCE;
+        while test().is_none() {
+            assert!(Instant::now() < end, "each time a turn took as long as the idle timeout");
+        }
+    }
+
+    /// The events of one turn, unless it takes as long as the idle timeout.
+    fn quick_turn(event_loop: &mut EventLoop) -> Option<Vec<Event>> {
+        let start = event_loop.now();
+        let events = turns(event_loop, 1);
+        (event_loop.now() - start < IDLE).then_some(events)
+    }
+
+    /// Keeps a connection active for longer than its idle timeout, and then leaves it alone.
+    fn idle_deadline_moves() -> Option<()> {
+        let limits = connection_limits(|limits| limits.idle_timeout = Some(IDLE));
+        let (mut event_loop, id, mut peer) = pair_with::<()>(limits);
+        assert_eq!(quick_turn(&mut event_loop)?, []);
+        let mut moved = event_loop.now();
+        for comes_in in [true, false, false, true] {
+            // What is there before the loop looks at its deadlines is activity, however late it looks.
+            if comes_in {
+                peer.write_all(b"x").unwrap();
+                await_arrival(&event_loop, id);
+            } else {
+                event_loop[id].send(b"x");
+            }
+            work(&event_loop, IDLE + MILLISECOND);
+            moved = event_loop.now();
+            let events = quick_turn(&mut event_loop)?;
+            assert_eq!(events, if comes_in { vec![Event::Received(id)] } else { vec![] });
+        }
+        let (events, reason) = until_closed(&mut event_loop, id);
+        assert_eq!((events.len(), reason), (1, CloseReason::TimedOut(Deadline::Idle)));
+        assert!(event_loop.now() >= moved + IDLE, "early");
+        Some(())
+    }
+
+    #[test]
+    fn idle_deadline_moves_with_activity_in_either_direction_and_passes_after_silence() {
+        until_fast_enough(idle_deadline_moves);
+    }
+
+    /// A wait reports one connection only, and the deadlines of all have passed meanwhile. Bytes that
+    /// the kernel has not reported yet count all the same.
+    fn arrived_bytes_count() -> Option<()> {
+        let mut limits = Limits::default();
+        limits.event_capacity = 1;
+        let (mut event_loop, address) = listening_with::<()>(limits);
+        let mut peers: Vec<TcpStream> = (0..4).map(|_| peer(address)).collect();
+        let mut ids: Vec<ConnectionId> = (0..4).map(|_| accepted(&mut event_loop)).collect();
+        assert_eq!(turns(&mut event_loop, 3), []);
+        ids.iter().for_each(|id| event_loop[*id].set_idle_timeout(Some(IDLE)).unwrap());
+        assert_eq!(quick_turn(&mut event_loop)?, []);
+        peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+        ids.iter().for_each(|id| await_arrival(&event_loop, *id));
+        work(&event_loop, IDLE + MILLISECOND);
+        while !ids.is_empty() {
+            match next(&mut event_loop) {
+                Event::Received(received) => ids.retain(|id| *id != received),
+                Event::Closed(id, _) if !ids.contains(&id) => {} // silent for as long since then
+                other => panic!("{other:?}, though bytes have arrived"),
+            }
+        }
+        Some(())
+    }
+
+    #[test]
+    fn idle_timeouts_of_many_pass_while_the_program_is_busy_and_what_arrived_meanwhile_counts() {
+        until_fast_enough(arrived_bytes_count);
+    }
 }

@@ -183,6 +183,22 @@ fn what_cannot_be_an_address_is_an_error_for_a_listener() {
     assert!(error.to_string().contains(gone.to_str().unwrap()), "{error}");
 }
 
+/// The system would choose a name for such a listener, and nobody would find it.
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn empty_abstract_name_is_an_error_for_a_listener_and_one_closed_for_a_connect() {
+    let mut event_loop: EventLoop = EventLoop::new().unwrap();
+    let error = event_loop.listen_unix(UnixAddress::abstract_name("")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("empty"), "{error}");
+    let id = event_loop.connect_unix(UnixAddress::abstract_name(""), ());
+    let Event::Closed(closed, CloseReason::Failed(failure)) = next(&mut event_loop) else {
+        panic!("it is closed");
+    };
+    assert_eq!((closed, failure.kind()), (id, ErrorKind::InvalidInput));
+    assert_eq!(turns(&mut event_loop, 3), []);
+}
+
 #[test]
 fn path_of_the_greatest_length_is_listened_at_and_connected_to() {
     let folder = Folder::new();

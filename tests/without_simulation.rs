@@ -1,7 +1,7 @@
 //! What a connection costs a program that does not ask for the simulation. With the feature a
 //! socket is one of two kinds, and a word larger.
 
-#![cfg(not(feature = "simulation"))]
+#![cfg(all(unix, target_pointer_width = "64", not(feature = "simulation")))]
 
 use readiness::Connection;
 
@@ -12,7 +12,6 @@ enum Entry<T> {
     Occupied(T),
 }
 
-#[cfg(all(unix, target_pointer_width = "64"))]
 #[test]
 fn connection_without_data_takes_at_most_96_bytes_of_the_slab_its_tag_included() {
     // In debug builds mio adds a word to a socket, which shows what registered it.

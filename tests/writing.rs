@@ -492,6 +492,7 @@ fn a_peer_that_only_sends_does_not_put_off_the_stalled_write_deadline() {
     hold_little(&event_loop, id, &peer);
     event_loop.uncouple(id);
     event_loop[id].send(&pattern(0, TOO_MUCH));
+    peer.write_all(b"x").unwrap();
     let sender = thread::spawn(move || {
         while peer.write_all(b"x").is_ok() {
             thread::sleep(Duration::from_millis(10));

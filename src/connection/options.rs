@@ -63,8 +63,9 @@ impl Stream {
     /// Gives this connection limits of its own. They replace whatever was set by
     /// [`set_idle_timeout`](Self::set_idle_timeout) and [`set_keepalive`](Self::set_keepalive). The
     /// unsent bytes are compared with the new marks at once: the connection may become clogged, or
-    /// [`Drained`](crate::Event::Drained) may follow. Socket options are ignored for Unix-domain
-    /// sockets.
+    /// [`Drained`](crate::Event::Drained) may follow. A change of `reads_while_unsent` counts at once
+    /// for a connection that was accepted and is coupled to no other. Socket options are ignored for
+    /// Unix-domain sockets.
     ///
     /// # Errors
     ///
@@ -72,7 +73,7 @@ impl Stream {
     /// for an option; then nothing is changed.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
-        let before = self.exchange.limits();
+        let before = self.exchange.limits().clone();
         if let Some(socket) = self.socket.as_ref().filter(|socket| !socket.is_unix()) {
             if limits.keepalive != before.keepalive {
                 socket.set_keepalive(limits.keepalive)?;
@@ -89,6 +90,9 @@ impl Stream {
         // Not only if it differs: a call of its own may have set another since.
         if self.deadlines.is_some() || limits.idle_timeout.is_some() {
             self.deadlines_mut().set_idle_timeout(limits.idle_timeout);
+        }
+        if self.listener().is_some() && limits.reads_while_unsent != before.reads_while_unsent {
+            self.exchange.set_reads_while_unsent(limits.reads_while_unsent);
         }
         self.exchange.set_limits(Arc::new(limits));
         Ok(())

@@ -31,9 +31,9 @@ impl<T> EventLoop<T> {
     /// use std::os::unix::net::UnixStream;
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// let path = std::env::temp_dir().join(format!("readiness-echo-{}", std::process::id()));
+    /// let path = format!("/tmp/echo-{}.socket", std::process::id());
     /// let mut server: EventLoop = EventLoop::new()?;
-    /// server.listen_unix(path.clone())?;
+    /// server.listen_unix(path.as_str())?;
     ///
     /// let mut client = UnixStream::connect(&path)?;
     /// client.write_all(b"hello")?;
@@ -50,7 +50,7 @@ impl<T> EventLoop<T> {
     /// assert_eq!(answer, "hello");
     ///
     /// drop(server);
-    /// assert!(!path.exists());
+    /// assert!(!std::fs::exists(&path)?);
     /// # Ok(())
     /// # }
     /// ```

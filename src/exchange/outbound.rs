@@ -349,18 +349,18 @@ impl Outbound {
 
     /// Changes the limits. The unsent bytes are compared with the new marks at once.
     pub(crate) fn set_limits(&mut self, limits: Arc<ConnectionLimits>) {
-        let is_free = |limits: &ConnectionLimits| limits.reads_while_unsent;
-        if is_free(&limits) != is_free(&self.limits) {
-            match (self.coupling, is_free(&limits)) {
-                (Coupling::Itself, true) => self.set_coupling(Coupling::None),
-                (Coupling::None, false) => self.set_coupling(Coupling::Itself),
-                _ => {}
-            }
-        }
         self.limits = limits;
         self.forget_more();
         self.notice_high_water();
         self.notice_low_water();
+    }
+
+    pub(crate) fn set_reads_while_unsent(&mut self, reads: bool) {
+        match (self.coupling, reads) {
+            (Coupling::Itself, true) => self.set_coupling(Coupling::None),
+            (Coupling::None, false) => self.set_coupling(Coupling::Itself),
+            _ => {}
+        }
     }
 
     pub(crate) fn set_coupling(&mut self, coupling: Coupling) {

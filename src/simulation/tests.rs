@@ -19,6 +19,10 @@
 //! | `sweeps.rs` | each call and pair of calls fails in each way; each cutting of a short exchange |
 //! | `budgets.rs` | what one turn does, and in which order |
 //! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
+//! | `deadlines.rs` | each deadline to the tick |
+//! | `couplings.rs` | which connection holds back the reading of which |
+//! | `shortages.rs` | running out of descriptors |
+//! | `traits.rs` | the standard traits, at their bounds |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
 //! | `listener_stories.rs` | the same of listeners that run out of room |
 //! | `embedding_stories.rs` | the same of timers, wakes, shutdowns and hosts |
@@ -26,6 +30,8 @@
 mod acts;
 mod budgets;
 mod checker;
+mod couplings;
+mod deadlines;
 mod draws;
 mod embedding;
 mod embedding_stories;
@@ -38,9 +44,11 @@ mod program;
 mod rest;
 mod run;
 mod seeds;
+mod shortages;
 mod slow_peers;
 mod stories;
 mod sweeps;
 mod timing;
 mod trace;
+mod traits;
 mod two_programs;

@@ -211,3 +211,40 @@ fn interest(interest: Interest) -> Option<mio::Interest> {
         Interest::ReadableWritable => Some(readable | mio::Interest::WRITABLE),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only a test that fails lasts as long.
+    const MOMENT: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn spin_that_finds_nothing_lasts_for_its_moment() {
+        let mut kernel = Kernel::new(8).unwrap();
+        let start = Instant::now();
+        let moment = Duration::from_millis(5);
+        assert_eq!(kernel.spin(moment).unwrap(), 0);
+        assert!(start.elapsed() >= moment);
+        assert_eq!(kernel.spin(Duration::ZERO).unwrap(), 0);
+    }
+
+    #[test]
+    fn spin_ends_at_once_by_what_is_there_and_by_what_comes() {
+        let mut kernel = Kernel::new(8).unwrap();
+        let notifier = kernel.notifier().unwrap();
+        let start = Instant::now();
+        notifier.wake().unwrap();
+        assert_eq!(kernel.spin(Duration::ZERO).unwrap(), 1, "it looks once, however short");
+        notifier.wake().unwrap();
+        assert_eq!(kernel.spin(MOMENT).unwrap(), 1);
+        // A wake is gone with its notifier, so the thread gives it back.
+        let waking = std::thread::spawn(move || notifier.wake().map(|()| notifier));
+        assert_eq!(kernel.spin(MOMENT).unwrap(), 1);
+        waking.join().unwrap().unwrap();
+        assert!(start.elapsed() < MOMENT);
+        let mut watched = Vec::new();
+        kernel.take_events(|it, _| watched.push(it));
+        assert_eq!(watched, [Watched::Notifier]);
+    }
+}

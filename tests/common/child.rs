@@ -40,7 +40,9 @@ pub fn alone(test: &str, before: &str, body: impl FnOnce()) {
 fn command(test: &str, before: &str) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("{before} exec \"$0\" \"$@\""));
-    command.arg(env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
+    // Most of them are ignored but as a child.
+    let arguments = ["--exact", test, "--nocapture", "--include-ignored"];
+    command.arg(env::current_exe().unwrap()).args(arguments);
     command.env(VARIABLE, test);
     command
 }

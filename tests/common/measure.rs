@@ -1,21 +1,31 @@
-//! What a process costs, as Linux tells it, and saying aloud what was left out.
+//! What a process costs, as Linux tells it, and what was measured, said aloud.
 
 use std::fmt::Display;
 use std::fs;
 use std::io::{Write, stderr};
+use std::process::{Command, Stdio};
 
 /// Raises the soft limit of descriptors as far as the hard one allows: for the shell that starts
 /// a child.
 pub const ALL_DESCRIPTORS: &str = "ulimit -S -n $(ulimit -H -n);";
 
-/// Whether this system tells what a process costs. Says aloud if not.
+/// Whether this system tells what a process costs.
 pub fn can_measure() -> bool {
-    let can = cfg!(target_os = "linux") && fs::metadata("/proc/self/smaps_rollup").is_ok();
-    if !can {
-        aloud("skipped: this system does not tell what a process costs");
-    }
-    can
+    cfg!(target_os = "linux") && fs::metadata("/proc/self/smaps_rollup").is_ok()
 }
+
+/// What is missing where it does not.
+pub const NO_MEASURE: &str = "this system does not tell what a process costs";
+
+/// Whether `strace` is here and may trace.
+pub fn can_trace() -> bool {
+    let mut strace = Command::new("strace");
+    strace.args(["-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    cfg!(target_os = "linux") && strace.status().is_ok_and(|status| status.success())
+}
+
+/// What is missing where it is not, or may not.
+pub const NO_TRACE: &str = "strace is not here, or may not trace";
 
 /// Says something that the harness does not swallow.
 pub fn aloud(what: impl Display) {

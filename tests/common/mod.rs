@@ -12,11 +12,13 @@ pub mod child;
 pub mod crowd;
 pub mod measure;
 pub mod server;
+pub mod skipping;
 pub mod steps;
 pub mod talker;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant};
 use readiness::{
     CloseReason, ConnectionId, ConnectionLimits, Event, EventLoop, Limits, ListenerId, Step,
 };
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// After so long a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -175,6 +177,8 @@ pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStr
     const SIZE: usize = 128 * 1024;
     #[cfg(unix)]
     SockRef::from(&*event_loop[id]).set_send_buffer_size(SIZE).unwrap();
+    #[cfg(not(unix))]
+    let _ = (event_loop, id); // its socket cannot be reached there
     SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
 }
 
@@ -187,6 +191,23 @@ pub fn await_arrival<T>(event_loop: &EventLoop<T>, id: ConnectionId) {
     while let Err(error) = socket.peek(&mut [std::mem::MaybeUninit::uninit()]) {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(Instant::now() < end, "nothing arrives");
+        thread::yield_now();
+    }
+}
+
+/// Waits until `count` bytes from a peer that was not accepted yet have arrived.
+#[cfg(target_os = "linux")]
+pub fn await_unaccepted(address: SocketAddr, peer: &TcpStream, count: usize) {
+    let ours = format!(":{:04X}", address.port());
+    let theirs = format!(":{:04X}", peer.local_addr().unwrap().port());
+    let received = format!(":{count:08X}");
+    let has_arrived = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&ours) && fields[2].ends_with(&theirs) && fields[4].ends_with(&received)
+    };
+    let end = Instant::now() + PATIENCE;
+    while !std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(has_arrived) {
+        assert!(Instant::now() < end, "the bytes do not arrive");
         thread::yield_now();
     }
 }
@@ -308,16 +329,24 @@ pub fn drive_until_joined<T, R>(
     thread.join().expect("the peer's thread did not panic")
 }
 
-/// An address at which nobody listens.
+/// An address at which nobody listens, nor ever will: a socket that does not listen has its port.
 pub fn refusing_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    static BOUND: OnceLock<Socket> = OnceLock::new();
+    let socket = BOUND.get_or_init(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket
+    });
+    socket.local_addr().unwrap().as_socket().unwrap()
 }
 
-/// Says aloud that a test did less than it is for: past the harness, which hides what passes.
-pub fn say_aloud(message: &str) {
-    let _ = writeln!(io::stderr(), "{message}");
+/// Whether this machine has a loopback of IPv6.
+pub fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
 }
+
+/// What is missing where it has none.
+pub const NO_IPV6: &str = "there is no IPv6 loopback here";
 
 /// A folder of one test's own for the files of its sockets, removed at the end with what is in it.
 #[cfg(unix)]
@@ -325,14 +354,29 @@ pub struct Folder(std::path::PathBuf);
 
 #[cfg(unix)]
 impl Folder {
+    /// Makes one whose path is short, wherever this machine has its temporary files: the path of a
+    /// socket has 103 bytes at most.
     pub fn new() -> Self {
+        const PARENT_LENGTH_MAX: usize = 40;
+        let mut parents = vec![std::env::temp_dir(), "/tmp".into()];
+        parents.retain(|parent| parent.as_os_str().len() <= PARENT_LENGTH_MAX);
+        let made = parents.iter().find_map(|parent| Self::within(parent).ok());
+        made.unwrap_or_else(|| panic!("no folder with a short path can be made in {parents:?}"))
+    }
+
+    fn within(parent: &std::path::Path) -> io::Result<Self> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("readiness-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+        loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("readiness-{}-{number}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left behind by a process that had this number before and was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub fn path(&self, name: &str) -> std::path::PathBuf {

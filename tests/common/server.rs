@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Instant;
 
-use readiness::{CloseReason, ConnectionId, Event, EventLoop, ListenerId, Step};
+use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, ListenerId, Step};
 use socket2::{Domain, Socket, Type};
 
 use super::child::{self, Child};
@@ -22,6 +22,8 @@ use super::{PATIENCE, measure, peer};
 pub enum Protocol {
     /// Sends it back.
     Echo,
+    /// The same, by a loop that spins for longer than any test lasts before a wait blocks.
+    SpinningEcho,
     /// Sends whole lines back and leaves half of one where it is.
     Lines,
     /// Sends it back through send buffers as small as the kernel makes them.
@@ -37,6 +39,7 @@ impl Protocol {
     fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
+            Self::SpinningEcho => "spinning-echo",
             Self::Lines => "lines",
             Self::NarrowEcho => "narrow-echo",
             Self::NarrowReply => "narrow-reply",
@@ -48,7 +51,8 @@ impl FromStr for Protocol {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        [Self::Echo, Self::Lines, Self::NarrowEcho, Self::NarrowReply]
+        use Protocol::{Echo, Lines, NarrowEcho, NarrowReply, SpinningEcho};
+        [Echo, SpinningEcho, Lines, NarrowEcho, NarrowReply]
             .into_iter()
             .find(|protocol| protocol.name() == name)
             .ok_or_else(|| format!("no protocol {name}"))
@@ -179,7 +183,9 @@ impl Counts {
 
 /// In the child: serves until the parent says the end or has ended itself.
 pub fn serve(protocol: Protocol, commands: Receiver<String>) {
-    let mut server: EventLoop = EventLoop::new().unwrap();
+    let mut limits = Limits::default();
+    limits.spin = matches!(protocol, Protocol::SpinningEcho).then_some(10 * PATIENCE);
+    let mut server: EventLoop = EventLoop::with_limits(limits).unwrap();
     let counts = Arc::new(Counts::default());
     let seen = Arc::clone(&counts);
     server.set_observer(move |step: Step| seen.see(step));
@@ -187,7 +193,9 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
         Protocol::NarrowEcho | Protocol::NarrowReply => {
             server.adopt_listener(with_small_buffers(), |_| ()).unwrap()
         }
-        Protocol::Echo | Protocol::Lines => server.listen("127.0.0.1:0").unwrap(),
+        Protocol::Echo | Protocol::SpinningEcho | Protocol::Lines => {
+            server.listen("127.0.0.1:0").unwrap()
+        }
     };
     let control = server.listen("127.0.0.1:0").unwrap();
     child::report("serves", server.listener_addr(listener).unwrap());
@@ -218,7 +226,9 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
 fn answer(server: &mut EventLoop, id: ConnectionId, protocol: Protocol) {
     let connection = &mut server[id];
     match protocol {
-        Protocol::Echo | Protocol::NarrowEcho => connection.send_received(),
+        Protocol::Echo | Protocol::SpinningEcho | Protocol::NarrowEcho => {
+            connection.send_received();
+        }
         Protocol::Lines => {
             let mut line = Vec::new();
             while connection.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
+use super::flow::Coupled;
 use super::run::{Line, Run};
 use crate::limits::ConnectionLimits;
 use crate::slots::ConnectionId;
@@ -38,6 +39,7 @@ impl Run {
         connection.send(bytes);
         let is_taken = connection.unsent() == unsent + count;
         self.checker.flow(id).offer(bytes, if is_taken { count } else { 0 });
+        self.note_unsent(id, unsent);
         self.note_clogged(id);
         self.note(Line::Program("sends", id, count));
     }
@@ -62,6 +64,7 @@ impl Run {
         let flow = self.checker.flow(id);
         flow.offer(&bytes[..taken], taken);
         flow.is_clogged |= is_short;
+        self.note_unsent(id, unsent);
         self.note_clogged(id);
         self.note(Line::Program("writes", id, taken));
     }
@@ -80,6 +83,7 @@ impl Run {
         assert_eq!(connection.unsent(), unsent + taken, "12: {id} took a part");
         assert_eq!(connection.lost(), lost, "12: {id} lost something of a write");
         self.checker.flow(id).offer(&bytes[..taken], taken);
+        self.note_unsent(id, unsent);
         self.note_clogged(id);
         self.note(Line::Program("writes all", id, taken));
     }
@@ -94,20 +98,32 @@ impl Run {
         let bytes = flow.wrote[flow.consumed..flow.consumed + count].to_vec();
         flow.offer(&bytes, if is_taken { count } else { 0 });
         flow.consume(count, 0, now);
+        self.note_unsent(id, unsent);
         self.note_clogged(id);
         self.note(Line::Program("sends what it received", id, count));
     }
 
     /// Moves what one has received to another, which may be the same or just closed.
     pub(super) fn transfer(&mut self, from: ConnectionId, to: ConnectionId) {
+        let unsent = self.event_loop.get(to).map_or(0, |connection| connection.unsent());
         let moved = self.event_loop.transfer(from, to);
         let now = self.simulation.now();
         let flow = self.checker.flow(from);
         let bytes = flow.wrote[flow.consumed..flow.consumed + moved].to_vec();
         flow.consume(moved, 0, now);
         self.checker.flow(to).offer(&bytes, moved);
+        if moved > 0 {
+            self.note_unsent(to, unsent);
+        }
         self.note_clogged(to);
         self.note(Line::Program("transfers", from, moved));
+    }
+
+    /// So much was unsent before it was given more.
+    fn note_unsent(&mut self, id: ConnectionId, before: usize) {
+        if before == 0 {
+            self.checker.flow(id).unsent = self.simulation.now();
+        }
     }
 
     fn note_clogged(&mut self, id: ConnectionId) {
@@ -118,9 +134,21 @@ impl Run {
     }
 
     pub(super) fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
+        let are_there = [reader, writer].map(|id| self.event_loop.get(id).is_some());
         self.event_loop.couple(reader, writer);
-        self.checker.flow(reader).was_coupled = true;
+        let flow = self.checker.flow(reader);
+        flow.was_coupled = true;
+        if are_there == [true, true] {
+            let to_itself = reader == writer;
+            flow.coupled = if to_itself { Coupled::ToItself } else { Coupled::To(writer) };
+        }
         self.note(Line::Program("is coupled", reader, 0));
+    }
+
+    pub(super) fn uncouple(&mut self, reader: ConnectionId) {
+        self.event_loop.uncouple(reader);
+        self.checker.flow(reader).coupled = Coupled::ToNobody;
+        self.note(Line::Program("is uncoupled", reader, 0));
     }
 
     pub(super) fn set_deadline(&mut self, id: ConnectionId, after: Option<Duration>) {
@@ -137,8 +165,21 @@ impl Run {
         limits.read_buffer_max = limits.read_buffer_max.max(before.read_buffer_max);
         limits.unsent_max = limits.unsent_max.max(before.unsent_max);
         limits.idle_timeout = before.idle_timeout;
+        let is_changed = limits.reads_while_unsent != before.reads_while_unsent;
+        let (is_free, is_accepted) = (limits.reads_while_unsent, connection.listener().is_some());
         connection.set_limits(limits).unwrap();
-        self.checker.flow(id).filled.1 = 0;
+        let flow = self.checker.flow(id);
+        flow.filled.1 = 0;
+        let is_gone = |writer| self.event_loop.get(writer).is_none();
+        let coupled = match flow.coupled {
+            Coupled::To(writer) if is_gone(writer) => Coupled::ToNobody,
+            coupled => coupled,
+        };
+        flow.coupled = match coupled {
+            Coupled::ToItself if is_accepted && is_changed && is_free => Coupled::ToNobody,
+            Coupled::ToNobody if is_accepted && is_changed && !is_free => Coupled::ToItself,
+            coupled => coupled,
+        };
         // The new marks count at once.
         self.note_clogged(id);
         self.note(Line::Program("changes its limits", id, 0));

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::flow::{Flow, PeerEnd, Told};
+use super::flow::{Coupled, Flow, PeerEnd, Told};
 use super::trace::{SharedTrace, digest, is_fruitless, kind, look};
 use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
@@ -188,6 +188,8 @@ impl Checker {
             assert_eq!(connection.listener(), Some(listener), "5: accepted by another");
             let flow = self.flow_by_port(ports(&self.simulation, connection).1);
             self.bind(connection, flow.expect("5: a peer that was accepted has connected"));
+            let is_free = connection.exchange.limits().reads_while_unsent;
+            self.flow(id).coupled = if is_free { Coupled::ToNobody } else { Coupled::ToItself };
         }
         let connection = &event_loop[id];
         let before = self.before;
@@ -281,6 +283,7 @@ impl Checker {
             if let Some(flow) = flow {
                 check_bytes(flow, connection);
                 check_reading_program(flow, connection);
+                check_coupled(flow, event_loop, connection);
             }
             if connection.exchange.close_reason().is_none() {
                 check_settled(&self.simulation, connection);
@@ -427,6 +430,23 @@ pub(super) fn ports(simulation: &Simulation, stream: &Stream) -> (u16, u16) {
     (local.port(), remote.port())
 }
 
+/// It is coupled as the program has it, as long as the other one is there, and it is not ending.
+fn check_coupled<T>(flow: &Flow, event_loop: &EventLoop<T>, reader: &Connection<T>) {
+    let connections = &event_loop.turns().connections;
+    let expected = match flow.coupled {
+        _ if reader.exchange.is_ending() => return,
+        Coupled::To(writer) if connections.get(writer).is_none() => Coupled::ToNobody,
+        coupled => coupled,
+    };
+    let coupled = match (reader.exchange.coupling(), connections.writer_of(reader.id())) {
+        (Coupling::None, None) => Coupled::ToNobody,
+        (Coupling::Itself, None) => Coupled::ToItself,
+        (Coupling::Writer { .. }, Some(writer)) => Coupled::To(writer),
+        both => panic!("3: {} is coupled in part: {both:?}", reader.id()),
+    };
+    assert_eq!(coupled, expected, "3: {} is coupled to another than it should be", reader.id());
+}
+
 /// Who is coupled to another knows whether that one has unsent bytes, or is to be told.
 fn check_coupling<T>(event_loop: &EventLoop<T>, reader: &Connection<T>) {
     let Coupling::Writer { has_unsent } = reader.exchange.coupling() else { return };
@@ -503,7 +523,9 @@ fn check_deadline(flow: &Flow, deadline: Deadline, stream: &Stream, now: Instant
     let limits = stream.exchange.limits();
     let is_due = match deadline {
         Deadline::Connect => now >= flow.began + limits.connect_deadline,
-        Deadline::StalledWrite => now >= flow.taken + limits.stalled_write_deadline,
+        Deadline::StalledWrite => {
+            now >= flow.taken.max(flow.unsent) + limits.stalled_write_deadline
+        }
         Deadline::Idle => flow.idle_timeout.is_some_and(|timeout| now >= flow.moved + timeout),
         Deadline::StalledRead => now >= flow.took + limits.stalled_read_deadline,
         Deadline::Close => {

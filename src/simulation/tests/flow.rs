@@ -27,6 +27,14 @@ pub(super) enum Told {
     Closed(CloseReason),
 }
 
+/// Which connection, if any, the program has coupled it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coupled {
+    ToNobody,
+    ToItself,
+    To(ConnectionId),
+}
+
 pub(super) struct Flow {
     pub(super) port: u16,
     pub(super) id: Option<ConnectionId>,
@@ -65,6 +73,7 @@ pub(super) struct Flow {
     pub(super) is_closing: bool,
     /// Why the program has closed or aborted it.
     pub(super) rejected: Option<CloseReason>,
+    pub(super) coupled: Coupled,
     /// The program has coupled it to a connection.
     pub(super) was_coupled: bool,
     /// The program has aborted it; it has paused it and not resumed it since.
@@ -77,10 +86,12 @@ pub(super) struct Flow {
     /// The earliest time for the deadline that the program set.
     pub(super) deadline: Option<Instant>,
     pub(super) idle_timeout: Option<Duration>,
-    /// Not before this time the connection began, bytes moved, the kernel took bytes, our end left.
+    /// Not before this time the connection began, bytes moved, the kernel took bytes, there were
+    /// bytes for it to take, our end left.
     pub(super) began: Instant,
     pub(super) moved: Instant,
     pub(super) taken: Instant,
+    pub(super) unsent: Instant,
     pub(super) finished: Option<Instant>,
     /// It waits to be served in this queue, which must have happened by this turn.
     pub(super) served_until: Option<(Queued, u64)>,
@@ -115,6 +126,7 @@ impl Flow {
             is_clogged: false,
             is_closing: false,
             rejected: None,
+            coupled: Coupled::ToNobody,
             was_coupled: false,
             was_aborted: false,
             is_paused: false,
@@ -125,6 +137,7 @@ impl Flow {
             began: now,
             moved: now,
             taken: now,
+            unsent: now,
             finished: None,
             served_until: None,
             filled: (0, 0),

@@ -250,7 +250,7 @@ impl Run {
                 }
             }
             26..29 => self.couple_to_any(id),
-            29 => self.event_loop.uncouple(id),
+            29 => self.uncouple(id),
             30..32 => {
                 let after = Duration::from_millis(self.random.below(3000) as u64);
                 let after = (self.random.below(4) > 0).then_some(after);

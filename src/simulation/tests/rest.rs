@@ -33,7 +33,7 @@ impl Run {
     /// One that has connected is coupled to nobody, unless the program wants it.
     fn uncouple_accepted(&mut self, id: ConnectionId) {
         if self.event_loop[id].listener().is_some() || self.checker.flow(id).was_coupled {
-            self.event_loop.uncouple(id);
+            self.uncouple(id);
         }
     }
 

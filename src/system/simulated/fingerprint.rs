@@ -47,6 +47,7 @@ fn hash_stream(stream: &Stream, hasher: &mut impl Hasher) {
         Connect::Failing(error) => (1, Some(error)),
         Connect::Hanging => (2, None),
         Connect::Done => (3, None),
+        #[cfg(unix)]
         Connect::NotBegun => (4, None),
     };
     (poller, other, connect, send.len(), receive.len(), was_full, finished).hash(hasher);

@@ -184,7 +184,7 @@ impl World {
                     run.couple(id, writer);
                 }
             }
-            Act::Uncouple => run.event_loop.uncouple(id),
+            Act::Uncouple => run.uncouple(id),
             Act::SetDeadline => run.set_deadline(id, Some(Duration::from_secs(1))),
             Act::SetBudgets(budget) => {
                 let limits = ConnectionLimits {
