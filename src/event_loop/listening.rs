@@ -1,7 +1,7 @@
 //! The public face: listeners.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 
 use super::EventLoop;
 use crate::listener::MakeData;
@@ -9,68 +9,6 @@ use crate::slots::ListenerId;
 use crate::system::ListeningSocket;
 
 impl<T> EventLoop<T> {
-    /// Listens at an address. Each connection's `data` begins as its default.
-    ///
-    /// If the address stands for several, the first one that can be bound is used. With port 0 the
-    /// system chooses a port, which [`listener_addr`](Self::listener_addr) returns. A name is
-    /// resolved here, which may block.
-    ///
-    /// # Errors
-    ///
-    /// Returns the operating system's error for the last address, such as `AddrInUse` or
-    /// `AddrNotAvailable`, or `InvalidInput` if there is no address.
-    #[doc(alias = "bind")]
-    pub fn listen(&mut self, address: impl ToSocketAddrs) -> io::Result<ListenerId>
-    where
-        T: Default + 'static,
-    {
-        self.listen_with(address, |_| T::default())
-    }
-
-    /// Listens at an address. Each connection's `data` begins as what the closure returns, which is
-    /// given the peer's address.
-    ///
-    /// So each listener can have a protocol of its own. The closure is `Send`, so that a loop can be
-    /// moved to another thread.
-    ///
-    /// ```
-    /// use readiness::{Event, EventLoop};
-    /// use std::net::SocketAddr;
-    ///
-    /// enum Protocol { Echo, Log(SocketAddr) }
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let mut server = EventLoop::new()?;
-    /// server.listen_with("127.0.0.1:0", |_| Protocol::Echo)?;
-    /// let log = server.listen_with("127.0.0.1:0", Protocol::Log)?;
-    ///
-    /// let peer = std::net::TcpStream::connect(server.listener_addr(log)?)?;
-    /// let Event::Accepted(_, id) = server.next_event()? else { panic!("it comes first") };
-    /// let Protocol::Log(address) = server[id].data else { panic!("it came to the log") };
-    /// assert_eq!(address, peer.local_addr()?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`listen`](Self::listen).
-    pub fn listen_with(
-        &mut self,
-        address: impl ToSocketAddrs,
-        make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
-    ) -> io::Result<ListenerId> {
-        let none = io::Error::new(io::ErrorKind::InvalidInput, "there is no address to listen at");
-        let mut outcome = Err(none);
-        for address in address.to_socket_addrs()? {
-            outcome = self.turns.resources.system.listen(address, &self.turns.limits);
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        self.add_listener(outcome?, from_ip(make_data))
-    }
-
     /// Takes over a socket that already listens: one that was inherited, or was made with options of
     /// its own.
     ///
@@ -142,6 +80,8 @@ impl<T> EventLoop<T> {
     }
 }
 
-fn from_ip<T>(mut make_data: impl FnMut(SocketAddr) -> T + Send + 'static) -> MakeData<T> {
+pub(super) fn from_ip<T>(
+    mut make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
+) -> MakeData<T> {
     Box::new(move |peer| make_data(peer.ip().expect("a TCP listener accepts from IP addresses")))
 }
