@@ -124,6 +124,7 @@ impl Block {
 
     fn consume(&mut self, count: usize) {
         self.start += count;
+        debug_assert!(self.start <= self.end && self.end <= self.size(), "the live bytes");
         if self.start == self.end {
             self.clear();
         } else if count > 0 {

@@ -432,6 +432,7 @@ impl Exchange {
 
     /// Counts an event as delivered. Nothing is delivered after `Closed`.
     pub(crate) fn delivered(&mut self, event: Pending) {
+        debug_assert!(self.pending.contains(event) || event == Pending::Received, "{event:?}");
         match event {
             Pending::Closed => self.pending.clear(),
             Pending::Received => self.read_buffer.forget_progress(),

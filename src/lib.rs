@@ -136,12 +136,16 @@ mod pages {
     struct Threads;
     #[doc = include_str!("../docs/6-the-loop.md")]
     struct TheLoop;
-    #[cfg(feature = "simulation")]
-    #[doc = include_str!("../docs/7-simulation.md")]
-    struct Simulation;
+    #[doc = include_str!("../docs/18-time-threads-names.md")]
+    struct TimeThreadsNames;
     #[cfg(unix)]
-    #[doc = include_str!("../docs/8-embedding.md")]
-    struct Embedding;
+    #[doc = include_str!("../docs/19-inside-other-programs.md")]
+    struct InsideOtherPrograms;
+    #[cfg(feature = "simulation")]
+    #[doc = include_str!("../docs/20-a-network-to-test-on.md")]
+    struct Simulation;
+    #[doc = include_str!("../docs/21-leaving-and-limits.md")]
+    struct LeavingAndLimits;
 }
 
 /// Without the feature there is no simulation.

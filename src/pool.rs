@@ -99,6 +99,7 @@ impl Pool {
             return discard(block);
         }
         block.clear();
+        debug_assert!(block.size() == BLOCK_SIZE && block.live().is_empty(), "a free block");
         match self.top {
             None => self.top = Some(block),
             Some(_) => self.give_another(block),

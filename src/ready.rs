@@ -167,7 +167,8 @@ impl DeferredQueue {
 
     fn put(&mut self, place: i64, id: ConnectionId) {
         self.places.insert(place, id);
-        self.place_of.insert(id, place);
+        let earlier = self.place_of.insert(id, place);
+        debug_assert!(earlier.is_none(), "{id} is in the queue already");
     }
 
     fn pop_front(&mut self) -> Option<ConnectionId> {

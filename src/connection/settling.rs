@@ -51,11 +51,21 @@ impl Stream {
         let mut begun = None;
         if self.may_send_only(resources.turn) {
             match self.send_whole(resources) {
-                Ok(()) => return,
+                Ok(()) => return self.check_interest(),
                 Err(outcome) => begun = outcome,
             }
         }
         self.settle_in_full(begun, resources);
+        self.check_interest();
+    }
+
+    /// Checks, in debug builds, that the kernel has the interest that follows from the wants.
+    #[inline]
+    fn check_interest(&self) {
+        debug_assert!(
+            self.socket.is_none() || self.standing.interest == self.exchange.interest(),
+            "the kernel has another interest than follows from the wants: {self:?}"
+        );
     }
 
     /// Returns whether settling comes to at most one write, the first of the turn.
@@ -193,6 +203,13 @@ impl Stream {
                 }
             }
         }
+        debug_assert!(
+            next.is_none_or(|at| {
+                let alarm = self.deadlines.as_ref().and_then(|deadlines| deadlines.alarm);
+                alarm.is_some_and(|alarm| alarm.at() <= at)
+            }),
+            "no alarm fires by the next deadline"
+        );
     }
 
     fn next_deadline(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
@@ -233,6 +250,7 @@ impl Stream {
             self.discard_rest(resources);
         }
         if let Some(socket) = self.socket.take() {
+            debug_assert!(self.standing.interest == Interest::None, "closed while registered");
             resources.system.close(socket);
         }
     }

@@ -45,6 +45,7 @@ impl<T> Turns<T> {
     /// reports.
     #[inline(never)]
     pub(super) fn wait_for_events(&mut self, limit: WaitLimit) -> io::Result<()> {
+        debug_assert!(!self.connections.has_dirty(), "everything is settled before a wait");
         self.resources.observers.refresh();
         let mut timeout = self.wait_timeout(limit);
         if timeout.is_none() {
