@@ -108,7 +108,7 @@ impl<T> EventLoop<T> {
 ///
 /// # Panics
 ///
-/// Panics if the connection's [`Closed`](crate::Event::Closed) has been handled; [`EventLoop::get`] does
+/// Panics if the connection's [`Closed`](crate::event::Event::Closed) has been handled; [`EventLoop::get`] does
 /// not.
 impl<T> Index<ConnectionId> for EventLoop<T> {
     type Output = Connection<T>;
@@ -122,7 +122,7 @@ impl<T> Index<ConnectionId> for EventLoop<T> {
 ///
 /// # Panics
 ///
-/// Panics if the connection's [`Closed`](crate::Event::Closed) has been handled;
+/// Panics if the connection's [`Closed`](crate::event::Event::Closed) has been handled;
 /// [`EventLoop::get_mut`] does not.
 impl<T> IndexMut<ConnectionId> for EventLoop<T> {
     fn index_mut(&mut self, id: ConnectionId) -> &mut Connection<T> {
@@ -148,7 +148,7 @@ impl<T> EventLoop<T> {
 /// What the simulation makes loops with, and asks of them.
 #[cfg(any(test, feature = "simulation"))]
 impl<T> EventLoop<T> {
-    pub(crate) fn simulated(limits: crate::Limits, network: SharedNetwork) -> Self {
+    pub(crate) fn simulated(limits: crate::limits::Limits, network: SharedNetwork) -> Self {
         let system = crate::system::System::Simulated(Simulated::new(network));
         let turns = Turns::new(limits, system);
         Self { turns: turns.expect("the simulated system gives a notifier to every loop") }
