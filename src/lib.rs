@@ -134,8 +134,13 @@ mod pages {
     struct APartialSend;
     #[doc = include_str!("../docs/5-threads.md")]
     struct Threads;
-    #[doc = include_str!("../docs/6-the-loop.md")]
-    struct TheLoop;
+    #[doc = include_str!("../docs/a-slow-reader.md")]
+    struct ASlowReader;
+    #[cfg(unix)]
+    #[doc = include_str!("../docs/platforms.md")]
+    struct Platforms;
+    #[doc = include_str!("../docs/16-messages.md")]
+    struct Messages;
     #[doc = include_str!("../docs/18-time-threads-names.md")]
     struct TimeThreadsNames;
     #[cfg(unix)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 mod slow_reader;
 
 /// The page that shows the slow reader.
-const PAGE: &str = "docs/6-the-loop.md";
+const PAGE: &str = "docs/a-slow-reader.md";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
