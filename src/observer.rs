@@ -137,8 +137,8 @@ impl fmt::Display for Step {
             Self::Ready { id, readiness } => write!(f, "{id} is {readiness}"),
             Self::Filled { id, count } => write!(f, "{id} filled {count}"),
             Self::Discarded { id, count } => write!(f, "{id} discarded {count}"),
-            Self::ReadBlocked { id } => write!(f, "{id} has no more to read"),
-            Self::PeerEnded { id } => write!(f, "{id} read the peer's end"),
+            Self::ReadBlocked { id } => write!(f, "{id} has no more to read (EAGAIN)"),
+            Self::PeerEnded { id } => write!(f, "{id} read the peer's end (EOF)"),
             Self::Queued { id, count } => write!(f, "{id} queued {count}"),
             Self::Flushed { id, count, unsent: 0 } => {
                 write!(f, "{id} flushed {count}, all is sent")
@@ -146,7 +146,7 @@ impl fmt::Display for Step {
             Self::Flushed { id, count, unsent } => {
                 write!(f, "{id} flushed {count}, {unsent} unsent")
             }
-            Self::WriteBlocked { id } => write!(f, "{id} has no more room to write"),
+            Self::WriteBlocked { id } => write!(f, "{id} has no more room to write (EAGAIN)"),
             Self::InterestChanged { id, from, to } => write!(f, "{id} interest {from} -> {to}"),
             Self::Listening { id, address } => write!(f, "{id} listens at {}", shown(address)),
             Self::ListenerClosed { id } => write!(f, "{id} closed"),
@@ -160,18 +160,18 @@ impl fmt::Display for Step {
             Self::AcceptPaused { id, failure, pause } => {
                 write!(f, "{id} pauses accepting for {pause:?}: {failure}")
             }
-            Self::Resolving { id } => write!(f, "{id} looks up a name"),
-            Self::Resolved { id, addresses } => write!(f, "{id} found {addresses} addresses"),
+            Self::Resolving { id } => write!(f, "{id} resolves its name"),
+            Self::Resolved { id, addresses } => write!(f, "{id} resolved to {addresses} addresses"),
             Self::Connecting { id, address } => write!(f, "{id} connects to {}", shown(address)),
             Self::AttemptFailed { id, address, failure } => {
                 write!(f, "{id} could not connect to {address}: {failure}")
             }
             Self::ConnectPaused { id, pause } => {
-                write!(f, "{id} finds the backlog full and tries again after {pause:?}")
+                write!(f, "{id} finds the backlog full and retries after {pause:?}")
             }
             Self::Adopted { id } => write!(f, "{id} adopted"),
             Self::Connected { id } => write!(f, "{id} connected"),
-            Self::Finished { id } => write!(f, "{id} finished our direction"),
+            Self::Finished { id } => write!(f, "{id} finished our direction (FIN)"),
             Self::DeadlinePassed { id, deadline } => {
                 write!(f, "{id} passed its deadline: {deadline:?}")
             }
@@ -182,7 +182,7 @@ impl fmt::Display for Step {
                 write!(f, "loop shuts down {connections} connections within {deadline:?}")
             }
             Self::ShutdownTimedOut { connections } => {
-                write!(f, "the time to shut down is over: {connections} connections are aborted")
+                write!(f, "loop aborts {connections} connections: the shutdown reached its deadline")
             }
             Self::ShutDown => f.write_str("loop has shut down"),
             Self::Closed { id, reason, unsent, lost } => {
