@@ -182,7 +182,10 @@ impl fmt::Display for Step {
                 write!(f, "loop shuts down {connections} connections within {deadline:?}")
             }
             Self::ShutdownTimedOut { connections } => {
-                write!(f, "loop aborts {connections} connections: the shutdown reached its deadline")
+                write!(
+                    f,
+                    "loop aborts {connections} connections: the shutdown reached its deadline"
+                )
             }
             Self::ShutDown => f.write_str("loop has shut down"),
             Self::Closed { id, reason, unsent, lost } => {
@@ -215,6 +218,15 @@ pub trait Observer: Send {
     /// loop goes on with its work in that call and resumes the panic at its end; no step and no
     /// event is lost, and the loop remains usable.
     fn observe(&mut self, step: Step);
+
+    /// Returns whether the observer is to be shown the steps that occur with every message too.
+    ///
+    /// They are the steps that the log has at level trace, and making them costs time. Asked once
+    /// per turn, so an observer can wait at hardly any cost until somebody looks. By default it is
+    /// shown everything.
+    fn wants_everything(&self) -> bool {
+        true
+    }
 }
 
 impl<F: FnMut(Step) + Send> Observer for F {
@@ -245,10 +257,17 @@ impl Observers {
         self.refresh();
     }
 
-    /// Asks the program's logger again how much it wants, once per turn.
+    /// Asks the observer and the program's logger how much they want, once per turn.
     pub(crate) fn refresh(&mut self) {
-        let everything = self.observer.is_some();
-        self.level = if everything { LevelFilter::Trace } else { log::max_level() };
+        let Some(observer) = &self.observer else {
+            self.level = log::max_level();
+            return;
+        };
+        match catch_unwind(AssertUnwindSafe(|| observer.wants_everything())) {
+            Ok(true) => self.level = LevelFilter::Trace,
+            Ok(false) => self.level = log::max_level().max(LevelFilter::Debug),
+            Err(payload) => _ = self.panic.get_or_insert(payload),
+        }
     }
 
     /// Returns whether the observer or the logger wants every step.
@@ -321,6 +340,38 @@ mod tests {
     use std::sync::mpsc;
 
     const ID: ConnectionId = ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
+
+    /// Wants everything while the switch is on.
+    struct Switched {
+        is_on: std::sync::Arc<std::sync::atomic::AtomicBool>,
+        seen: mpsc::Sender<Step>,
+    }
+
+    impl Observer for Switched {
+        fn observe(&mut self, step: Step) {
+            self.seen.send(step).unwrap();
+        }
+
+        fn wants_everything(&self) -> bool {
+            self.is_on.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn observer_that_does_not_want_everything_is_shown_the_rest() {
+        let is_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (seen, steps) = mpsc::channel();
+        let mut observers = Observers::new();
+        observers.set(Box::new(Switched { is_on: is_on.clone(), seen }));
+        let (trace, debug) = (Step::ReadBlocked { id: ID }, Step::Connected { id: ID });
+        observers.trace(|| panic!("nobody wants this step"));
+        observers.see(debug);
+        is_on.store(true, std::sync::atomic::Ordering::Relaxed);
+        observers.trace(|| panic!("it is asked once per turn"));
+        observers.refresh();
+        observers.trace(|| trace);
+        assert_eq!(steps.try_iter().collect::<Vec<_>>(), [debug, trace]);
+    }
 
     #[test]
     fn nobody_looking_makes_no_step_visible_and_an_observer_sees_all() {
