@@ -24,6 +24,7 @@
 //! | `shortages.rs` | running out of descriptors |
 //! | `traits.rs` | the standard traits, at their bounds |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
+//! | `name_stories.rs` | the same of connects to names |
 //! | `listener_stories.rs` | the same of listeners that run out of room |
 //! | `embedding_stories.rs` | the same of timers, wakes, shutdowns and hosts |
 
@@ -39,6 +40,7 @@ mod exhaustive;
 mod flow;
 mod leaving;
 mod listener_stories;
+mod name_stories;
 mod peers;
 mod program;
 mod rest;
