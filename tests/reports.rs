@@ -48,8 +48,8 @@ fn can_run(program: &str, arguments: &[&str]) -> bool {
 
 // Ends.
 
-/// More than a peer reads at once, and less than the kernels hold for one that reads nothing.
-const IN_THE_KERNELS: usize = 100_000;
+/// More than the peer's kernel takes, and with ours less than both hold.
+const IN_THE_KERNELS: usize = 200_000;
 
 /// A connection is given up while the kernels hold an answer, and something of the peer's that the
 /// program has not read. The peer reads the answer only then.
@@ -60,6 +60,8 @@ fn assert_answer_outlives(
     deadline: Deadline,
 ) {
     let (mut event_loop, id, mut peer) = pair_with::<()>(connection_limits(limits));
+    SockRef::from(&peer).set_recv_buffer_size(8 * 1024).unwrap();
+    SockRef::from(&*event_loop[id]).set_send_buffer_size(4 * IN_THE_KERNELS).unwrap();
     let sent = pattern(0, IN_THE_KERNELS);
     event_loop[id].send(&sent);
     event_loop[id].pause();

@@ -1,4 +1,5 @@
-//! Connects to names: an answer that comes when its connection has ended, or its slot has another.
+//! Connects to names and to several addresses: an answer that comes when its connection has ended,
+//! or its slot has another; an attempt that is never answered.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -68,4 +69,25 @@ fn name_is_answered_when_its_connection_was_aborted_no_connect_begins() {
     let steps = steps.lock().unwrap();
     let begins = |step: &&Step| matches!(step, Step::Resolved { .. } | Step::Connecting { .. });
     assert_eq!(steps.iter().find(begins), None);
+}
+
+/// The first host answers nobody: the second is tried beside it after a moment, and wins. A host
+/// that refuses at once delays nobody.
+#[test]
+fn address_that_never_answers_delays_the_next_by_a_moment_and_one_that_refuses_by_none() {
+    let simulation = Simulation::new(1);
+    simulation.set_unreachable(address(1).ip());
+    let listener = simulation.listen(address(2));
+    let mut client: EventLoop = simulation.event_loop();
+    let mut peers = Vec::new();
+    for (first, delay) in [(1, 250), (3, 0)] {
+        let start = simulation.now();
+        let id = client.connect_any([address(first), address(2)], ());
+        assert_eq!(client.next_event().unwrap(), Event::Connected(id));
+        assert_eq!(simulation.now() - start, Duration::from_millis(delay));
+        assert_eq!(client[id].peer_addr().unwrap(), address(2));
+        assert_eq!(client[id].stream.attempt_count(), 0);
+        while simulation.step() {}
+        peers.push(listener.accept().unwrap());
+    }
 }
