@@ -112,14 +112,14 @@ fn copy(source: &mut Source, stream: &mut Stream) -> io::Result<()> {
 
 #[test]
 fn copying_by_write_stops_where_it_would_block_and_goes_on_at_drained_until_all_arrived() {
-    const MUCH: usize = 64 << 20;
-    let (mut event_loop, id, peer) = pair::<()>();
+    const MUCH: usize = 8 << 20;
+    const UNSENT_MAX: usize = 1 << 20;
+    let (mut event_loop, id, peer) = pair_with::<()>(marks(1 << 14, 1 << 16, UNSENT_MAX));
     hold_little(&event_loop, id, &peer);
     let mut source = Source { place: 0, end: MUCH };
     let error = copy(&mut source, &mut event_loop[id]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    let unsent_max = readiness::ConnectionLimits::default().unsent_max;
-    assert_eq!((event_loop[id].unsent(), source.place), (unsent_max, unsent_max));
+    assert_eq!((event_loop[id].unsent(), source.place), (UNSENT_MAX, UNSENT_MAX));
     assert_eq!(turns(&mut event_loop, 3), []);
     // Only now does the peer read.
     let peer = thread::spawn(move || verify(peer));
@@ -264,7 +264,7 @@ fn what_cannot_be_formatted_appends_nothing_and_the_connection_goes_on() {
 
 #[test]
 fn send_into_an_empty_write_buffer_is_taken_whatever_its_size() {
-    const MUCH: usize = 40 << 20;
+    const MUCH: usize = 20 << 20;
     let (mut event_loop, id, peer) = pair::<()>();
     assert!(MUCH > readiness::ConnectionLimits::default().unsent_max);
     event_loop[id].send(&pattern(0, MUCH));
