@@ -19,6 +19,9 @@ use readiness::{CloseReason, Connection, ConnectionId, Deadline, Event, EventLoo
 
 const BLOCK: usize = 64 * 1024;
 
+/// A handler of one message, in one of several ways.
+type Take = fn(&mut Connection<()>) -> io::Result<()>;
+
 /// Answers one line, and leaves the rest.
 fn answer_one(connection: &mut Connection<()>) -> io::Result<()> {
     let (mut read, mut write) = connection.halves();
@@ -78,7 +81,6 @@ fn two_lines_in_one_segment_taken_one_for_each_event_are_both_answered() {
 /// However a handler takes its message, it hears of the next.
 #[test]
 fn message_taken_in_any_way_is_followed_by_the_next() {
-    type Take = fn(&mut Connection<()>) -> io::Result<()>;
     let ways: [Take; 6] = [
         |one| one.halves().0.take_line(9).map(|_| ()),
         |one| one.halves().0.take_exact(2).map(|_| ()),
@@ -125,12 +127,12 @@ fn sixteen_requests_in_one_segment_taken_one_for_each_event_leave_in_one_send() 
 #[test]
 fn partial_message_costs_at_most_one_extra_event() {
     let whole = b"message\n";
-    let takes: [fn(&mut Connection<()>) -> io::Result<()>; 3] = [
+    let takes: [Take; 3] = [
         answer_one,
         |one| {
             let mut line = String::new();
             one.read_line(&mut line)?;
-            write!(one, "{}!\n", line.trim_end())
+            writeln!(one, "{}!", line.trim_end())
         },
         |one| {
             let end = one.received().iter().position(|byte| *byte == b'\n');

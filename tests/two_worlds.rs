@@ -848,7 +848,7 @@ mod scenarios {
                 event_loop[id].attend(|one| {
                     one.consume(1);
                     write!(one, "1234567")?;
-                    write!(one, "89{}", "0 and more")
+                    write!(one, "{} and more", 890)
                 });
             }
         });

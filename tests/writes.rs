@@ -220,7 +220,7 @@ fn write_all_and_write_fmt_take_all_or_nothing() {
     type WriteTen = fn(&mut Stream) -> io::Result<()>;
     let ways: [WriteTen; 3] = [
         |stream| stream.write_all(b"0123456789"),
-        |stream| write!(stream, "{}{}", "01234", 56789),
+        |stream| write!(stream, "{:0>5}{}", 1234, 56_789),
         |stream| stream.halves().1.write_all(b"0123456789"),
     ];
     for write_ten in ways {
