@@ -130,22 +130,20 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Waited { at_most: None, events } => write!(f, "loop waited, {events} ready"),
-            Self::Waited { at_most: Some(most), events } => {
-                write!(f, "loop waited {most:?} at most, {events} ready")
-            }
+            Self::Waited { at_most, events } => match at_most {
+                None => write!(f, "loop waited, {events} ready"),
+                Some(most) => write!(f, "loop waited {most:?} at most, {events} ready"),
+            },
             Self::Ready { id, readiness } => write!(f, "{id} is {readiness}"),
             Self::Filled { id, count } => write!(f, "{id} filled {count}"),
             Self::Discarded { id, count } => write!(f, "{id} discarded {count}"),
             Self::ReadBlocked { id } => write!(f, "{id} has no more to read (EAGAIN)"),
             Self::PeerEnded { id } => write!(f, "{id} read the peer's end (EOF)"),
             Self::Queued { id, count } => write!(f, "{id} queued {count}"),
-            Self::Flushed { id, count, unsent: 0 } => {
-                write!(f, "{id} flushed {count}, all is sent")
-            }
-            Self::Flushed { id, count, unsent } => {
-                write!(f, "{id} flushed {count}, {unsent} unsent")
-            }
+            Self::Flushed { id, count, unsent } => match unsent {
+                0 => write!(f, "{id} flushed {count}, all is sent"),
+                _ => write!(f, "{id} flushed {count}, {unsent} unsent"),
+            },
             Self::WriteBlocked { id } => write!(f, "{id} has no more room to write (EAGAIN)"),
             Self::InterestChanged { id, from, to } => write!(f, "{id} interest {from} -> {to}"),
             Self::Listening { id, address } => write!(f, "{id} listens at {}", shown(address)),
@@ -153,9 +151,7 @@ impl fmt::Display for Step {
             Self::Accepted { listener, id, peer } => {
                 write!(f, "{id} accepted by {listener} from {}", shown(peer))
             }
-            Self::AcceptSkipped { id } => {
-                write!(f, "{id} skipped a peer whose connection had failed")
-            }
+            Self::AcceptSkipped { id } => write!(f, "{id} skipped a peer whose connection failed"),
             Self::AcceptFailed { id, failure } => write!(f, "{id} cannot accept: {failure}"),
             Self::AcceptPaused { id, failure, pause } => {
                 write!(f, "{id} pauses accepting for {pause:?}: {failure}")
@@ -167,7 +163,7 @@ impl fmt::Display for Step {
                 write!(f, "{id} could not connect to {address}: {failure}")
             }
             Self::ConnectPaused { id, pause } => {
-                write!(f, "{id} finds the backlog full and retries after {pause:?}")
+                write!(f, "{id} retries in {pause:?}: full backlog")
             }
             Self::Adopted { id } => write!(f, "{id} adopted"),
             Self::Connected { id } => write!(f, "{id} connected"),
