@@ -27,9 +27,9 @@ pub mod lost_edge;
 #[cfg_attr(feature = "solutions", path = "../solutions/18_lost_wake_up.rs")]
 #[cfg_attr(not(feature = "solutions"), path = "18_lost_wake_up.rs")]
 pub mod lost_wake_up;
-#[cfg_attr(feature = "solutions", path = "../solutions/10_never_resumed.rs")]
-#[cfg_attr(not(feature = "solutions"), path = "10_never_resumed.rs")]
-pub mod never_resumed;
+#[cfg_attr(feature = "solutions", path = "../solutions/10_one_at_a_time.rs")]
+#[cfg_attr(not(feature = "solutions"), path = "10_one_at_a_time.rs")]
+pub mod one_at_a_time;
 #[cfg_attr(feature = "solutions", path = "../solutions/15_own_echo.rs")]
 #[cfg_attr(not(feature = "solutions"), path = "15_own_echo.rs")]
 pub mod own_echo;

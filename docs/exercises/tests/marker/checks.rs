@@ -56,17 +56,17 @@ pub(crate) const EXERCISES: [Exercise; 20] = [
     exercise("07_short_write", "each client receives the whole text", "Ada has heard", check_short_write),
     exercise("08_unbounded_feed", "a slow reader costs no memory", "bytes wait for a client that does not read", check_unbounded_feed),
     exercise("09_two_writers", "a long text comes back whole", STUCK, check_two_writers),
-    exercise("10_never_resumed", "each line has its answer", STUCK, check_never_resumed),
+    exercise("10_one_at_a_time", "each line has its answer", STUCK, check_one_at_a_time),
     exercise("11_early_end", "the end of file follows the last number", "the end of file too soon", check_early_end),
     exercise("12_error_answer_lost", "an error answer arrives", "is reset", check_error_answer_lost),
-    exercise("13_answer_after_the_end", "who half-closes has its answer", "the end of file too soon", check_answer_after_the_end),
+    exercise("13_answer_after_the_end", "a client that half-closes has its answer", "the end of file too soon", check_answer_after_the_end),
     exercise("14_claimed_length", "a claimed length costs no memory", "bytes of memory for", check_claimed_length),
     exercise("15_own_echo", "all others hear what one says", "has heard", check_own_echo),
     exercise("16_timer_per_message", "only silent clients are closed", "the end of file too soon", check_timer_per_message),
     exercise("17_spin", "the loop sleeps until the next second", "the loop never sleeps", check_spin),
     exercise("18_lost_wake_up", "an answer that is put is seen", STUCK, check_lost_wake_up),
     exercise("19_shutdown_never_ends", "the program ends in time", STUCK, check_shutdown_never_ends),
-    exercise("20_accepting_stopped", "who waits is accepted when there is room", STUCK, check_accepting_stopped),
+    exercise("20_accepting_stopped", "waiting clients are accepted when there is room", STUCK, check_accepting_stopped),
 ];
 
 /// Limits with which little is much.
@@ -195,7 +195,7 @@ fn check_stale_id(stage: &Stage) -> io::Result<()> {
     stage.record.note("Ada connects and asks, and a worker keeps its token");
     assert_eq!(clients.get(ada), Some("Ada"), "a token names its client");
     clients.remove(ada);
-    assert_eq!(clients.get(ada), None, "who has left is not there any more");
+    assert_eq!(clients.get(ada), None, "a client that has left is not there any more");
     stage.record.note("Ada leaves");
     let bob = clients.add("Bob");
     stage.record.note("Bob connects");
@@ -207,7 +207,7 @@ fn check_stale_id(stage: &Stage) -> io::Result<()> {
         named.unwrap_or_default()
     );
     clients.remove(ada);
-    assert_eq!(clients.get(bob), Some("Bob"), "removing who has left removes nobody else");
+    assert_eq!(clients.get(bob), Some("Bob"), "removing a client that has left removes no other");
     for _ in 0..100 {
         let client = clients.add("Eve");
         clients.remove(client);
@@ -312,8 +312,8 @@ fn check_two_writers(stage: &Stage) -> io::Result<()> {
     Ok(())
 }
 
-fn check_never_resumed(stage: &Stage) -> io::Result<()> {
-    let mut program = never_resumed::Server::default();
+fn check_one_at_a_time(stage: &Stage) -> io::Result<()> {
+    let mut program = one_at_a_time::Server::default();
     let (mut server, address) = stage
         .server(Limits::default(), move |event_loop, event| program.handle(event_loop, event))?;
     let mut ada = stage.client("Ada", address);

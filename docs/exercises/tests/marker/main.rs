@@ -96,8 +96,12 @@ fn report(marked: &[Marked]) -> ExitCode {
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The page about the exercises, which shows the run of this one.
+const PAGE: &str = include_str!("../../README.md");
+const SHOWN: &str = "02_rest_of_the_read";
+
 /// For the project's own tests: an exercise that is not broken, or not in its own way, teaches
-/// nothing.
+/// nothing. The page must name each, and show a run as it is.
 fn compare_with_intention(marked: &[Marked]) -> ExitCode {
     let mut others = 0;
     for Marked { exercise, broken } in marked {
@@ -106,7 +110,14 @@ fn compare_with_intention(marked: &[Marked]) -> ExitCode {
             println!("{}: expected \"{}\", but: {cause}", exercise.file, exercise.symptom);
             others += 1;
         }
+        let run = broken.as_ref().map(|broken| broken.record.to_string()).unwrap_or_default();
+        if !PAGE.contains(&format!("\n| `{}` | ", exercise.file))
+            || exercise.file == SHOWN && !PAGE.contains(&run)
+        {
+            println!("{}: README.md does not name it, or shows another run:\n{run}", exercise.file);
+            others += 1;
+        }
     }
-    println!("{} broken as they are meant to be, {others} not", marked.len() - others);
+    println!("{} tried, {others} complaints", marked.len());
     if others == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

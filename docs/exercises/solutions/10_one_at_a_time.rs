@@ -3,7 +3,7 @@
 //!
 //! Every client has its first answer. None has a second.
 //!
-//! About: what pauses must be resumed (chapter 13).
+//! About: back-pressure of your own (chapter 13).
 
 use std::collections::HashMap;
 use std::io;
@@ -35,6 +35,7 @@ impl Server {
                     && let Some(connection) = server.get_mut(id)
                 {
                     connection.send(answer.as_bytes());
+                    connection.resume();
                 }
             }
             _ => {}
