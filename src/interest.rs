@@ -131,7 +131,7 @@ impl fmt::Display for Readiness {
             (false, true) => "writable",
             (false, false) => "nothing",
         })?;
-        f.write_str(if self.is_hup() { ", with a hint" } else { "" })
+        f.write_str(if self.is_hup() { ", HUP, ERR or PRI" } else { "" })
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
             }
             assert_eq!(readiness.to_string(), words);
             readiness.add(Readiness::HUP);
-            assert_eq!(readiness.to_string(), format!("{words}, with a hint"));
+            assert_eq!(readiness.to_string(), format!("{words}, HUP, ERR or PRI"));
         }
         assert_eq!(Interest::None.to_string(), "none");
         assert_eq!(Readiness::default().to_string(), "nothing");

@@ -48,7 +48,7 @@ pub(crate) struct Listener<T> {
     backoff: Option<Backoff>,
     /// `AcceptFailed` was delivered for the shortage that is under way.
     is_failure_told: bool,
-    /// It has accepted since it was last resumed, or has never been out of room.
+    /// It has accepted since a close last resumed it, or no close has.
     has_gained: bool,
     /// How many peers in a row could not be accepted for reasons that concern only them.
     skipped: usize,
@@ -438,9 +438,6 @@ impl<T> Listeners<T> {
         limits: &Limits,
         resources: &mut Resources,
     ) -> bool {
-        if let Some(listener) = self.slots.get_mut(id) {
-            listener.has_gained = false;
-        }
         match self.set_accepting(id, Accepting::Open, resources) {
             Ok(()) => true,
             Err(error) => {
@@ -455,6 +452,9 @@ impl<T> Listeners<T> {
     pub(crate) fn make_room(&mut self, limits: &Limits, resources: &mut Resources) {
         while let Some((_, id)) = self.out_of_room.first().copied() {
             work::step();
+            if let Some(listener) = self.slots.get_mut(id) {
+                listener.has_gained = false;
+            }
             if self.try_again(id, limits, resources) {
                 break;
             }

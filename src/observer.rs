@@ -137,8 +137,8 @@ impl fmt::Display for Step {
             Self::Ready { id, readiness } => write!(f, "{id} is {readiness}"),
             Self::Filled { id, count } => write!(f, "{id} filled {count}"),
             Self::Discarded { id, count } => write!(f, "{id} discarded {count}"),
-            Self::ReadBlocked { id } => write!(f, "{id} has no more to read"),
-            Self::PeerEnded { id } => write!(f, "{id} read the peer's end"),
+            Self::ReadBlocked { id } => write!(f, "{id} has no more to read (EAGAIN)"),
+            Self::PeerEnded { id } => write!(f, "{id} read the peer's end (EOF)"),
             Self::Queued { id, count } => write!(f, "{id} queued {count}"),
             Self::Flushed { id, count, unsent: 0 } => {
                 write!(f, "{id} flushed {count}, all is sent")
@@ -146,7 +146,7 @@ impl fmt::Display for Step {
             Self::Flushed { id, count, unsent } => {
                 write!(f, "{id} flushed {count}, {unsent} unsent")
             }
-            Self::WriteBlocked { id } => write!(f, "{id} has no more room to write"),
+            Self::WriteBlocked { id } => write!(f, "{id} has no more room to write (EAGAIN)"),
             Self::InterestChanged { id, from, to } => write!(f, "{id} interest {from} -> {to}"),
             Self::Listening { id, address } => write!(f, "{id} listens at {}", shown(address)),
             Self::ListenerClosed { id } => write!(f, "{id} closed"),
@@ -160,18 +160,18 @@ impl fmt::Display for Step {
             Self::AcceptPaused { id, failure, pause } => {
                 write!(f, "{id} pauses accepting for {pause:?}: {failure}")
             }
-            Self::Resolving { id } => write!(f, "{id} looks up a name"),
-            Self::Resolved { id, addresses } => write!(f, "{id} found {addresses} addresses"),
+            Self::Resolving { id } => write!(f, "{id} resolves its name"),
+            Self::Resolved { id, addresses } => write!(f, "{id} resolved to {addresses} addresses"),
             Self::Connecting { id, address } => write!(f, "{id} connects to {}", shown(address)),
             Self::AttemptFailed { id, address, failure } => {
                 write!(f, "{id} could not connect to {address}: {failure}")
             }
             Self::ConnectPaused { id, pause } => {
-                write!(f, "{id} finds the backlog full and tries again after {pause:?}")
+                write!(f, "{id} finds the backlog full and retries after {pause:?}")
             }
             Self::Adopted { id } => write!(f, "{id} adopted"),
             Self::Connected { id } => write!(f, "{id} connected"),
-            Self::Finished { id } => write!(f, "{id} finished our direction"),
+            Self::Finished { id } => write!(f, "{id} finished our direction (FIN)"),
             Self::DeadlinePassed { id, deadline } => {
                 write!(f, "{id} passed its deadline: {deadline:?}")
             }
@@ -182,7 +182,10 @@ impl fmt::Display for Step {
                 write!(f, "loop shuts down {connections} connections within {deadline:?}")
             }
             Self::ShutdownTimedOut { connections } => {
-                write!(f, "the time to shut down is over: {connections} connections are aborted")
+                write!(
+                    f,
+                    "loop aborts {connections} connections: the shutdown reached its deadline"
+                )
             }
             Self::ShutDown => f.write_str("loop has shut down"),
             Self::Closed { id, reason, unsent, lost } => {
@@ -215,6 +218,15 @@ pub trait Observer: Send {
     /// loop goes on with its work in that call and resumes the panic at its end; no step and no
     /// event is lost, and the loop remains usable.
     fn observe(&mut self, step: Step);
+
+    /// Returns whether the observer is to be shown the steps that occur with every message too.
+    ///
+    /// They are the steps that the log has at level trace, and making them costs time. Asked once
+    /// per turn, so an observer can wait at hardly any cost until somebody looks. By default it is
+    /// shown everything.
+    fn wants_everything(&self) -> bool {
+        true
+    }
 }
 
 impl<F: FnMut(Step) + Send> Observer for F {
@@ -245,10 +257,17 @@ impl Observers {
         self.refresh();
     }
 
-    /// Asks the program's logger again how much it wants, once per turn.
+    /// Asks the observer and the program's logger how much they want, once per turn.
     pub(crate) fn refresh(&mut self) {
-        let everything = self.observer.is_some();
-        self.level = if everything { LevelFilter::Trace } else { log::max_level() };
+        let Some(observer) = &self.observer else {
+            self.level = log::max_level();
+            return;
+        };
+        match catch_unwind(AssertUnwindSafe(|| observer.wants_everything())) {
+            Ok(true) => self.level = LevelFilter::Trace,
+            Ok(false) => self.level = log::max_level().max(LevelFilter::Debug),
+            Err(payload) => _ = self.panic.get_or_insert(payload),
+        }
     }
 
     /// Returns whether the observer or the logger wants every step.
@@ -321,6 +340,38 @@ mod tests {
     use std::sync::mpsc;
 
     const ID: ConnectionId = ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
+
+    /// Wants everything while the switch is on.
+    struct Switched {
+        is_on: std::sync::Arc<std::sync::atomic::AtomicBool>,
+        seen: mpsc::Sender<Step>,
+    }
+
+    impl Observer for Switched {
+        fn observe(&mut self, step: Step) {
+            self.seen.send(step).unwrap();
+        }
+
+        fn wants_everything(&self) -> bool {
+            self.is_on.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn observer_that_does_not_want_everything_is_shown_the_rest() {
+        let is_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (seen, steps) = mpsc::channel();
+        let mut observers = Observers::new();
+        observers.set(Box::new(Switched { is_on: is_on.clone(), seen }));
+        let (trace, debug) = (Step::ReadBlocked { id: ID }, Step::Connected { id: ID });
+        observers.trace(|| panic!("nobody wants this step"));
+        observers.see(debug);
+        is_on.store(true, std::sync::atomic::Ordering::Relaxed);
+        observers.trace(|| panic!("it is asked once per turn"));
+        observers.refresh();
+        observers.trace(|| trace);
+        assert_eq!(steps.try_iter().collect::<Vec<_>>(), [debug, trace]);
+    }
 
     #[test]
     fn nobody_looking_makes_no_step_visible_and_an_observer_sees_all() {

@@ -1,5 +1,6 @@
-//! Keeps `tests/CONFORMANCE.md` true: each row of the list is there once, and each test that it
-//! names exists.
+//! Keeps the pages about the tests true: each row of the list in `tests/CONFORMANCE.md` is there
+//! once, and each test that it names exists; each planted bug fits the source; each file that
+//! `.cargo/mutants.toml` and `tests/MUTANTS.md` name exists.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -8,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// The highest number of the list.
-const LAST: u32 = 119;
+const LAST: u32 = 153;
 
 /// Numbers that the list does not use.
 const UNUSED: [u32; 11] = [10, 14, 48, 50, 51, 68, 69, 89, 94, 111, 115];
@@ -122,4 +123,67 @@ fn rows_and_their_faults_are_found() {
     );
     assert!(has_test(text, "is_there_on_unix"));
     assert!(!has_test(text, "is"));
+}
+
+/// What a patch replaces in each file, hunk by hunk.
+fn replaced(patch: &str) -> Vec<(&str, String)> {
+    let mut hunks: Vec<(&str, String)> = Vec::new();
+    let mut file = "";
+    for line in patch.lines().skip_while(|line| !line.starts_with("--- ")) {
+        if let Some(path) = line.strip_prefix("--- a/") {
+            file = path;
+        } else if line.starts_with("@@ ") {
+            hunks.push((file, String::new()));
+        } else if let Some((_, text)) = hunks.last_mut()
+            && let Some(kept) = line.strip_prefix([' ', '-'])
+        {
+            text.push_str(kept);
+            text.push('\n');
+        }
+    }
+    hunks
+}
+
+/// `.ci/planted` proves that each is noticed; but that takes long, and a change of the source would
+/// leave them behind meanwhile.
+#[test]
+fn every_planted_bug_fits_the_source_and_says_what_it_is() {
+    let mut count = 0;
+    for entry in fs::read_dir(root().join("tests/planted")).unwrap() {
+        let path = entry.unwrap().path();
+        let patch = fs::read_to_string(&path).unwrap();
+        let begins = patch.lines().next().is_some_and(|line| line.ends_with('.'));
+        assert!(begins, "{} begins with no sentence", path.display());
+        let hunks = replaced(&patch);
+        assert!(!hunks.is_empty(), "{} changes nothing", path.display());
+        for (file, text) in hunks {
+            let source = fs::read_to_string(root().join(file)).unwrap_or_default();
+            let times = source.matches(&text).count();
+            assert!(times > 0, "{} replaces what is not in {file}:\n{text}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count >= 50, "{count} planted bugs");
+}
+
+#[test]
+fn what_patches_replace_is_found() {
+    let patch = "A bug.\n\n--- a/src/a.rs\n+++ b/src/a.rs\n@@ -1,2 +1,2 @@ fn a() {\n one\n-two\n\
+                 +three\n@@ -9 +9 @@\n-four\n--- a/src/b.rs\n+++ b/src/b.rs\n@@ -1 +1 @@\n-five\n";
+    let expected = [("src/a.rs", "one\ntwo\n"), ("src/a.rs", "four\n"), ("src/b.rs", "five\n")];
+    assert_eq!(replaced(patch), expected.map(|(file, text)| (file, text.to_owned())));
+}
+
+/// A package has no `.cargo`.
+#[test]
+fn every_file_whose_changes_are_tried_exists() {
+    let settings = fs::read_to_string(root().join(".cargo/mutants.toml")).unwrap_or_default();
+    let changed = settings.lines().filter_map(|line| line.trim().strip_prefix("\"src/"));
+    let changed = changed.filter_map(|line| line.strip_suffix("\","));
+    let unnoticed = fs::read_to_string(root().join("tests/MUTANTS.md")).unwrap();
+    let unnoticed = unnoticed.lines().filter_map(|line| line.strip_prefix("- `src/"));
+    let unnoticed = unnoticed.filter_map(|line| Some(line.split_once(": ")?.0));
+    for file in changed.chain(unnoticed) {
+        assert!(root().join("src").join(file).is_file(), "src/{file} does not exist");
+    }
 }

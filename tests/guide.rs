@@ -151,45 +151,13 @@ fn transcript_matches_what_it_stands_for_and_nothing_else() {
     assert!(!line_matches("flushed <n>, all is sent", "flushed 5, 3 unsent"));
 }
 
-// The state diagram.
+// The lesson.
 
-/// The diagram of the state machine, made from the table in the docs of `src/state.rs`, which a test
-/// there compares with the code.
-fn state_diagram() -> String {
-    let source = read("src/state.rs");
-    let rows = source.lines().filter_map(|line| line.strip_prefix("//! |")?.strip_suffix('|'));
-    let rows: Vec<Vec<&str>> = rows
-        .filter(|row| !row.starts_with('-'))
-        .map(|row| row.split('|').map(str::trim).collect())
-        .collect();
-    let mut diagram = String::from("stateDiagram-v2\n    [*] --> Connecting : connect\n");
-    diagram += "    [*] --> Open : accept\n";
-    for row in &rows[1..] {
-        for (cell, input) in row[1..].iter().zip(&rows[0][1..]) {
-            match cell.split(' ').next() {
-                None | Some("" | "·") => {}
-                Some(next) => {
-                    let input = input.trim_matches('`');
-                    diagram += &format!("    {} --> {next} : {input}\n", row[0]);
-                }
-            }
-        }
-    }
-    diagram + "    Closed --> [*]\n"
-}
-
-/// The page that shows the diagram. `READINESS_WRITE=1 cargo test --test guide` writes it anew.
+/// The run and its lesson are made by the crate in `docs/draw`, whose tests make them anew.
 #[test]
-fn state_diagram_of_the_page_is_made_from_the_table() {
-    const PAGE: &str = "docs/24-the-state-machine.md";
-    let (page, diagram) = (read(PAGE), state_diagram());
-    let shown = blocks(&page, "mermaid").remove(0);
-    if std::env::var_os("READINESS_WRITE").is_some() {
-        let (old, new) = (format!("mermaid\n{shown}```"), format!("mermaid\n{diagram}```"));
-        fs::write(root().join(PAGE), page.replace(&old, &new)).unwrap();
-    } else {
-        assert_eq!(shown, diagram);
-    }
+fn lesson_of_the_page_is_that_of_the_recorded_run() {
+    let lesson = read("docs/pictures/runs/slow-reader.txt");
+    assert!(blocks(&read(PAGE), "text").contains(&lesson), "{PAGE} shows another lesson");
 }
 
 // The links.

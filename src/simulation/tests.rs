@@ -21,9 +21,11 @@
 //! | `exhaustive.rs` | two connections of one loop in a tiny world, in all states |
 //! | `deadlines.rs` | each deadline to the tick |
 //! | `couplings.rs` | which connection holds back the reading of which |
+//! | `repeats.rs` | programs that take one message for each event |
 //! | `shortages.rs` | running out of descriptors |
 //! | `traits.rs` | the standard traits, at their bounds |
 //! | `stories.rs` | bugs that were found, each as the shortest scenario that shows it |
+//! | `name_stories.rs` | the same of connects to names |
 //! | `listener_stories.rs` | the same of listeners that run out of room |
 //! | `embedding_stories.rs` | the same of timers, wakes, shutdowns and hosts |
 
@@ -39,8 +41,10 @@ mod exhaustive;
 mod flow;
 mod leaving;
 mod listener_stories;
+mod name_stories;
 mod peers;
 mod program;
+mod repeats;
 mod rest;
 mod run;
 mod seeds;

@@ -66,7 +66,9 @@ impl Scene {
 
     /// The events up to the end of a turn.
     fn turn(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.poll()).collect()
+        let events: Vec<Event> = std::iter::from_fn(|| self.poll()).take(100).collect();
+        assert!(events.len() < 100, "a turn has no end: {events:?}");
+        events
     }
 }
 

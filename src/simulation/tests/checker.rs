@@ -147,6 +147,7 @@ impl Checker {
                 }
                 if matches!(step, Step::Filled { .. }) {
                     (flow.is_received_due, flow.heard_full, flow.took) = (true, false, before);
+                    flow.has_news = true;
                 }
                 flow.served_until = None;
             }
@@ -212,7 +213,7 @@ impl Checker {
         check_event(flow, event, connection);
         match event {
             Event::Accepted(..) => (flow.began, flow.moved, flow.taken) = (before, before, before),
-            Event::Received(_) => flow.is_received_due = false,
+            Event::Received(_) => (flow.is_received_due, flow.has_news) = (false, false),
             Event::Full(_) => flow.heard_full = true,
             Event::Drained(_) => {
                 flow.is_clogged = false;
@@ -383,6 +384,10 @@ fn check_event(flow: &Flow, event: Event, stream: &Stream) {
         Event::Received(_) => {
             assert!(!stream.received().is_empty(), "5: nothing received");
             assert!(flow.is_received_due, "5: received again without progress");
+            assert!(!flow.is_paused, "5: received while paused");
+            // What is announced anew waits until the program can answer it.
+            let is_clogged = exchange.takes_bytes() && exchange.is_clogged();
+            assert!(flow.has_news || !is_clogged, "5: received again while clogged");
         }
         Event::Full(_) => {
             assert_eq!(exchange.room(), 0, "5: full, and there is room");
@@ -398,6 +403,7 @@ fn check_event(flow: &Flow, event: Event, stream: &Stream) {
         }
         Event::PeerFinished(_) => {
             assert!(!flow.is_received_due, "5: the peer's end before what was received");
+            assert!(!flow.is_paused, "5: the peer's end while paused");
         }
         _ => {}
     }

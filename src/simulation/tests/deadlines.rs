@@ -137,6 +137,22 @@ fn stalled_write_deadline_passes_to_the_tick_after_the_last_byte_that_was_taken(
 
 /// The kernel takes the first bytes long before the stall, which they are no part of.
 #[test]
+fn stalled_read_deadline_passes_to_the_tick_after_the_program_took_something_last() {
+    let mut scene = Scene::with(1, limits(|limits| limits.read_buffer_max = 2));
+    let id = scene.ids[0];
+    scene.write(0);
+    scene.write(0);
+    assert_eq!(scene.events(), [Event::Received(id), Event::Full(id)]);
+    scene.simulation.pass_time(50 * SECOND);
+    scene.server[id].consume(1);
+    assert_eq!(scene.events(), [Event::Received(id)]);
+    scene.simulation.pass_time(100 * SECOND);
+    scene.write(0);
+    assert_eq!(scene.events(), [Event::Received(id), Event::Full(id)]);
+    scene.assert_passes(Deadline::StalledRead, 60 * SECOND);
+}
+
+#[test]
 fn stalled_write_deadline_counts_from_the_stall_and_not_from_an_earlier_flush() {
     // One without an idle timeout notes no time while it waits for nothing.
     let idle = limits(|limits| limits.idle_timeout = Some(1_000 * SECOND));

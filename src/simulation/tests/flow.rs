@@ -62,6 +62,8 @@ pub(super) struct Flow {
     /// Something has arrived since `Received` was delivered last, or was consumed while the rest
     /// stayed, or the rest was asked for.
     pub(super) is_received_due: bool,
+    /// Something has arrived, or was asked for, since then: what is delivered is no mere repeat.
+    pub(super) has_news: bool,
     /// `Full` was delivered since there was room last.
     pub(super) heard_full: bool,
     /// Not before this time the program consumed something or went on after a pause, or bytes
@@ -121,6 +123,7 @@ impl Flow {
             offered: 0,
             largest_offer: 0,
             is_received_due: false,
+            has_news: false,
             heard_full: false,
             took: now,
             is_clogged: false,
@@ -165,6 +168,7 @@ impl Flow {
     pub(super) fn resumed(&mut self, stream: &Stream, now: Instant) {
         if self.is_paused {
             self.is_received_due |= !stream.received().is_empty();
+            self.has_news |= !stream.received().is_empty();
             self.took = now;
         }
         self.is_paused = false;

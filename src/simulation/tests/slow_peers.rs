@@ -124,7 +124,10 @@ impl Scene {
     /// Has everything happen that needs no time to pass.
     fn settle(&mut self, server: &mut EventLoop) -> io::Result<()> {
         for _ in 0..4 + self.random.below(4) {
+            let mut count = 0;
             while let Some(event) = server.poll_event(Some(Duration::ZERO))? {
+                count += 1;
+                assert!(count < 1_000, "a turn has no end: {event:?} of {self}");
                 if let Event::Received(id) = event {
                     self.handle(server, id);
                 }
