@@ -130,7 +130,9 @@ fn check_lost_edge(stage: &Stage) -> io::Result<()> {
     let mut sent = 0;
     for burst in 0..=stage.simulation.below(3) {
         socket.is_interrupted = burst == 2;
-        let count = 1 + stage.simulation.below(20);
+        // No buffer on the stack is large enough for the second one.
+        let size = if burst == 1 { 10_000 } else { 1 };
+        let count = size * (1 + stage.simulation.below(20));
         socket.arrived.extend(vec![b'x'; count]);
         sent += count;
         record.note(format!("{count} bytes arrive, and the kernel reports the socket as readable"));
@@ -163,7 +165,7 @@ fn check_writable_always(stage: &Stage) -> io::Result<()> {
             let can_read = arrived > 0 && unsent < buffer_size;
             assert!(!can_read, "it sleeps, although {arrived} bytes can be read");
             let can_send = unsent > 0 && kernel_room > 0;
-            assert!(!can_send, "it sleeps, although it could send {unsent} bytes");
+            assert!(!can_send, "it sleeps, although there is room for what is unsent");
             if left_to_say == 0 && kernel_room == kernel_size {
                 return Ok(());
             }
