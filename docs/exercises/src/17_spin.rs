@@ -1,0 +1,44 @@
+//! A clock: once a second, each client is sent a line. The first one is due a second after the
+//! start.
+//!
+//! The lines are on time. But the process needs a whole core, even without clients.
+//!
+//! About: waiting without asking again and again (chapters 6 and 18).
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use readiness::{ConnectionId, Event, EventLoop};
+
+/// The program's own state.
+#[derive(Debug)]
+pub struct Clock {
+    clients: Vec<ConnectionId>,
+    /// When the next line is due.
+    next: Instant,
+}
+
+impl Clock {
+    /// Starts the clock.
+    pub fn start(server: &mut EventLoop) -> Self {
+        server.set_timer(Duration::ZERO);
+        Self { clients: Vec::new(), next: server.now() + Duration::from_secs(1) }
+    }
+
+    /// Handles one event of the server.
+    pub fn handle(&mut self, server: &mut EventLoop, event: Event) -> io::Result<()> {
+        match event {
+            Event::Accepted(_, id) => self.clients.push(id),
+            Event::Closed(id, _) => self.clients.retain(|client| *client != id),
+            Event::Timer(_) => {
+                if server.now() >= self.next {
+                    server.send_each(self.clients.iter().copied(), b"tick\n");
+                    self.next += Duration::from_secs(1);
+                }
+                server.set_timer(Duration::ZERO);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
