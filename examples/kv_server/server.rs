@@ -382,11 +382,17 @@ impl Server {
 
     /// Closes the clients with this number or address. Returns how many those are.
     fn kill(&mut self, by: &[u8], value: &[u8], call: &mut Call<'_>) -> Result<usize, Refusal> {
-        let fits: &dyn Fn(&&Connection<Client>) -> bool = match (by, integer(value)) {
-            (b"addr", _) => &|client| address(client).as_bytes() == value,
-            (b"id", Some(number @ 1..)) => &|client| client.data.1.number == number,
-            (b"id", _) => return Err("ERR client-id should be greater than 0".into()),
+        let number = integer(value).filter(|number| *number > 0);
+        match by {
+            b"id" if number.is_none() => {
+                return Err("ERR client-id should be greater than 0".into());
+            }
+            b"id" | b"addr" => {}
             _ => return Err(SYNTAX_ERROR.into()),
+        }
+        let fits = |client: &&Connection<Client>| match by {
+            b"id" => Some(client.data.1.number) == number,
+            _ => address(client).as_bytes() == value,
         };
         let before = self.killed.len();
         self.killed.extend(call.clients.connections().filter(fits).map(|client| client.id()));
