@@ -56,6 +56,7 @@ pub(crate) type Clients = EventLoop<Client>;
 /// The kinds of topics: channels, patterns, and for monitors a single one.
 const MONITOR: usize = 2;
 type Topic = Vec<u8>;
+type Request = (&'static Command, Vec<Vec<u8>>);
 
 #[derive(Default)]
 pub(crate) struct Session {
@@ -65,7 +66,7 @@ pub(crate) struct Session {
     /// What it is sent without asking, by kinds.
     topics: [BTreeSet<Topic>; 3],
     /// The requests of a transaction while there is one, or that it has failed.
-    queue: Option<Result<Vec<Vec<Vec<u8>>>, ()>>,
+    queue: Option<Result<Vec<Request>, ()>>,
     is_leaving: bool,
 }
 
@@ -172,38 +173,43 @@ impl Server {
             clients.send_each(ids, &bytes);
         }
         for id in self.killed.drain(..) {
-            clients.get_mut(id).map(|client| client.abort());
+            if let Some(client) = clients.get_mut(id) {
+                client.abort();
+            }
         }
     }
 
-    /// Runs one request, and appends its reply.
+    /// Runs one request, or keeps it for the end of a transaction.
     fn run(&mut self, words: &[&[u8]], call: &mut Call<'_>) {
-        let Some((_, arguments)) = words.split_first() else { return };
-        let outcome = match (admit(words, call.session), &mut call.session.queue) {
+        if words.is_empty() {
+            return;
+        }
+        match (admit(words, call.session), &mut call.session.queue) {
             (Err(why), queue) => {
-                queue.as_mut().map(|queue| *queue = Err(()));
-                Err(why)
+                *queue = queue.take().map(|_| Err(()));
+                append_error(call.replies, &why);
             }
-            (Ok((name, ..)), Some(queue)) if !AT_ONCE.contains(name) => {
+            (Ok(command), Some(queue)) if !AT_ONCE.contains(&command.0) => {
                 if let Ok(requests) = queue {
-                    requests.push(words.iter().map(|word| word.to_vec()).collect());
+                    requests.push((command, words.iter().map(|word| word.to_vec()).collect()));
                 }
-                Ok(Simple("QUEUED"))
+                append(call.replies, &Simple("QUEUED"));
             }
-            (Ok((name, _, keys)), _) => {
-                self.requests += 1;
-                call.session.last_command = name;
-                if let Some(monitors) = self.topics[MONITOR].get(&b""[..])
-                    && !SECRET.contains(name)
-                {
-                    let ids = monitors.iter().copied().collect();
-                    self.outgoing.push((ids, monitored(words, &call.clients[call.id])));
-                }
-                match keys {
-                    [0, ..] => self.call(name, arguments, call),
-                    _ => self.store.run(name, arguments),
-                }
-            }
+            (Ok(command), _) => self.execute(command, words, call),
+        }
+    }
+
+    fn execute(&mut self, (name, _, keys): &'static Command, words: &[&[u8]], call: &mut Call<'_>) {
+        self.requests += 1;
+        call.session.last_command = name;
+        let monitors = self.topics[MONITOR].get(&b""[..]).filter(|_| !SECRET.contains(name));
+        if let Some(monitors) = monitors {
+            let line = monitored(words, &call.clients[call.id]);
+            self.outgoing.push((monitors.iter().copied().collect(), line));
+        }
+        let outcome = match keys {
+            [0, ..] => self.call(name, &words[1..], call),
+            _ => self.store.run(name, &words[1..]),
         };
         match outcome {
             Ok(reply) => append(call.replies, &reply),
@@ -270,8 +276,8 @@ impl Server {
         let failed = "EXECABORT Transaction discarded because of previous errors.";
         let requests = requests.map_err(|()| failed)?;
         append_line(call.replies, '*', requests.len());
-        for request in requests {
-            self.run(&request.iter().map(|word| &**word).collect::<Vec<_>>(), call);
+        for (command, words) in requests {
+            self.execute(command, &words.iter().map(|word| &**word).collect::<Vec<_>>(), call);
         }
         Ok(Done)
     }
@@ -394,10 +400,12 @@ impl Server {
             b"id" => Some(client.data.1.number) == number,
             _ => address(client).as_bytes() == value,
         };
-        let before = self.killed.len();
-        self.killed.extend(call.clients.connections().filter(fits).map(|client| client.id()));
-        call.session.is_leaving |= self.killed[before..].contains(&call.id);
-        Ok(self.killed.len() - before)
+        let fitting = call.clients.connections().filter(fits).map(|client| client.id());
+        let fitting: Vec<ConnectionId> = fitting.collect();
+        // Of itself it still has the reply.
+        call.session.is_leaving |= fitting.contains(&call.id);
+        self.killed.extend(fitting.iter().filter(|id| **id != call.id));
+        Ok(fitting.len())
     }
 
     fn info(&self, clients: &Clients) -> String {
