@@ -161,11 +161,13 @@ impl Store {
     }
 
     fn add(&mut self, key: &[u8], delta: i64) -> Answer<'static> {
-        let entry = self.get(key);
-        let before = entry.map_or(Ok(0), |entry| number(&entry.value))?;
+        let entry = self.get_mut(key);
+        let before = entry.as_ref().map_or(Ok(0), |entry| number(&entry.value))?;
         let sum = before.checked_add(delta).ok_or("ERR increment or decrement would overflow")?;
-        let expires = entry.and_then(|entry| entry.expires);
-        self.set(key, sum.to_string().as_bytes(), expires);
+        match entry {
+            Some(entry) => entry.value = sum.to_string().into(),
+            None => self.set(key, sum.to_string().as_bytes(), None),
+        }
         Ok(Integer(sum))
     }
 

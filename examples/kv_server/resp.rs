@@ -5,8 +5,7 @@
 //! allocated by a length that a client claims, and what was looked at once is not looked at again
 //! when more arrives.
 
-use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::ops::Range;
 
 use readiness::ReadHalf;
@@ -150,9 +149,14 @@ fn header(bytes: &[u8], at: usize, what: &str) -> Result<Option<(Option<i64>, us
 
 /// Reads a number as Redis writes it: without a plus, zeros in front or white space.
 pub(crate) fn integer(word: &[u8]) -> Option<i64> {
-    match word {
-        [b'0'] => Some(0),
-        [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..] => str::from_utf8(word).ok()?.parse().ok(),
+    let (sign, digits) = word.strip_prefix(b"-").map_or((1, word), |digits| (-1, digits));
+    let with = |sum: i64, digit: &u8| {
+        let digit = Some(digit).filter(|digit| digit.is_ascii_digit())? - b'0';
+        sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
+    };
+    match digits {
+        [b'0'] if sign == 1 => Some(0),
+        [b'1'..=b'9', ..] => digits.iter().try_fold(0, with),
         _ => None,
     }
 }
@@ -180,25 +184,26 @@ pub(crate) fn count<'v>(count: usize) -> Reply<'v> {
 pub(crate) fn append(replies: &mut Vec<u8>, reply: &Reply<'_>) {
     match reply {
         Reply::Done => {}
-        Reply::Simple(text) => append_line(replies, '+', text),
-        Reply::Integer(number) => append_line(replies, ':', number),
-        Reply::Nil => append_line(replies, '$', -1),
+        Reply::Simple(text) => append_line(replies, b'+', text),
+        Reply::Integer(number) => append_line(replies, b':', &number.to_string()),
+        Reply::Nil => append_line(replies, b'$', "-1"),
         Reply::Bulk(value) => {
-            append_line(replies, '$', value.len());
+            append_line(replies, b'$', &value.len().to_string());
             replies.extend_from_slice(value);
             replies.extend_from_slice(b"\r\n");
         }
         Reply::Text(text) => append(replies, &Reply::Bulk(text)),
         Reply::Array(items) => {
-            append_line(replies, '*', items.len());
+            append_line(replies, b'*', &items.len().to_string());
             items.iter().for_each(|item| append(replies, item));
         }
     }
 }
 
-pub(crate) fn append_line(replies: &mut Vec<u8>, sign: char, text: impl Display) {
-    // Writing to a vector does not fail.
-    let _ = write!(replies, "{sign}{text}\r\n");
+pub(crate) fn append_line(replies: &mut Vec<u8>, sign: u8, text: &str) {
+    replies.push(sign);
+    replies.extend_from_slice(text.as_bytes());
+    replies.extend_from_slice(b"\r\n");
 }
 
 /// Appends an error, which is one line whatever its text.

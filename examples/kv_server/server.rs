@@ -49,8 +49,9 @@ pub(crate) fn limits() -> Limits {
     limits
 }
 
-/// Each connection's data: the request at its front, and what its commands have set.
-pub(crate) type Client = (Parser, Session);
+/// Each connection's data, but while it is answered: the request at its front, and what its commands
+/// have set.
+pub(crate) type Client = Option<Box<(Parser, Session)>>;
 pub(crate) type Clients = EventLoop<Client>;
 
 /// The kinds of topics: channels, patterns, and for monitors a single one.
@@ -116,10 +117,14 @@ impl Server {
         match event {
             Event::Accepted(_, id) => {
                 self.accepted += 1;
-                clients[id].data.1.number = self.accepted;
+                clients[id].data.get_or_insert_default().1.number = self.accepted;
             }
             Event::Received(id) => self.answer(clients, id),
-            Event::Closed(id, _) => self.forget(id, &clients[id].data.1),
+            Event::Closed(id, _) => {
+                if let Some(client) = clients[id].data.take() {
+                    self.forget(id, &client.1);
+                }
+            }
             Event::Timer(id) if self.timer.is_some_and(|(timer, _)| timer == id) => {
                 self.timer = None;
                 self.store.remove_expired(EXPIRED_AT_ONCE);
@@ -137,7 +142,8 @@ impl Server {
     /// Answers the requests of a client that have arrived.
     fn answer(&mut self, clients: &mut Clients, id: ConnectionId) {
         // Taken out, so that a command can look at all clients.
-        let (mut parser, mut session) = mem::take(&mut clients[id].data);
+        let Some(mut client) = clients[id].data.take() else { return };
+        let (parser, session) = &mut *client;
         let mut replies = mem::take(&mut self.replies);
         let mut outcome = Ok(());
         while outcome.is_ok() && !session.is_leaving && !clients[id].is_clogged() {
@@ -145,7 +151,7 @@ impl Server {
                 Ok(None) => break,
                 Ok(Some(length)) => {
                     let words = parser.words(clients[id].received());
-                    let (session, replies) = (&mut session, &mut replies);
+                    let replies = &mut replies;
                     self.run(&words, &mut Call { clients, id, session, replies });
                     clients[id].consume(length);
                 }
@@ -164,7 +170,7 @@ impl Server {
         if session.is_leaving {
             clients[id].close();
         }
-        clients[id].data = (parser, session);
+        clients[id].data = Some(client);
         clients[id].attend(|_| outcome);
         replies.clear();
         replies.shrink_to(2 * GATHERED);
@@ -275,7 +281,7 @@ impl Server {
         let requests = call.session.queue.take().ok_or("ERR EXEC without MULTI")?;
         let failed = "EXECABORT Transaction discarded because of previous errors.";
         let requests = requests.map_err(|()| failed)?;
-        append_line(call.replies, '*', requests.len());
+        append_line(call.replies, b'*', &requests.len().to_string());
         for (command, words) in requests {
             self.execute(command, &words.iter().map(|word| &**word).collect::<Vec<_>>(), call);
         }
@@ -334,21 +340,18 @@ impl Server {
     }
 
     fn publish(&mut self, channel: &[u8], message: &[u8]) -> Reply<'static> {
-        let mut frames = Vec::new();
-        if let Some(listeners) = self.topics[0].get(channel) {
-            frames.push((listeners, vec![Bulk(b"message"), Bulk(channel), Bulk(message)]));
-        }
-        for (pattern, listeners) in &self.topics[1] {
-            if matches(pattern, channel) {
-                let words = [b"pmessage", &**pattern, channel, message];
-                frames.push((listeners, words.map(Bulk).into()));
-            }
-        }
-        let number = frames.iter().map(|(listeners, _)| listeners.len()).sum();
-        for (listeners, frame) in frames {
+        let named = self.topics[0].get(channel);
+        let named = named.map(|ids| (ids, [b"message", channel, message].map(Bulk).into()));
+        let fitting = self.topics[1].iter().filter(|(pattern, _)| matches(pattern, channel));
+        let fitting = fitting.map(|(pattern, ids)| {
+            (ids, [b"pmessage", &**pattern, channel, message].map(Bulk).into())
+        });
+        let mut number = 0;
+        for (ids, frame) in named.into_iter().chain(fitting) {
             let mut bytes = Vec::new();
             append(&mut bytes, &Array(frame));
-            self.outgoing.push((listeners.iter().copied().collect(), bytes));
+            self.outgoing.push((ids.iter().copied().collect(), bytes));
+            number += ids.len();
         }
         count(number)
     }
@@ -375,13 +378,13 @@ impl Server {
                 _ => OK,
             },
             (b"kill", [by, value]) => count(self.kill(&by.to_ascii_lowercase(), value, call)?),
-            (b"id" | b"getname" | b"setname" | b"setinfo" | b"list" | b"kill", _) => {
-                let what = String::from_utf8_lossy(what);
-                return Err(wrong_number(&format!("client|{what}")));
-            }
             _ => {
                 let what = String::from_utf8_lossy(what);
-                return Err(format!("ERR unknown subcommand '{what}'. Try CLIENT HELP.").into());
+                let is_known = ["id", "getname", "setname", "setinfo", "list", "kill"];
+                return Err(match is_known.contains(&&*what) {
+                    true => wrong_number(&format!("client|{what}")),
+                    false => format!("ERR unknown subcommand '{what}'. Try CLIENT HELP.").into(),
+                });
             }
         })
     }
@@ -397,7 +400,7 @@ impl Server {
             _ => return Err(SYNTAX_ERROR.into()),
         }
         let fits = |client: &&Connection<Client>| match by {
-            b"id" => Some(client.data.1.number) == number,
+            b"id" => client.data.as_ref().map(|data| data.1.number) == number,
             _ => address(client).as_bytes() == value,
         };
         let fitting = call.clients.connections().filter(fits).map(|client| client.id());
@@ -468,8 +471,10 @@ fn list(call: &Call<'_>) -> String {
     let mut text = String::new();
     for waits in call.clients.explain().connections {
         let Some(client) = call.clients.get(waits.id) else { continue };
+        // The data of the one that asks is not in its place now.
         let own = (waits.id == call.id).then_some(&*call.session);
-        let session = own.unwrap_or(&client.data.1);
+        let session = client.data.as_ref().map(|data| &data.1).or(own);
+        let Some(session) = session else { continue };
         let [channels, patterns, monitors] = session.topics.each_ref().map(BTreeSet::len);
         text.push_str(&format!(
             "id={} addr={} name={} idle={} db=0 sub={channels} psub={patterns} monitor={monitors} \
