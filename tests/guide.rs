@@ -281,6 +281,7 @@ fn readme_has_the_command_of_each_example() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let command = match path.extension() {
             Some(_) => format!(" --example {name}` |"),
+            None if path.join("main.rs").exists() => format!(" --example {name}` |"),
             None if path.join("Cargo.toml").exists() => {
                 format!("| `cargo run --manifest-path examples/{name}/Cargo.toml` |")
             }

@@ -77,7 +77,9 @@ fn build_one(server: &Server) -> Outcome {
     let built =
         |program, before, after| Ok(Ok(Built { server: server.clone(), program, before, after }));
     match &server.source {
-        Source::Example { optimised } => built(build_example(*optimised)?, Vec::new(), Vec::new()),
+        Source::Example { optimised } => {
+            built(build_example("echo_server", *optimised)?, Vec::new(), Vec::new())
+        }
         Source::Rust { program, .. } => {
             built(target().join("server").join(program), Vec::new(), Vec::new())
         }
@@ -112,11 +114,11 @@ fn build_rust(servers: &[Server]) -> Result<(), Box<dyn Error>> {
     if any { run(&mut command).map(drop) } else { Ok(()) }
 }
 
-/// The repository's own `echo_server`, by its own workspace.
-fn build_example(optimised: bool) -> Result<PathBuf, Box<dyn Error>> {
+/// An example of the repository, by its own workspace.
+pub(crate) fn build_example(name: &str, optimised: bool) -> Result<PathBuf, Box<dyn Error>> {
     let target = target().join(if optimised { "readiness-lto" } else { "readiness" });
     let mut command = cargo("build");
-    command.args(["--release", "--example", "echo_server", "--locked"]);
+    command.args(["--release", "--example", name, "--locked"]);
     command.arg("--manifest-path").arg(home().join("../Cargo.toml"));
     command.arg("--target-dir").arg(&target);
     if optimised {
@@ -124,7 +126,7 @@ fn build_example(optimised: bool) -> Result<PathBuf, Box<dyn Error>> {
         command.args(["--config", "profile.release.codegen-units=1"]);
     }
     run(&mut command)?;
-    Ok(target.join("release/examples/echo_server"))
+    Ok(target.join("release/examples").join(name))
 }
 
 fn build_c(

@@ -2,7 +2,7 @@
 //!
 //! `options` says what can be asked for; `scenarios` and `servers` what there is; `builder` builds
 //! the servers, `running` starts one and sets a load upon it; `speed`, `calls`, `instructions`,
-//! `memory` and `cold_build` measure; `table`, `chart`, `conditions` and `report` show. `load` is the
+//! `memory` and `cold_build` measure, and `programs` whole programs; `table`, `chart`, `conditions` and `report` show. `load` is the
 //! other side, a process of its own.
 
 mod builder;
@@ -20,6 +20,7 @@ mod machine;
 mod memory;
 mod options;
 mod process;
+mod programs;
 mod report;
 mod running;
 mod scenarios;
@@ -55,6 +56,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
         Command::Costs { rounds } => costs::measure(rounds)?,
         Command::Timers { rounds } => timers::measure(rounds)?,
+        Command::Programs { rounds, quick, out } => programs::measure(rounds, quick, &out)?,
         Command::Compare(options) => comparison::run(options)?,
     }
     Ok(())

@@ -19,6 +19,9 @@ Usage: readiness-benches [OPTIONS]          measure and compare
                                             costs by itself
        readiness-benches timers [OPTIONS]   what setting and cancelling a timer
                                             costs
+       readiness-benches programs [OPTIONS] the programs of the repository
+                                            beside those that people would use
+                                            instead
        readiness-benches list               the names of servers, scenarios and
                                             parts
 
@@ -51,6 +54,11 @@ pub(crate) enum Command {
     },
     Timers {
         rounds: usize,
+    },
+    Programs {
+        rounds: usize,
+        quick: bool,
+        out: PathBuf,
     },
     Compare(Options),
 }
@@ -171,6 +179,7 @@ impl Given {
             None => &OPTIONS,
             Some("build") => &["rounds", "out"],
             Some("costs" | "timers") => &["rounds"],
+            Some("programs") => &["rounds", "quick", "out"],
             Some("list") => &[],
             Some(other) => return Err(format!("there is no command {other:?}").into()),
         };
@@ -187,6 +196,10 @@ impl Given {
             Some("build") => Command::Build { rounds: rounds(3), out },
             Some("costs") => Command::Costs { rounds: rounds(200) },
             Some("timers") => Command::Timers { rounds: rounds(5) },
+            Some("programs") => {
+                let rounds = rounds(if self.quick { 2 } else { 5 });
+                Command::Programs { rounds, quick: self.quick, out }
+            }
             Some(_) => Command::List,
             None => Command::Compare(self.options(out)?),
         })
