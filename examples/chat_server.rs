@@ -150,11 +150,13 @@ impl Room {
             }
             Event::Received(id) => chat[id].attend(|member| self.hear(member)),
             Event::PeerFinished(id) => {
-                // What comes after the last line ending is a line too.
+                // What comes after the last line ending is a line too. What was said in this turn it
+                // hears, as those do who stay.
                 chat[id].attend(|member| {
                     while self.hear_line(member)? {}
                     Ok(())
                 });
+                chat[id].send(&self.said);
                 self.part(&mut chat[id].data, "left");
             }
             Event::Deadline(id) if chat[id].data.name.is_none() => {
@@ -227,6 +229,7 @@ impl Room {
                 to.send(format!("* {} here: {}\n", names.len(), names.join(", ")).as_bytes());
             }
             ("/quit", _) => {
+                to.send(&self.said); // also of this turn
                 self.part(member, "left");
                 to.close();
             }

@@ -217,8 +217,8 @@ impl Proxy {
                     self.waiting.push(other.id());
                 }
                 _ if half.is_upstream => {
-                    let client = other.peer_addr().map_or(String::new(), |it| format!(" of {it}"));
-                    log::warn!("upstream {} of {}{client}: {reason}", self.upstream, other.id());
+                    let from = other.peer_addr().map_or(String::new(), |it| format!(" of {it}"));
+                    log::warn!("{}{from}: upstream {}: {reason}", other.id(), self.upstream);
                     other.abort();
                 }
                 _ => other.abort(),
