@@ -57,7 +57,7 @@ const LINE_MAX: usize = 1000;
 const NAME_MAX: usize = 20;
 /// How long a connection may stay without a name.
 const NAMING: Duration = Duration::from_secs(60);
-/// When this much was said, the rest waits for the next turn.
+/// When this much was said and not sent, those who say more wait.
 const SAID_MAX: usize = 64 * 1024;
 /// With more unsent bytes than this a member is slow.
 const HIGH_WATER: usize = 2 * SAID_MAX;
@@ -188,7 +188,7 @@ impl Room {
     fn hear(&mut self, member: &mut Connection<Member>) -> io::Result<()> {
         // One that asks for more than it reads has to read first.
         while !member.is_clogged() {
-            if !self.slow.is_empty() || self.said.len() >= SAID_MAX {
+            if self.said.len() >= SAID_MAX {
                 self.held.push(member.id());
                 member.pause();
                 break;
