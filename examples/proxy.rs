@@ -15,6 +15,10 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
+#[cfg(unix)]
+use std::os::unix::net::SocketAddr as UnixSocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,7 +35,8 @@ mod signals;
 use signals::CtrlC;
 
 const USAGE: &str = "\
-Hands on what each client sends to an upstream server, and back what that answers.
+Connects each client to an upstream server, and carries to each what the other
+sends.
 
 Usage: proxy LISTEN UPSTREAM [--proxy-protocol]
 
@@ -101,18 +106,29 @@ pub(crate) enum Address {
 
 impl Address {
     pub(crate) fn new(text: String) -> common::Outcome<Self> {
-        match text.strip_prefix("unix:") {
-            None => Ok(Self::Ip(common::address(Some(text))?)),
-            Some("" | "@") => Err(format!("{text:?} has no path or name").into()),
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Some(name) if name.starts_with('@') => {
-                Ok(Self::Unix(UnixAddress::abstract_name(&name[1..])))
-            }
-            #[cfg(unix)]
-            Some(path) => Ok(Self::Unix(path.into())),
-            #[cfg(not(unix))]
-            Some(_) => Err("there are no Unix-domain sockets here".into()),
+        let Some(name) = text.strip_prefix("unix:") else {
+            return Ok(Self::Ip(common::address(Some(text))?));
+        };
+        match Self::unix(name) {
+            Ok(address) => Ok(address),
+            Err(error) => Err(format!("bad address {text:?}: {error}").into()),
         }
+    }
+
+    #[cfg(unix)]
+    fn unix(name: &str) -> io::Result<Self> {
+        let address = match name.strip_prefix('@') {
+            _ if ["", "@"].contains(&name) => return Err(io::Error::other("it has no name")),
+            #[cfg(target_os = "linux")]
+            Some(name) => UnixSocketAddr::from_abstract_name(name)?,
+            _ => UnixSocketAddr::from_pathname(name)?,
+        };
+        Ok(Self::Unix(address.into()))
+    }
+
+    #[cfg(not(unix))]
+    fn unix(_: &str) -> io::Result<Self> {
+        Err(io::Error::other("there are no Unix-domain sockets here"))
     }
 
     fn listen(&self, server: &mut EventLoop<Half>) -> io::Result<ListenerId> {
@@ -184,7 +200,7 @@ impl Proxy {
             }
             Event::Closed(id, reason) => self.end(server, id, reason),
             Event::Timer(id) if self.retry == Some(id) => self.try_again(server),
-            Event::Timer(id) if self.grace == Some(id) => server.shutdown(Duration::ZERO),
+            Event::Timer(id) if self.grace == Some(id) => cut_off(server),
             _ => {}
         }
     }
@@ -230,7 +246,7 @@ impl Proxy {
             self.retry = Some(server.set_timer(RETRY));
         }
         if self.grace.is_some() && server.connection_count() == 0 {
-            server.shutdown(Duration::ZERO);
+            cut_off(server);
         }
     }
 
@@ -253,14 +269,21 @@ impl Proxy {
         let clients = server.connections().filter(|one| !one.data.is_upstream).count();
         if self.grace.is_some() || clients == 0 {
             common::status("Shutting down");
-            return server.shutdown(Duration::ZERO);
+            return cut_off(server);
         }
         let _ = server.close_listener(self.listener);
         self.grace = Some(server.set_timer(GRACE));
+        let whom = if clients == 1 { "1 client".into() } else { format!("{clients} clients") };
         common::status(format_args!(
-            "Shutting down: {GRACE:?} for the clients to finish, {clients} of them. Ctrl-C again aborts the rest"
+            "Shutting down: {GRACE:?} for {whom} to finish. Ctrl-C again aborts the rest"
         ));
     }
+}
+
+/// Resets all that is left, and ends.
+fn cut_off(server: &mut EventLoop<Half>) {
+    server.connections_mut().for_each(|one| one.abort());
+    server.shutdown(Duration::ZERO);
 }
 
 fn lacks_descriptor(failure: Failure) -> bool {
