@@ -172,7 +172,7 @@ pub(crate) struct Proxy {
     upstream: Address,
     /// Whether the upstream is told the clients' addresses.
     announces: bool,
-    /// Clients for whose upstream there was no descriptor. They are paused, and so is accepting.
+    /// Clients for whose upstream there was no descriptor. Meanwhile no others are accepted.
     waiting: Vec<ConnectionId>,
     /// Fires when these are tried again.
     retry: Option<TimerId>,
@@ -187,7 +187,16 @@ impl Proxy {
 
     pub(crate) fn handle(&mut self, server: &mut EventLoop<Half>, event: Event) {
         match event {
-            Event::Accepted(_, client) => self.connect(server, client),
+            Event::Accepted(_, client) => {
+                // It is read once there is somebody to take it.
+                server[client].pause();
+                self.connect(server, client);
+            }
+            Event::Connected(id) => {
+                if let Some(client) = server[id].data.other.and_then(|id| server.get_mut(id)) {
+                    client.resume();
+                }
+            }
             Event::Received(id) => {
                 if let Some(other) = server[id].data.other {
                     server.transfer(id, other);
@@ -229,7 +238,6 @@ impl Proxy {
                 CloseReason::Aborted => other.abort(),
                 CloseReason::Failed(failure) if half.is_upstream && lacks_descriptor(failure) => {
                     other.data.other = None;
-                    other.pause();
                     self.waiting.push(other.id());
                 }
                 _ if half.is_upstream => {
@@ -241,7 +249,7 @@ impl Proxy {
             }
         }
         if !self.waiting.is_empty() && self.retry.is_none() {
-            // It fails only if the listener was closed.
+            // If this fails, more clients wait.
             let _ = server.pause_accepting(self.listener);
             self.retry = Some(server.set_timer(RETRY));
         }
@@ -254,12 +262,13 @@ impl Proxy {
     fn try_again(&mut self, server: &mut EventLoop<Half>) {
         self.retry = None;
         for client in mem::take(&mut self.waiting) {
-            if let Some(connection) = server.get_mut(client) {
-                connection.resume();
+            if server.get(client).is_some() {
                 self.connect(server, client);
             }
         }
-        let _ = server.resume_accepting(self.listener);
+        if server.resume_accepting(self.listener).is_err() && self.grace.is_none() {
+            self.retry = Some(server.set_timer(RETRY));
+        }
     }
 
     /// Lets the connections end by themselves for some time, or aborts them if it is called again.

@@ -229,7 +229,7 @@ fn upstream_that_refuses_has_the_client_reset() {
 
 #[test]
 fn faults_of_every_kind_lose_connections_and_nothing_else() {
-    for seed in 0..100 {
+    for seed in 0..200 {
         let simulation = Simulation::new(seed);
         let mut world = World::new(&simulation, seed % 2 == 0, false).unwrap();
         let faults = Faults::drawn(seed);
