@@ -31,22 +31,42 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 pub(crate) struct Arguments {
     values: Vec<String>,
     file: Option<OsString>,
+    has_flag: bool,
+}
+
+/// An option that a program takes.
+#[derive(Clone, Copy)]
+enum Taken {
+    None,
+    /// `--file PATH`.
+    File,
+    /// One of this name, without a value.
+    Flag(&'static str),
 }
 
 /// Runs a program that takes values only, or prints its usage if it is asked for help.
 pub(crate) fn run(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
-    run_with(usage, false, program)
+    run_with(usage, Taken::None, program)
 }
 
 /// Runs a program that also takes the option `--file PATH`.
 pub(crate) fn run_with_file(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
-    run_with(usage, true, program)
+    run_with(usage, Taken::File, program)
 }
 
-fn run_with(usage: &str, takes_file: bool, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
+/// Runs a program that also takes an option without a value.
+pub(crate) fn run_with_flag(
+    usage: &str,
+    flag: &'static str,
+    program: impl FnOnce(Arguments) -> Outcome,
+) -> ExitCode {
+    run_with(usage, Taken::Flag(flag), program)
+}
+
+fn run_with(usage: &str, taken: Taken, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
     let mut parser = Parser::from_env();
     let path = Path::new(parser.bin_name().unwrap_or("example")).to_owned();
-    let outcome = match Arguments::parse(&mut parser, takes_file) {
+    let outcome = match Arguments::parse(&mut parser, taken) {
         Ok(Some(arguments)) => program(arguments),
         Ok(None) => print(usage.trim_end()),
         Err(error) => Err(format!("{error} (--help tells more)").into()),
@@ -90,12 +110,15 @@ fn write_line(line: &str) -> io::Result<()> {
 
 impl Arguments {
     /// Reads the command line; `None` if it asks for help.
-    fn parse(parser: &mut Parser, takes_file: bool) -> Outcome<Option<Self>> {
-        let mut arguments = Self { values: Vec::new(), file: None };
+    fn parse(parser: &mut Parser, taken: Taken) -> Outcome<Option<Self>> {
+        let mut arguments = Self { values: Vec::new(), file: None, has_flag: false };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(None),
-                Arg::Long("file") if takes_file => {
+                Arg::Long(name) if matches!(taken, Taken::Flag(flag) if flag == name) => {
+                    arguments.has_flag = true;
+                }
+                Arg::Long("file") if matches!(taken, Taken::File) => {
                     let path = parser.value()?;
                     if path.is_empty() {
                         return Err("--file takes a path, and this one is empty".into());
@@ -114,6 +137,11 @@ impl Arguments {
             }
         }
         Ok(Some(arguments))
+    }
+
+    /// Whether the option without a value was given.
+    pub(crate) fn has_flag(&self) -> bool {
+        self.has_flag
     }
 
     /// The path after `--file`.

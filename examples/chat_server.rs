@@ -1,0 +1,347 @@
+//! A chat room for thousands, in one thread.
+//!
+//! It shows what one connection's bytes do to the others. What is said in one turn of the loop is
+//! gathered, and leaves in one send to each member ([`EventLoop::send_each`]): a timer of no time
+//! fires at the beginning of the next turn. Back-pressure goes from the room to its talkers: while a
+//! member reads more slowly than the others talk, nobody who talks is read from. Only a member that
+//! reads nothing is not waited for. It is dropped, by a limit, and the others are told.
+//!
+//! It also shows what a server owes to those behind a terminal. What is no text, such as the escape
+//! sequences that move a cursor or change a window's title, never reaches another member.
+//!
+//! ```text
+//! cargo run --release --example chat_server
+//! ```
+//!
+//! Then, in other terminals, `nc 127.0.0.1 65432`. The first line is one's name.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use readiness::{
+    CloseReason, Connection, ConnectionId, Deadline, Event, EventLoop, Limits, TimerId, WriteHalf,
+};
+use socket2::{Domain, Socket, Type};
+
+mod common;
+#[path = "common/signals.rs"]
+mod signals;
+
+use signals::CtrlC;
+
+const USAGE: &str = "\
+A chat room for people with nc or telnet. A member's first line is its name.
+
+Usage: chat_server [ADDRESS]
+
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
+  -h, --help  print this
+
+Members write lines of up to 1000 bytes, and /who, /nick NAME and /quit. While a
+member reads slowly the others wait for it, up to a second for each time that it
+takes something. One that takes nothing for 10 seconds, or for which more than
+1 MiB is waiting, is dropped.
+
+Ctrl-C lets the members finish for up to 10 seconds; a second one aborts them.
+RUST_LOG=readiness=trace in the environment prints each step of the loop.";
+
+/// The longest line in bytes, with its ending.
+const LINE_MAX: usize = 1000;
+/// The longest name in letters.
+const NAME_MAX: usize = 20;
+/// How long a connection may stay without a name.
+const NAMING: Duration = Duration::from_secs(60);
+/// When this much was said and not sent, those who say more wait.
+const SAID_MAX: usize = 64 * 1024;
+/// With more unsent bytes than this a member is slow.
+const HIGH_WATER: usize = 2 * SAID_MAX;
+/// How long the room waits for a slow member that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What the kernel keeps for a member. It is little, so that a slow one is seen to be slow, and to
+/// take something, before it lags behind by megabytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+fn main() -> ExitCode {
+    common::run(USAGE, serve)
+}
+
+fn serve(arguments: common::Arguments) -> common::Outcome {
+    let [address] = arguments.values()?;
+    let address = common::address(address)?;
+    common::start_log();
+
+    let mut chat = EventLoop::with_limits(limits())?;
+    let socket = address.open(listen);
+    let socket = socket.map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = chat.adopt_listener(socket, |_| Member::default())?;
+    let mut ctrl_c = CtrlC::new(&mut chat)?;
+    common::status(format_args!("Listening on {}", chat.listener_addr(listener)?));
+    let mut room = Room::default();
+    loop {
+        let event = chat.next_event()?;
+        if event == Event::ShutDown {
+            return Ok(());
+        }
+        room.handle(&mut chat, event);
+        ctrl_c.handle(&mut chat, event);
+    }
+}
+
+/// A listener whose connections have a small send buffer each, by inheritance.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_reuse_address(cfg!(unix))?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+pub(crate) fn limits() -> Limits {
+    let mut limits = Limits::default();
+    let member = &mut limits.connection;
+    member.read_buffer_max = 16 * LINE_MAX;
+    member.high_water = HIGH_WATER;
+    member.low_water = HIGH_WATER / 4;
+    member.unsent_max = 1024 * 1024;
+    member.stalled_write_deadline = Duration::from_secs(10);
+    member.keepalive = Some(Duration::from_secs(60));
+    limits
+}
+
+/// What is known of a connection.
+#[derive(Default)]
+pub(crate) struct Member {
+    /// It takes part once it has one.
+    name: Option<String>,
+    /// It was slow and took nothing for as long as the room waits.
+    is_stalled: bool,
+}
+
+/// Everything that the members share.
+#[derive(Default)]
+pub(crate) struct Room {
+    /// By their names in lower case.
+    members: BTreeMap<String, (String, ConnectionId)>,
+    /// What was said and is to be sent to all.
+    said: Vec<u8>,
+    /// Fires when that is to be sent.
+    speaking: Option<TimerId>,
+    /// Those for whom the room waits, with what they had unsent when the room looked last.
+    slow: Vec<(ConnectionId, usize)>,
+    /// Fires when the room looks again.
+    looking: Option<TimerId>,
+    /// Those who have something to say, and are paused until they may.
+    held: Vec<ConnectionId>,
+}
+
+impl Room {
+    pub(crate) fn handle(&mut self, chat: &mut EventLoop<Member>, event: Event) {
+        match event {
+            Event::Accepted(_, id) => {
+                chat[id].send(b"What is your name?\n");
+                chat[id].set_deadline(Some(NAMING));
+            }
+            Event::Received(id) => chat[id].attend(|member| self.hear(member)),
+            Event::PeerFinished(id) => {
+                // What comes after the last line ending is a line too. What was said in this turn it
+                // hears, as those do who stay.
+                chat[id].attend(|member| {
+                    while self.hear_line(member)? {}
+                    Ok(())
+                });
+                chat[id].send(&self.said);
+                self.part(&mut chat[id].data, "left");
+            }
+            Event::Deadline(id) if chat[id].data.name.is_none() => {
+                chat[id].close_with(ErrorKind::TimedOut);
+            }
+            Event::Drained(id) => {
+                chat[id].data.is_stalled = false;
+                self.wait_no_more_for(id, chat);
+            }
+            Event::Ready(..) => {
+                // Ctrl-C. What was said until then is to leave too.
+                self.tell(&["* The server is shutting down"]);
+                self.speak(chat);
+            }
+            Event::Timer(id) if self.speaking == Some(id) => self.speak(chat),
+            Event::Timer(id) if self.looking == Some(id) => self.look(chat),
+            Event::Closed(id, reason) => {
+                self.part(&mut chat[id].data, farewell(reason));
+                self.wait_no_more_for(id, chat);
+            }
+            _ => {}
+        }
+        if !self.said.is_empty() && self.slow.is_empty() && self.speaking.is_none() {
+            self.speaking = Some(chat.set_timer(Duration::ZERO));
+        }
+    }
+
+    /// Hears what a member says, as long as the room can take it.
+    fn hear(&mut self, member: &mut Connection<Member>) -> io::Result<()> {
+        // One that asks for more than it reads has to read first.
+        while !member.is_clogged() {
+            if self.said.len() >= SAID_MAX {
+                self.held.push(member.id());
+                member.pause();
+                break;
+            }
+            if !self.hear_line(member)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears one line, and returns whether there was one.
+    fn hear_line(&mut self, member: &mut Connection<Member>) -> io::Result<bool> {
+        let id = member.id();
+        let (data, stream) = member.split();
+        let (mut read, mut write) = stream.halves();
+        match read.take_line(LINE_MAX) {
+            Ok(Some(line)) => self.take(id, data, &printable(line), &mut write),
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                write.send(b"! A line has 1000 bytes at most\n");
+                self.part(data, "was dropped: it sent a line that is too long");
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes one line of a member.
+    fn take(&mut self, id: ConnectionId, member: &mut Member, line: &str, to: &mut WriteHalf<'_>) {
+        let Some(name) = &member.name else {
+            return self.name(id, member, line.trim(), to);
+        };
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("/nick", name) => self.name(id, member, name.trim(), to),
+            ("/who", _) => {
+                let names: Vec<&str> = self.members.values().map(|(name, _)| &**name).collect();
+                to.send(format!("* {} here: {}\n", names.len(), names.join(", ")).as_bytes());
+            }
+            ("/quit", _) => {
+                to.send(&self.said); // also of this turn
+                self.part(member, "left");
+                to.close();
+            }
+            (word, _) if word.starts_with('/') => {
+                to.send(b"! There are only /who, /nick NAME and /quit\n");
+            }
+            _ if line.is_empty() => {}
+            _ => self.tell(&[name, ": ", line]),
+        }
+    }
+
+    /// Gives a member the name that it wants.
+    fn name(&mut self, id: ConnectionId, member: &mut Member, name: &str, to: &mut WriteHalf<'_>) {
+        let is_in_name = |letter: char| letter.is_alphanumeric() || "-_".contains(letter);
+        let (length, key) = (name.chars().count(), name.to_lowercase());
+        if !(1..=NAME_MAX).contains(&length) || !name.chars().all(is_in_name) {
+            return to.send(b"! A name has 1 to 20 letters, digits, - and _: try another\n");
+        }
+        if self.members.get(&key).is_some_and(|(_, holder)| *holder != id) {
+            return to.send(b"! Somebody here has that name: try another\n");
+        }
+        match member.name.replace(name.to_owned()) {
+            Some(before) => {
+                self.members.remove(&before.to_lowercase());
+                self.tell(&["* ", &before, " is now ", name]);
+            }
+            None => {
+                to.send(b"* Welcome. There are /who, /nick NAME and /quit\n");
+                self.tell(&["* ", name, " joined"]);
+            }
+        }
+        self.members.insert(key, (name.to_owned(), id));
+    }
+
+    /// Strikes a member from the list, if it is on it, and tells the others.
+    fn part(&mut self, member: &mut Member, how: &str) {
+        if let Some(name) = member.name.take() {
+            self.members.remove(&name.to_lowercase());
+            self.tell(&["* ", &name, " ", how]);
+        }
+    }
+
+    /// Has a line sent to all with what else is said in this turn.
+    fn tell(&mut self, line: &[&str]) {
+        line.iter().for_each(|part| self.said.extend_from_slice(part.as_bytes()));
+        self.said.push(b'\n');
+    }
+
+    /// Sends what was said to all members, and looks for those for whom that was too much.
+    fn speak(&mut self, chat: &mut EventLoop<Member>) {
+        self.speaking = None;
+        let ids = self.members.values().map(|(_, id)| *id);
+        chat.send_each(ids.clone(), &self.said);
+        self.said.clear();
+        let members = ids.filter_map(|id| chat.get(id));
+        let slow = members.filter(|one| one.unsent() > HIGH_WATER && !one.data.is_stalled);
+        self.slow.extend(slow.map(|one| (one.id(), one.unsent())));
+        self.wait_or_go_on(chat);
+    }
+
+    /// Looks whether the slow members have taken something. One that has not is not waited for.
+    fn look(&mut self, chat: &mut EventLoop<Member>) {
+        self.looking = None;
+        self.slow.retain_mut(|(id, unsent)| {
+            let Some(member) = chat.get_mut(*id) else { return false };
+            let before = mem::replace(unsent, member.unsent());
+            member.data.is_stalled = *unsent >= before;
+            !member.data.is_stalled
+        });
+        self.wait_or_go_on(chat);
+    }
+
+    fn wait_no_more_for(&mut self, id: ConnectionId, chat: &mut EventLoop<Member>) {
+        if !self.slow.is_empty() {
+            self.slow.retain(|(slow, _)| *slow != id);
+            self.wait_or_go_on(chat);
+        }
+    }
+
+    /// Goes on hearing those who want to say something, unless there is somebody to wait for.
+    fn wait_or_go_on(&mut self, chat: &mut EventLoop<Member>) {
+        if !self.slow.is_empty() {
+            self.looking.get_or_insert_with(|| chat.set_timer(PATIENCE));
+            return;
+        }
+        self.looking.take().map(|timer| chat.cancel_timer(timer));
+        for id in self.held.drain(..) {
+            if let Some(member) = chat.get_mut(id) {
+                member.resume();
+            }
+        }
+    }
+}
+
+/// How the others are told of a member that the room has lost.
+fn farewell(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Overflow => "was dropped: more than 1 MiB was waiting for it",
+        CloseReason::TimedOut(Deadline::StalledWrite) => "was dropped: it read nothing for 10 s",
+        _ => "left",
+    }
+}
+
+/// A line as text that does nothing to a terminal: what is no text, steers it or changes the
+/// direction of what follows becomes a replacement character, and a tab a space.
+fn printable(line: &[u8]) -> Cow<'_, str> {
+    let steers = |letter: char| {
+        letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let line = String::from_utf8_lossy(line);
+    if !line.contains(steers) {
+        return line;
+    }
+    line.replace('\t', " ").replace(steers, "\u{fffd}").into()
+}

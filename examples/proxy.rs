@@ -1,0 +1,321 @@
+//! A proxy for TCP and Unix-domain sockets, in one thread.
+//!
+//! It shows two connections that are one. What either receives moves to the other without a copy
+//! ([`EventLoop::transfer`]), and neither is read faster than the other takes it
+//! ([`EventLoop::couple`]), so that a connection takes two blocks of memory at most, however much
+//! goes through it. Ends are carried across as what they are: half of a connection as half, a reset
+//! as a reset. A client whose upstream cannot be reached is reset, and the log says why.
+//!
+//! ```text
+//! cargo run --release --example proxy 127.0.0.1:8080 example.com:80
+//! cargo run --release --example proxy unix:/tmp/web.socket localhost:8080
+//! ```
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::net::IpAddr;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
+#[cfg(unix)]
+use std::os::unix::net::SocketAddr as UnixSocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[cfg(unix)]
+use readiness::UnixAddress;
+use readiness::{
+    CloseReason, ConnectionId, Event, EventLoop, Failure, ListenerId, Stream, TimerId,
+};
+
+mod common;
+#[path = "common/signals.rs"]
+mod signals;
+
+use signals::CtrlC;
+
+const USAGE: &str = "\
+Connects each client to an upstream server, and carries to each what the other
+sends.
+
+Usage: proxy LISTEN UPSTREAM [--proxy-protocol]
+
+  LISTEN            where to listen, such as 127.0.0.1:8080; with port 0 the
+                    system chooses one
+  UPSTREAM          where to connect for each client, such as example.com:80;
+                    the name is looked up each time
+  --proxy-protocol  tells the upstream each client's address first, by version 2
+                    of the PROXY protocol
+  -h, --help        print this
+
+Either address may be a Unix-domain socket: unix:/path or, on Linux, unix:@name.
+A side that takes nothing for 60 seconds, while bytes wait for it, is cut off.
+
+Ctrl-C lets the connections end for up to 10 seconds; a second one aborts them.
+RUST_LOG=readiness=trace in the environment prints each step of the loop.";
+
+/// How long connections may go on after the first Ctrl-C.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long clients wait that could not be connected for want of a descriptor.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What a header of the PROXY protocol begins with, to be taken for nothing else.
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Too many files are open, in the process or in the system: `EMFILE` and `ENFILE`.
+const NO_DESCRIPTOR: [i32; 2] = [24, 23];
+
+fn main() -> ExitCode {
+    common::run_with_flag(USAGE, "proxy-protocol", serve)
+}
+
+fn serve(arguments: common::Arguments) -> common::Outcome {
+    let announces = arguments.has_flag();
+    let [Some(listen), Some(upstream)] = arguments.values()? else {
+        return Err("it takes two addresses, LISTEN and UPSTREAM (--help tells more)".into());
+    };
+    let (listen, upstream) = (Address::new(listen)?, Address::new(upstream)?);
+    common::start_log();
+
+    let mut server = EventLoop::new()?;
+    let listener = listen.listen(&mut server);
+    let listener = listener.map_err(|error| format!("cannot listen at {listen}: {error}"))?;
+    let mut ctrl_c = CtrlC::new(&mut server)?;
+    match server.listener_addr(listener) {
+        Ok(address) => common::status(format_args!("Listening on {address}")),
+        Err(_) => common::status(format_args!("Listening on {listen}")),
+    }
+    let mut proxy = Proxy::new(listener, upstream, announces);
+    loop {
+        let event = server.next_event()?;
+        if event == Event::ShutDown {
+            return Ok(());
+        }
+        (0..ctrl_c.count(event)).for_each(|_| proxy.leave(&mut server));
+        proxy.handle(&mut server, event);
+    }
+}
+
+/// An address of the command line.
+pub(crate) enum Address {
+    Ip(common::Address),
+    #[cfg(unix)]
+    Unix(UnixAddress),
+}
+
+impl Address {
+    pub(crate) fn new(text: String) -> common::Outcome<Self> {
+        let Some(name) = text.strip_prefix("unix:") else {
+            return Ok(Self::Ip(common::address(Some(text))?));
+        };
+        match Self::unix(name) {
+            Ok(address) => Ok(address),
+            Err(error) => Err(format!("bad address {text:?}: {error}").into()),
+        }
+    }
+
+    #[cfg(unix)]
+    fn unix(name: &str) -> io::Result<Self> {
+        let address = match name.strip_prefix('@') {
+            _ if ["", "@"].contains(&name) => return Err(io::Error::other("it has no name")),
+            #[cfg(target_os = "linux")]
+            Some(name) => UnixSocketAddr::from_abstract_name(name)?,
+            _ => UnixSocketAddr::from_pathname(name)?,
+        };
+        Ok(Self::Unix(address.into()))
+    }
+
+    #[cfg(not(unix))]
+    fn unix(_: &str) -> io::Result<Self> {
+        Err(io::Error::other("there are no Unix-domain sockets here"))
+    }
+
+    fn listen(&self, server: &mut EventLoop<Half>) -> io::Result<ListenerId> {
+        match self {
+            Self::Ip(address) => server.listen(address),
+            #[cfg(unix)]
+            Self::Unix(address) => server.listen_unix(address.clone()),
+        }
+    }
+
+    /// Connects without blocking, also where a name is to be looked up.
+    fn connect(&self, server: &mut EventLoop<Half>, data: Half) -> ConnectionId {
+        match self {
+            Self::Ip(address) => server.connect_name(&address.to_string(), data),
+            #[cfg(unix)]
+            Self::Unix(address) => server.connect_unix(address.clone(), data),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(address) => write!(f, "unix:{address}"),
+        }
+    }
+}
+
+/// One of the two connections that are one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Half {
+    is_upstream: bool,
+    /// None while a client waits to have one.
+    other: Option<ConnectionId>,
+}
+
+pub(crate) struct Proxy {
+    listener: ListenerId,
+    upstream: Address,
+    /// Whether the upstream is told the clients' addresses.
+    announces: bool,
+    /// Clients for whose upstream there was no descriptor. Meanwhile no others are accepted.
+    waiting: Vec<ConnectionId>,
+    /// Fires when these are tried again.
+    retry: Option<TimerId>,
+    /// Fires when connections have had the time to end that Ctrl-C gives them.
+    grace: Option<TimerId>,
+}
+
+impl Proxy {
+    pub(crate) fn new(listener: ListenerId, upstream: Address, announces: bool) -> Self {
+        Self { listener, upstream, announces, waiting: Vec::new(), retry: None, grace: None }
+    }
+
+    pub(crate) fn handle(&mut self, server: &mut EventLoop<Half>, event: Event) {
+        match event {
+            Event::Accepted(_, client) => {
+                // It is read once there is somebody to take it.
+                server[client].pause();
+                self.connect(server, client);
+            }
+            Event::Connected(id) => {
+                if let Some(client) = server[id].data.other.and_then(|id| server.get_mut(id)) {
+                    client.resume();
+                }
+            }
+            Event::Received(id) => {
+                if let Some(other) = server[id].data.other {
+                    server.transfer(id, other);
+                }
+            }
+            Event::PeerFinished(id) => {
+                if let Some(other) = server[id].data.other.and_then(|id| server.get_mut(id)) {
+                    other.finish();
+                }
+            }
+            Event::Closed(id, reason) => self.end(server, id, reason),
+            Event::Timer(id) if self.retry == Some(id) => self.try_again(server),
+            Event::Timer(id) if self.grace == Some(id) => cut_off(server),
+            _ => {}
+        }
+    }
+
+    /// Begins to connect a client to the upstream.
+    fn connect(&self, server: &mut EventLoop<Half>, client: ConnectionId) {
+        let half = Half { is_upstream: true, other: Some(client) };
+        let upstream = self.upstream.connect(server, half);
+        server[client].data.other = Some(upstream);
+        if self.announces {
+            let header = header(&server[client]);
+            server[upstream].send(&header);
+        }
+        for (one, other) in [(client, upstream), (upstream, client)] {
+            server.couple(one, other);
+            server[one].allow_half_open(true);
+        }
+    }
+
+    /// One half has ended, and the other ends in the same way.
+    fn end(&mut self, server: &mut EventLoop<Half>, id: ConnectionId, reason: CloseReason) {
+        let half = server[id].data;
+        if let Some(other) = half.other.and_then(|other| server.get_mut(other)) {
+            match reason {
+                CloseReason::Finished | CloseReason::Closed => other.close(),
+                CloseReason::Aborted => other.abort(),
+                CloseReason::Failed(failure) if half.is_upstream && lacks_descriptor(failure) => {
+                    other.data.other = None;
+                    self.waiting.push(other.id());
+                }
+                _ if half.is_upstream => {
+                    let from = other.peer_addr().map_or(String::new(), |it| format!(" of {it}"));
+                    log::warn!("{}{from}: upstream {}: {reason}", other.id(), self.upstream);
+                    other.abort();
+                }
+                _ => other.abort(),
+            }
+        }
+        if !self.waiting.is_empty() && self.retry.is_none() {
+            // If this fails, more clients wait.
+            let _ = server.pause_accepting(self.listener);
+            self.retry = Some(server.set_timer(RETRY));
+        }
+        if self.grace.is_some() && server.connection_count() == 0 {
+            cut_off(server);
+        }
+    }
+
+    /// Connects those that wait for a descriptor, before others are accepted.
+    fn try_again(&mut self, server: &mut EventLoop<Half>) {
+        self.retry = None;
+        for client in mem::take(&mut self.waiting) {
+            if server.get(client).is_some() {
+                self.connect(server, client);
+            }
+        }
+        if server.resume_accepting(self.listener).is_err() && self.grace.is_none() {
+            self.retry = Some(server.set_timer(RETRY));
+        }
+    }
+
+    /// Lets the connections end by themselves for some time, or aborts them if it is called again.
+    ///
+    /// The loop's own shutdown closes what is quiet, and a client that waits for an answer is.
+    fn leave(&mut self, server: &mut EventLoop<Half>) {
+        let clients = server.connections().filter(|one| !one.data.is_upstream).count();
+        if self.grace.is_some() || clients == 0 {
+            common::status("Shutting down");
+            return cut_off(server);
+        }
+        let _ = server.close_listener(self.listener);
+        self.grace = Some(server.set_timer(GRACE));
+        let whom = if clients == 1 { "1 client".into() } else { format!("{clients} clients") };
+        common::status(format_args!(
+            "Shutting down: {GRACE:?} for {whom} to finish. Ctrl-C again aborts the rest"
+        ));
+    }
+}
+
+/// Resets all that is left, and ends.
+fn cut_off(server: &mut EventLoop<Half>) {
+    server.connections_mut().for_each(|one| one.abort());
+    server.shutdown(Duration::ZERO);
+}
+
+fn lacks_descriptor(failure: Failure) -> bool {
+    failure.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code))
+}
+
+/// The header of the PROXY protocol's version 2: who has connected, and to which address. Of a
+/// Unix-domain client it says that neither is known.
+fn header(client: &Stream) -> Vec<u8> {
+    let v6 = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    let (from, to) = match (client.peer_addr(), client.local_addr()) {
+        (Ok(from), Ok(to)) => (from, to),
+        _ => return [&SIGNATURE[..], &[0x21, 0x00, 0, 0]].concat(),
+    };
+    // A listener of both families has clients of IPv4 at addresses of IPv6.
+    let (kind, ips) = match (from.ip().to_canonical(), to.ip().to_canonical()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => (0x11, [from.octets(), to.octets()].concat()),
+        (from, to) => (0x21, [v6(from), v6(to)].concat()),
+    };
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let length = if kind == 0x11 { 12 } else { 36 };
+    [&SIGNATURE[..], &[0x21, kind, 0, length], &ips, &ports].concat()
+}
