@@ -5,3 +5,4 @@
 //! too.
 
 pub mod app;
+pub mod http;
