@@ -17,29 +17,29 @@ mod request;
 mod response;
 
 use std::io::{self, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use httparse::EMPTY_HEADER;
 use readiness::{Connection, Event, EventLoop, Limits, Stream};
 
 use access_log::AccessLog;
-use request::{Request, Status};
+use files::Root;
+use request::{FIELDS_MAX, Request, Status};
 use response::{Body, FilePart, Response};
 
 /// How long a peer has for a request, from its first byte to its last.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-
 /// How long a connection stays open on which nothing moves, such as between two requests.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How many bytes of a file are read at once.
-const PIECE: usize = 64 * 1024;
+/// How many bytes of a file are read at once. It clogs, so that `Drained` follows each piece.
+const PIECE: usize = 4 * 1024;
 
 /// The server: all that its connections share.
-#[derive(Debug)]
 pub struct HttpServer {
-    root: PathBuf,
+    root: Root,
     log: Option<AccessLog>,
+    has_sockets: bool,
     /// For the head of a response and a piece of a file, to be used again.
     head: Vec<u8>,
     piece: Vec<u8>,
@@ -64,19 +64,26 @@ pub struct Client {
 pub fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.connection.idle_timeout = Some(IDLE_TIMEOUT);
+    // A piece clogs, and all of it has left when the next one is asked for.
+    (limits.connection.high_water, limits.connection.low_water) = (PIECE - 1, 0);
+    // Some descriptors are left for files.
+    #[cfg(unix)]
+    if let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        limits.connections_max = usize::try_from(most).ok().map(|most| most.max(64) - 32);
+    }
     limits
 }
 
 impl HttpServer {
-    /// A server of what is in a folder, with an access log if it is to have one.
+    /// A server of what is in a folder, with an access log if it is to have one. `has_sockets` is
+    /// false on a simulated network, which has none that a file could be sent to.
     ///
     /// # Errors
     ///
     /// Returns the operating system's error if the folder cannot be had, or is none.
-    pub fn new(folder: &Path, log: Option<AccessLog>) -> io::Result<Self> {
-        let root = folder.canonicalize()?;
-        root.read_dir()?;
-        Ok(Self { root, log, head: Vec::new(), piece: vec![0; PIECE] })
+    pub fn new(folder: &Path, log: Option<AccessLog>, has_sockets: bool) -> io::Result<Self> {
+        let root = Root::new(folder)?;
+        Ok(Self { root, log, has_sockets, head: Vec::new(), piece: vec![0; PIECE] })
     }
 
     /// Handles an event of the server's loop.
@@ -84,10 +91,11 @@ impl HttpServer {
         match event {
             Event::Received(id) => server[id].attend(|connection| self.receive(connection)),
             Event::Drained(id) => self.send_on(&mut server[id]),
-            Event::Deadline(id) => server[id].attend(|connection| {
-                let line = first_line(connection.received()).to_vec();
-                self.refuse(connection, &line, 408)
-            }),
+            // The connection waits for the end of the file before it goes on, or closes.
+            Event::PeerFinished(id) | Event::Full(id) if server[id].data.sending.is_some() => {
+                server[id].pause();
+            }
+            Event::Deadline(id) => server[id].attend(|stream| self.refuse(stream, REQUEST_TIMEOUT)),
             _ => {}
         }
         if let Some(log) = &mut self.log {
@@ -98,8 +106,10 @@ impl HttpServer {
     /// Answers the next request, if the whole of its head has arrived.
     fn receive(&mut self, connection: &mut Connection<Client>) -> io::Result<()> {
         let (client, stream) = connection.split();
-        let skipped = usize::try_from(client.body_left).unwrap_or(usize::MAX);
-        let skipped = skipped.min(stream.received().len());
+        if client.sending.is_some() {
+            return Ok(()); // `Drained` announces it again
+        }
+        let skipped = stream.received().len().min(client.body_left as usize);
         stream.consume(skipped);
         client.body_left -= skipped as u64;
         if client.body_left == 0 && stream.received().starts_with(b"\r\n") {
@@ -107,18 +117,14 @@ impl HttpServer {
             client.searched = 0;
         }
         match request::head_length(stream.received(), &mut client.searched) {
-            _ if client.body_left > 0 => {}
-            Ok(None) if stream.received().is_empty() => return Ok(()),
-            Ok(None) => {}
             Ok(Some(length)) => return self.answer(connection, length),
-            Err(status) => {
-                let line = first_line(stream.received()).to_vec();
-                return self.refuse(connection, &line, status);
+            Err(status) => return self.refuse(stream, status),
+            Ok(None) if stream.received().is_empty() && client.body_left == 0 => {}
+            Ok(None) if client.has_deadline => {}
+            Ok(None) => {
+                client.has_deadline = true;
+                stream.set_deadline(Some(REQUEST_DEADLINE));
             }
-        }
-        if !client.has_deadline {
-            client.has_deadline = true;
-            stream.set_deadline(Some(REQUEST_DEADLINE));
         }
         Ok(())
     }
@@ -127,33 +133,33 @@ impl HttpServer {
     fn answer(&mut self, connection: &mut Connection<Client>, length: usize) -> io::Result<()> {
         let peer = connection.peer_addr();
         let (client, stream) = connection.split();
-        let (mut read, mut write) = stream.halves();
-        let head = &read.received()[..length];
-        let line = first_line(head);
-        let request = match Request::parse(head) {
+        let (head, mut fields) = (&stream.received()[..length], [EMPTY_HEADER; FIELDS_MAX]);
+        let request = match Request::parse(head, &mut fields) {
             Ok(request) => request,
-            Err(status) => {
-                let line = line.to_vec();
-                return self.refuse(connection, &line, status);
-            }
+            Err(status) => return self.refuse(stream, status),
         };
         let response = self.respond(&request);
         if let Some(log) = &mut self.log {
-            log.write(peer.ok(), line, response.status, response.body.len());
+            log.write(peer, first_line(head), response.status, response.body.len());
         }
         response.write_head(&mut self.head, Some(&request));
-        write.send(&self.head);
-        client.closes = !request.keeps_alive;
-        client.body_left = request.body_length;
+        (client.closes, client.body_left) = (!request.keeps_alive, request.body_length);
         match response.body {
-            _ if request.is_head => {}
-            Body::Empty => {}
-            Body::Text(text) => write.send(text.as_bytes()),
-            Body::File(part) => client.sending = Some(part),
+            Body::File(part) if !request.is_head => client.sending = Some(part),
+            Body::Text(text) if !request.is_head => self.head.extend_from_slice(text.as_bytes()),
+            _ => {}
         }
-        read.consume(length);
-        if client.has_deadline {
-            client.has_deadline = false;
+        stream.consume(length);
+        let sent = match &mut client.sending {
+            Some(part)
+                if self.has_sockets && stream.unsent() == 0 && part.length > PIECE as u64 =>
+            {
+                part.send_by_kernel(stream, &self.head)
+            }
+            _ => 0,
+        };
+        stream.send(&self.head[sent..]);
+        if std::mem::take(&mut client.has_deadline) {
             stream.set_deadline(None);
         }
         self.send_on(connection);
@@ -162,7 +168,7 @@ impl HttpServer {
 
     /// What a request is answered with. Pages that are no files have their place here.
     fn respond(&self, request: &Request<'_>) -> Response {
-        let found = files::find(&self.root, request.path);
+        let found = self.root.find(request.path);
         found.map_or_else(Response::refusal, |found| Response::new(request, found))
     }
 
@@ -172,15 +178,17 @@ impl HttpServer {
         let (client, stream) = connection.split();
         while let Some(part) = client.sending.as_mut().filter(|part| part.length > 0) {
             if stream.is_clogged() {
-                return stream.pause();
+                return;
             }
-            let count = PIECE.min(usize::try_from(part.length).unwrap_or(PIECE));
-            let piece = &mut self.piece[..count];
-            if let Err(error) = part.file.read_exact(piece) {
-                // The file has become shorter than was announced.
+            if self.has_sockets && stream.unsent() == 0 {
+                part.send_by_kernel(stream, &[]);
+            }
+            let count = PIECE.min(part.length as usize);
+            // It fails if the file has become shorter than was announced.
+            if let Err(error) = part.file.read_exact(&mut self.piece[..count]) {
                 return stream.abort_with(error);
             }
-            stream.send(piece);
+            stream.send(&self.piece[..count]);
             part.length -= count as u64;
         }
         if client.sending.take().is_some() {
@@ -191,20 +199,23 @@ impl HttpServer {
         }
     }
 
-    /// Answers what is no request, or none of this server's, and has the connection be closed.
-    fn refuse(&mut self, stream: &mut Stream, line: &[u8], status: Status) -> io::Result<()> {
+    /// Answers what is no request, or none for this server, and has the connection be closed.
+    fn refuse(&mut self, stream: &mut Stream, status: Status) -> io::Result<()> {
         let response = Response::refusal(status);
         if let Some(log) = &mut self.log {
-            log.write(stream.peer_addr().ok(), line, status, response.body.len());
+            let line = first_line(stream.received());
+            log.write(stream.peer_addr(), line, status, response.body.len());
         }
         response.write_head(&mut self.head, None);
         stream.send(&self.head);
         if let Body::Text(text) = response.body {
             stream.send(text.as_bytes());
         }
-        Err(io::Error::new(ErrorKind::InvalidData, response::title(status)))
+        Err(io::Error::new(ErrorKind::InvalidData, status))
     }
 }
+
+const REQUEST_TIMEOUT: Status = "408 Request Timeout";
 
 /// The first line of a request, as far as it is there.
 fn first_line(head: &[u8]) -> &[u8] {

@@ -54,7 +54,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let folder = folder.unwrap_or_else(|| ".".into());
     common::start_log();
 
-    let mut server = HttpServer::new(Path::new(&folder), log)
+    let mut server = HttpServer::new(Path::new(&folder), log, true)
         .map_err(|error| format!("cannot serve the folder {folder:?}: {error}"))?;
     let mut event_loop = EventLoop::with_limits(http::limits())?;
     let listener = event_loop

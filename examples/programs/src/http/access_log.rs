@@ -3,8 +3,7 @@
 //! Lines are gathered for a moment and written together, since a write for each would cost as much
 //! as the response itself. Where they go must not block: while it does, all connections wait.
 
-use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -36,19 +35,19 @@ impl AccessLog {
 
     pub(super) fn write(
         &mut self,
-        peer: Option<SocketAddr>,
+        peer: io::Result<SocketAddr>,
         line: &[u8],
         status: Status,
         length: u64,
     ) {
         let date = HttpDate::from(SystemTime::now()).to_string(); // Sun, 06 Nov 1994 08:49:37 GMT
         let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
-        let peer = peer.map_or_else(|| "-".to_owned(), |peer| peer.ip().to_string());
-        let line = line.escape_ascii();
+        let peer = peer.map_or_else(|_| "-".to_owned(), |peer| peer.ip().to_string());
+        let (line, code) = (line.escape_ascii(), &status[..3]);
         // A vector takes all that is written to it.
         let _ = writeln!(
             self.gathered,
-            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{line}\" {status} {length}"
+            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{line}\" {code} {length}"
         );
     }
 
@@ -76,11 +75,5 @@ impl AccessLog {
             }
             _ => {}
         }
-    }
-}
-
-impl fmt::Debug for AccessLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessLog").field("gathered", &self.gathered.len()).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,8 +13,10 @@ use super::request::Status;
 /// What is encoded in the links of a listing: all but what RFC 3986 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+const NOT_FOUND: Status = "404 Not Found";
+const FORBIDDEN: Status = "403 Forbidden";
+
 /// What stands at a path.
-#[derive(Debug)]
 pub(super) enum Found {
     File(File, Metadata, &'static str),
     /// A page of what is in a folder.
@@ -23,88 +25,115 @@ pub(super) enum Found {
     Elsewhere(String),
 }
 
-/// Finds what stands at a percent-encoded path below `root`, which is canonical.
-pub(super) fn find(root: &Path, path: &str) -> Result<Found, Status> {
-    let mut place = root.to_owned();
-    let mut location = String::from("/");
-    let mut is_folder = true;
-    for segment in path.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
-        let name = decode(segment)?;
-        let _ = write!(location, "{}/", percent_encode(name.as_encoded_bytes(), ENCODED));
-        is_folder = step(root, &mut place, &name)?.is_dir();
+type Opened = (File, Metadata);
+
+/// The folder that is served.
+pub(super) struct Root {
+    path: PathBuf,
+    #[cfg(target_os = "linux")]
+    folder: File,
+}
+
+impl Root {
+    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+        let path = folder.canonicalize()?;
+        path.read_dir()?;
+        Ok(Self {
+            #[cfg(target_os = "linux")]
+            folder: File::open(&path)?,
+            path,
+        })
     }
-    match (is_folder, path.ends_with('/')) {
-        (true, true) => folder(root, place, &location),
-        (true, false) => Ok(Found::Elsewhere(location)),
-        (false, true) => Err(404),
-        (false, false) => open(&place),
+
+    /// Finds what stands at a percent-encoded path.
+    pub(super) fn find(&self, path: &str) -> Result<Found, Status> {
+        let mut place = PathBuf::from(".");
+        let mut location = String::from("/");
+        for segment in path.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
+            let name = decode(segment)?;
+            let _ = write!(location, "{}/", percent_encode(name.as_encoded_bytes(), ENCODED));
+            place.push(name);
+        }
+        let opened = self.open(&place).map_err(|error| status(&error))?;
+        match (opened, path.ends_with('/')) {
+            (None, false) => Ok(Found::Elsewhere(location)),
+            (Some(_), true) => Err(NOT_FOUND),
+            (Some(file), false) => found(file, &place),
+            (None, true) => match self.open(&place.join("index.html")) {
+                Ok(Some(file)) => found(file, Path::new("index.html")),
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(status(&error)),
+                _ => list(&self.path.join(place), &location).map_err(|error| status(&error)),
+            },
+        }
+    }
+
+    /// Opens a file, or nothing for a folder. A symbolic link may lead elsewhere in the root, and
+    /// not out of it.
+    #[cfg(target_os = "linux")]
+    fn open(&self, place: &Path) -> io::Result<Option<Opened>> {
+        use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+        use rustix::io::Errno;
+
+        // Where it is a pipe, nobody waits for the other end.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match openat2(&self.folder, place, flags, Mode::empty(), ResolveFlags::BENEATH) {
+            // This kernel cannot do it, or a link names its target from the root of all.
+            Err(Errno::NOSYS | Errno::XDEV) => self.open_canonical(place),
+            opened => {
+                let file = File::from(opened?);
+                check(file.metadata()?)?.map(|metadata| Ok((file, metadata))).transpose()
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open(&self, place: &Path) -> io::Result<Option<Opened>> {
+        self.open_canonical(place)
+    }
+
+    fn open_canonical(&self, place: &Path) -> io::Result<Option<Opened>> {
+        let path = self.path.join(place).canonicalize()?;
+        if !path.starts_with(&self.path) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        check(path.metadata()?)?.map(|metadata| Ok((File::open(path)?, metadata))).transpose()
     }
 }
 
-/// The name of a file: one component of a path, and not a way up.
-fn decode(segment: &str) -> Result<OsString, Status> {
-    let has_code = |rest: &str| {
-        rest.get(..2).is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    };
-    let bytes: Vec<u8> = percent_decode_str(segment).collect();
-    if !segment.split('%').skip(1).all(has_code) || bytes.contains(&0) {
-        return Err(400);
-    }
-    let name = from_bytes(bytes).ok_or(404u16)?;
-    let mut components = Path::new(&name).components();
-    match (components.next(), components.next()) {
-        (Some(Component::Normal(whole)), None) if whole == name => Ok(name),
-        (Some(Component::ParentDir), None) => Err(403),
-        _ => Err(404),
+/// What there is of a folder is nothing; of what is neither that nor a file, an error.
+fn check(metadata: Metadata) -> io::Result<Option<Metadata>> {
+    match metadata.is_dir() || metadata.is_file() {
+        true => Ok(Some(metadata).filter(Metadata::is_file)),
+        false => Err(ErrorKind::PermissionDenied.into()),
     }
 }
 
-#[cfg(unix)]
-fn from_bytes(bytes: Vec<u8>) -> Option<OsString> {
-    Some(std::os::unix::ffi::OsStringExt::from_vec(bytes))
-}
-
-#[cfg(not(unix))]
-fn from_bytes(bytes: Vec<u8>) -> Option<OsString> {
-    String::from_utf8(bytes).ok().map(OsString::from)
-}
-
-/// Goes down to a name. A symbolic link may lead elsewhere in the folder, and not out of it.
-fn step(root: &Path, place: &mut PathBuf, name: impl AsRef<Path>) -> Result<Metadata, Status> {
-    place.push(name);
-    let metadata = fs::symlink_metadata(&place).map_err(status)?;
-    if !metadata.is_symlink() {
-        return Ok(metadata);
-    }
-    *place = place.canonicalize().map_err(status)?;
-    if !place.starts_with(root) {
-        return Err(403);
-    }
-    fs::symlink_metadata(place).map_err(status)
-}
-
-/// The page of a folder: its `index.html`, or a listing.
-fn folder(root: &Path, mut place: PathBuf, location: &str) -> Result<Found, Status> {
-    let folder = place.clone();
-    match step(root, &mut place, "index.html") {
-        Ok(metadata) if metadata.is_file() => open(&place),
-        Ok(_) | Err(404) => list(&folder, location).map(Found::Listing).map_err(status),
-        Err(status) => Err(status),
-    }
-}
-
-fn open(path: &Path) -> Result<Found, Status> {
-    // A pipe would be waited for, a device could do anything.
-    if !fs::metadata(path).map_err(status)?.is_file() {
-        return Err(403);
-    }
-    let file = File::open(path).map_err(status)?;
-    let metadata = file.metadata().map_err(status)?;
+fn found((file, metadata): Opened, path: &Path) -> Result<Found, Status> {
     let content_type = mime_guess::from_path(path).first_raw();
     Ok(Found::File(file, metadata, content_type.unwrap_or("application/octet-stream")))
 }
 
-fn list(folder: &Path, location: &str) -> io::Result<String> {
+/// The name of a file: one component of a path, and not a way up.
+fn decode(segment: &str) -> Result<OsString, Status> {
+    let is_code =
+        |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let bytes: Vec<u8> = percent_decode_str(segment).collect();
+    if !segment.split('%').skip(1).all(is_code) || bytes.contains(&0) {
+        return Err("400 Bad Request");
+    }
+    #[cfg(unix)]
+    let name: OsString = std::os::unix::ffi::OsStringExt::from_vec(bytes);
+    #[cfg(not(unix))]
+    let name = OsString::from(String::from_utf8(bytes).map_err(|_| NOT_FOUND)?);
+    let mut components = Path::new(&name).components();
+    match (components.next(), components.next()) {
+        (Some(Component::Normal(whole)), None) if whole == name => Ok(name),
+        (Some(Component::ParentDir), None) => Err(FORBIDDEN),
+        _ => Err(NOT_FOUND),
+    }
+}
+
+fn list(folder: &Path, location: &str) -> io::Result<Found> {
     let mut names = Vec::new();
     for entry in folder.read_dir()? {
         let entry = entry?;
@@ -114,19 +143,17 @@ fn list(folder: &Path, location: &str) -> io::Result<String> {
     names.sort();
     let title = escaped(&percent_decode_str(location).decode_utf8_lossy());
     let mut page = format!(
-        "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
-         <body><h1>{title}</h1><ul>\n"
+        "<!DOCTYPE html>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n<ul>\n"
     );
     if location != "/" {
-        page.push_str("<li><a href=\"../\">../</a></li>\n");
+        page.push_str("<li><a href=\"../\">../</a>\n");
     }
     for (name, slash) in names {
         let link = percent_encode(name.as_encoded_bytes(), ENCODED);
         let shown = escaped(&name.to_string_lossy());
-        let _ = writeln!(page, "<li><a href=\"{link}{slash}\">{shown}{slash}</a></li>");
+        let _ = writeln!(page, "<li><a href=\"{link}{slash}\">{shown}{slash}</a>");
     }
-    page.push_str("</ul></body></html>\n");
-    Ok(page)
+    Ok(Found::Listing(page + "</ul>\n"))
 }
 
 /// A text that HTML does not take for anything else.
@@ -136,11 +163,11 @@ fn escaped(text: &str) -> String {
 }
 
 /// The status for an error of the file system.
-fn status(error: io::Error) -> Status {
+fn status(error: &io::Error) -> Status {
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => 404,
-        ErrorKind::PermissionDenied => 403,
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => NOT_FOUND,
+        ErrorKind::PermissionDenied => FORBIDDEN,
         // Most likely there are no descriptors left, which passes.
-        _ => 503,
+        _ => "503 Service Unavailable",
     }
 }

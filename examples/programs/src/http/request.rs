@@ -4,20 +4,24 @@
 //! (request smuggling). So whatever could be read in two ways is refused: a line that does not end
 //! in CR LF, two lengths, a length beside a transfer coding, a space before a colon, a folded line.
 
-use std::mem::MaybeUninit;
+use httparse::{Error, Header};
 
-/// The number of a status, such as 404.
-pub(super) type Status = u16;
+/// A status as the first line of a response has it, such as `404 Not Found`.
+pub(super) type Status = &'static str;
 
-/// The most bytes of a request line, and of a whole head.
+/// The most bytes of a request line, of a head, and of a body, which is skipped.
 const LINE_MAX: usize = 8 * 1024;
 const HEAD_MAX: usize = 32 * 1024;
-const FIELDS_MAX: usize = 64;
-/// The most bytes of a body, which is skipped.
 const BODY_MAX: u64 = 1024 * 1024;
+/// The most fields of a head.
+pub(super) const FIELDS_MAX: usize = 64;
+
+const BAD_REQUEST: Status = "400 Bad Request";
+const TOO_LARGE: Status = "431 Request Header Fields Too Large";
+/// Methods that there are, and that files do not have.
+const OTHER_METHODS: [&str; 7] = ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
 
 /// A request for a file.
-#[derive(Debug)]
 pub(super) struct Request<'h> {
     pub(super) is_head: bool,
     /// The path as it was sent, and so percent-encoded, without a query. It begins with a slash.
@@ -25,10 +29,7 @@ pub(super) struct Request<'h> {
     pub(super) is_http_1_0: bool,
     pub(super) keeps_alive: bool,
     pub(super) body_length: u64,
-    pub(super) if_none_match: Option<&'h str>,
-    pub(super) if_modified_since: Option<&'h str>,
-    pub(super) range: Option<&'h str>,
-    pub(super) if_range: Option<&'h str>,
+    fields: &'h [Header<'h>],
 }
 
 /// Returns how long the head at the front of `received` is, with the empty line at its end, once it
@@ -39,137 +40,105 @@ pub(super) fn head_length(received: &[u8], searched: &mut usize) -> Result<Optio
         *searched += place + 1;
         let head = &received[..*searched];
         if !head.ends_with(b"\r\n") {
-            return Err(400);
+            return Err(BAD_REQUEST);
         }
         if head.ends_with(b"\r\n\r\n") {
-            length = Some(std::mem::take(searched));
+            length = Some(head.len());
             break;
         }
     }
-    let searched_all = length.unwrap_or(received.len());
-    if length.is_none() {
-        *searched = received.len();
-    }
-    let first = &received[..searched_all.min(LINE_MAX)];
-    match searched_all {
-        LINE_MAX.. if !first.contains(&b'\n') => Err(414),
-        HEAD_MAX.. => Err(431),
+    *searched = if length.is_some() { 0 } else { received.len() };
+    let head = &received[..length.unwrap_or(received.len())];
+    match head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len()) {
+        LINE_MAX.. => Err("414 URI Too Long"),
+        _ if head.len() > HEAD_MAX => Err(TOO_LARGE),
         _ => Ok(length),
     }
 }
 
 impl<'h> Request<'h> {
     /// Reads a whole head.
-    pub(super) fn parse(head: &'h [u8]) -> Result<Self, Status> {
-        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-        let mut parsed = httparse::Request::new(&mut []);
-        parsed.parse_with_uninit_headers(head, &mut fields).map_err(|error| -> Status {
-            match error {
-                httparse::Error::TooManyHeaders => 431,
-                httparse::Error::Version if names_a_version(head) => 505,
-                _ => 400,
-            }
+    pub(super) fn parse(head: &'h [u8], fields: &'h mut [Header<'h>]) -> Result<Self, Status> {
+        let mut parsed = httparse::Request::new(fields);
+        parsed.parse(head).map_err(|error| match error {
+            Error::TooManyHeaders => TOO_LARGE,
+            Error::Version if names_a_version(head) => "505 HTTP Version Not Supported",
+            _ => BAD_REQUEST,
         })?;
         let (Some(method), Some(target), Some(minor)) =
             (parsed.method, parsed.path, parsed.version)
         else {
-            return Err(400); // not whole, although it has the empty line
+            return Err(BAD_REQUEST); // not whole, although it has the empty line
         };
         let mut request = Self {
             is_head: method == "HEAD",
-            path: path(target)?,
+            path: path(target).ok_or(BAD_REQUEST)?,
             is_http_1_0: minor == 0,
-            keeps_alive: minor == 1,
+            keeps_alive: false,
             body_length: 0,
-            if_none_match: None,
-            if_modified_since: None,
-            range: None,
-            if_range: None,
+            fields: parsed.headers,
         };
-        request.read_fields(parsed.headers)?;
+        request.frame()?;
         match method {
-            "GET" | "HEAD" if request.body_length > BODY_MAX => Err(413),
+            "GET" | "HEAD" if request.body_length > BODY_MAX => Err("413 Content Too Large"),
             "GET" | "HEAD" => Ok(request),
-            "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "TRACE" | "CONNECT" => Err(405),
-            _ => Err(501),
+            _ if OTHER_METHODS.contains(&method) => Err("405 Method Not Allowed"),
+            _ => Err("501 Not Implemented"),
         }
     }
 
-    fn read_fields(&mut self, fields: &[httparse::Header<'h>]) -> Result<(), Status> {
-        let (mut hosts, mut length, mut has_coding) = (0, None, false);
-        let (mut asks_to_close, mut expects) = (false, false);
-        for field in fields {
-            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-            let text = std::str::from_utf8(field.value);
-            match () {
-                () if is("Host") => hosts += 1,
-                () if is("Content-Length") && length.is_some() => return Err(400),
-                () if is("Content-Length") => length = Some(number(field.value)?),
-                () if is("Transfer-Encoding") => has_coding = true,
-                () if is("Connection") => {
-                    let words = field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-                    for word in words {
-                        asks_to_close |= word.eq_ignore_ascii_case(b"close");
-                        self.keeps_alive |= word.eq_ignore_ascii_case(b"keep-alive");
-                    }
-                }
-                () if is("Expect") => expects = true,
-                () if is("If-None-Match") => self.if_none_match = text.ok(),
-                () if is("If-Modified-Since") => self.if_modified_since = text.ok(),
-                () if is("Range") => self.range = text.ok(),
-                () if is("If-Range") => self.if_range = text.ok(),
-                () => {}
-            }
+    /// Finds out where the request ends, and whether another may follow it.
+    fn frame(&mut self) -> Result<(), Status> {
+        let count = |name| self.all(name).count();
+        match (count("Transfer-Encoding"), count("Content-Length"), count("Host")) {
+            (0, 0 | 1, 1) => {}
+            (0, 0 | 1, 0) if self.is_http_1_0 => {}
+            (1.., 0, 1) if !self.is_http_1_0 => return Err("501 Not Implemented"),
+            _ => return Err(BAD_REQUEST),
         }
-        match (has_coding, length) {
-            (true, Some(_)) => return Err(400),
-            (true, None) => return Err(if self.is_http_1_0 { 400 } else { 501 }),
-            (false, length) => self.body_length = length.unwrap_or(0),
-        }
-        if hosts > 1 || (hosts == 0 && !self.is_http_1_0) {
-            return Err(400);
-        }
+        let asks_for = |wanted: &str| {
+            let mut words = self.all("Connection").flat_map(|value| value.split(','));
+            words.any(|word| word.trim().eq_ignore_ascii_case(wanted))
+        };
         // A body that waits to be asked for may never come, so nothing can follow it.
-        self.keeps_alive &= !asks_to_close && !expects;
+        let has_to_close = asks_for("close") || count("Expect") > 0;
+        self.keeps_alive = !has_to_close && (!self.is_http_1_0 || asks_for("keep-alive"));
+        let length = self.field("Content-Length").map(number);
+        self.body_length = length.unwrap_or(Some(0)).ok_or(BAD_REQUEST)?;
         Ok(())
+    }
+
+    /// The value of a field that is there once.
+    pub(super) fn field(&self, name: &str) -> Option<&'h str> {
+        let mut values = self.all(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// The values of a field. One that is not UTF-8 is empty.
+    fn all(&self, name: &str) -> impl Iterator<Item = &'h str> {
+        let fields = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        fields.map(|field| std::str::from_utf8(field.value).unwrap_or_default())
     }
 }
 
 /// The path of a target, which proxies write with the host before it.
-fn path(target: &str) -> Result<&str, Status> {
-    const SCHEME: &str = "http://";
-    let after_host = match target.get(..SCHEME.len()) {
-        Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => {
-            let rest = &target[SCHEME.len()..];
-            rest.find(['/', '?']).map_or("/", |place| &rest[place..])
-        }
-        _ => target,
+fn path(target: &str) -> Option<&str> {
+    let (path, _) = target.split_once('?').unwrap_or((target, ""));
+    let path = match path.strip_prefix("http://") {
+        Some(rest) => rest.find('/').map_or("/", |place| &rest[place..]),
+        None => path,
     };
-    match after_host.split('?').next() {
-        Some("") if after_host != target => Ok("/"),
-        Some(path) if path.starts_with('/') && !path.contains('#') => Ok(path),
-        _ => Err(400),
-    }
+    (path.starts_with('/') && !path.contains('#')).then_some(path)
 }
 
-/// A length: digits alone, and neither a sign nor a list.
-fn number(value: &[u8]) -> Result<u64, Status> {
-    let digits = std::str::from_utf8(value).ok().filter(|text| is_number(text));
-    digits.and_then(|digits| digits.parse().ok()).ok_or(400)
-}
-
-/// Whether a text has digits, and nothing else.
-pub(super) fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+/// A number of digits alone, without a sign.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Whether the request line ends in a version of HTTP, if not in one that is spoken here.
 fn names_a_version(head: &[u8]) -> bool {
-    let word = super::first_line(head).rsplit(|byte| *byte == b' ').next();
-    let version = word.and_then(|word| word.strip_prefix(b"HTTP/"));
-    version.is_some_and(|version| match version {
-        [major, b'.', minor] => major.is_ascii_digit() && minor.is_ascii_digit(),
-        [major] => major.is_ascii_digit(),
-        _ => false,
-    })
+    let version = super::first_line(head).rsplit(|byte| *byte == b' ').next();
+    let version = version.and_then(|word| word.strip_prefix(b"HTTP/"));
+    version.and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
 }
