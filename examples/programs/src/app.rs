@@ -59,15 +59,15 @@ impl Incoming {
         loop {
             *self = match self {
                 Self::Nothing => {
-                    let Some(length) = read.take_exact(2)? else { return Ok(None) };
+                    let Some(length) = whole(read.take_exact(2))? else { return Ok(None) };
                     Self::Length(u16::from_be_bytes([length[0], length[1]]).into())
                 }
                 Self::Length(length) => {
-                    let Some(header) = read.take_exact(*length)? else { return Ok(None) };
+                    let Some(header) = whole(read.take_exact(*length))? else { return Ok(None) };
                     Self::Header(Header::parse(header, content_max)?)
                 }
                 Self::Header(header) => {
-                    let content = read.take_exact(header.length)?;
+                    let content = whole(read.take_exact(header.length))?;
                     return Ok(content.map(|content| (header.clone(), content)));
                 }
             }
@@ -129,6 +129,16 @@ fn message(content_type: &str, encoding: &str, content: &[u8]) -> Vec<u8> {
 /// A string in JSON, which leaves what is not ASCII as it is.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
+}
+
+/// Bytes of a message, or why it will never be whole.
+fn whole<T>(taken: io::Result<T>) -> io::Result<T> {
+    taken.map_err(|error| match error.kind() {
+        kind @ ErrorKind::UnexpectedEof => {
+            io::Error::new(kind, "the end came before the whole message")
+        }
+        _ => error,
+    })
 }
 
 fn invalid(message: impl Into<String>) -> io::Error {

@@ -89,7 +89,7 @@ impl Answer {
             let received = format!("Received {} response from {peer}", header.content_type);
             return Ok(Self {
                 received,
-                got: format!("Got response: {:?}", content.escape_ascii().to_string()),
+                got: format!("Got response: \"{}\"", content.escape_ascii()),
             });
         }
         let content = object(header, content)?;
