@@ -138,7 +138,9 @@ fn client_prints_what_a_python_server_answers() {
 fn client_that_is_not_answered_says_why_and_fails() {
     let half = b"\x00\x68{\"byteorder\": ".to_vec();
     let no_answer = b"\x00\x02{}".to_vec();
-    let no_result = b"\x00\x59{\"byteorder\": 1, \"content-type\": \"text/json\", \"content-encoding\": \"utf-8\", \"content-length\": 2}{}".to_vec();
+    let header = br#"{"byteorder": 1, "content-type": "text/json", "content-encoding": "utf-8", "content-length": 2}"#;
+    let length = u16::try_from(header.len()).unwrap().to_be_bytes();
+    let no_result = [&length[..], header, b"{}"].concat();
     let cases: [(Vec<u8>, &str); 4] = [
         (vec![], "no answer: the end came before the whole message"),
         (half, "no answer: the end came before the whole message"),
