@@ -363,7 +363,7 @@ fn whatever_bytes_come_each_connection_is_answered_or_closed_and_the_next_is_ser
         assert!(header["content-type"].is_string(), "seed {seed}");
         drop(peer);
         let mut next = server.connect();
-        assert_eq!(result(&server.answer(&mut next, &[&cases[0]])), "Follow the white rabbit. 🐰");
+        assert_eq!(result(&server.answer(&mut next, &[cases[0]])), "Follow the white rabbit. 🐰");
         server.assert_alone();
     });
 }
