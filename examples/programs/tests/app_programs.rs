@@ -215,3 +215,72 @@ fn length_that_is_only_claimed_costs_no_memory() {
     let grown = measure::user_memory(server.process_id()) - before;
     assert!(grown < 500 * 4096, "{} bytes for each of {}", grown / 500, clients.len());
 }
+
+// Many clients.
+
+/// A whole request, and the end of its answer.
+fn request() -> (Vec<u8>, &'static [u8]) {
+    let header = br#"{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": 37}"#;
+    let length = u16::try_from(header.len()).unwrap().to_be_bytes();
+    let content = br#"{"action": "search", "value": "ring"}"#;
+    ([&length[..], header, content].concat(), "Misty Mountains. 💍\"}".as_bytes())
+}
+
+/// All of these send their request, then all read their answer.
+fn assert_all_answered(clients: Vec<TcpStream>) {
+    let (request, end) = request();
+    let mut clients = clients;
+    for client in &mut clients {
+        client.write_all(&request).unwrap();
+    }
+    for client in &mut clients {
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.ends_with(end), "{}", answer.escape_ascii());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn thousand_clients_at_once_are_all_answered() {
+    let test = test_name!();
+    common::child::alone(test.split_once("::").unwrap().1, measure::ALL_DESCRIPTORS, || {
+        let (_server, address) = server_after(measure::ALL_DESCRIPTORS, SERVER, &["127.0.0.1:0"]);
+        assert_all_answered((0..1000).map(|_| peer(address)).collect());
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn server_with_64_descriptors_answers_one_after_the_other() {
+    let (_server, address) = server_after("ulimit -n 64;", SERVER, &["127.0.0.1:0"]);
+    // Each closes once it is answered, which makes room for the next.
+    let clients: Vec<_> = (0..200).map(|_| peer(address)).collect();
+    let (request, end) = request();
+    for client in &clients {
+        (&*client).write_all(&request).unwrap();
+    }
+    for mut client in clients {
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.ends_with(end), "{}", answer.escape_ascii());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn clients_that_never_read_hold_up_nobody() {
+    let (_server, address) = server();
+    let long = format!(r#"{{"action": "search", "value": "{}"}}"#, "x".repeat(60_000));
+    let header = format!(
+        r#"{{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": {}}}"#,
+        long.len()
+    );
+    let length = u16::try_from(header.len()).unwrap().to_be_bytes();
+    let request = [&length[..], header.as_bytes(), long.as_bytes()].concat();
+    let silent: Vec<_> = (0..200).map(|_| peer(address)).collect();
+    for client in &silent {
+        (&*client).write_all(&request).unwrap();
+    }
+    assert_all_answered((0..20).map(|_| peer(address)).collect());
+}
