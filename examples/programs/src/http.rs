@@ -3,13 +3,12 @@
 //! | file | |
 //! |---|---|
 //! | `request.rs` | bytes → a request, or the status that refuses it |
-//! | `files.rs` | the path of a request → a file, a listing, or a status |
-//! | `response.rs` | a request and what was found → a response, which may be a part or nothing new |
+//! | `files.rs` | the path of a request → a file, a list of what is there, or a status |
+//! | `response.rs` | responses: the whole of a file or a part, nothing new, a page, a refusal |
 //! | `access_log.rs` | one line for each response |
 //!
-//! One request is handled for each event. What a small file holds leaves with the head of its
-//! response. A large one is sent by pieces as the peer takes them, and meanwhile the connection is
-//! paused: the next request waits, and memory stays constant.
+//! One request is handled for each event. A small file leaves with the head of its response. A large
+//! one is sent as the peer takes it, and meanwhile the next request waits: so memory stays constant.
 
 pub mod access_log;
 mod files;
@@ -21,12 +20,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use httparse::EMPTY_HEADER;
-use readiness::{Connection, Event, EventLoop, Limits, Stream};
+use readiness::{Connection, Event, EventLoop, Limits};
 
 use access_log::AccessLog;
 use files::Root;
 use request::{FIELDS_MAX, Request, Status};
-use response::{Body, FilePart, Response};
+use response::{FilePart, Response};
 
 /// How long a peer has for a request, from its first byte to its last.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,9 +39,6 @@ pub struct HttpServer {
     root: Root,
     log: Option<AccessLog>,
     has_sockets: bool,
-    /// For the head of a response and a piece of a file, to be used again.
-    head: Vec<u8>,
-    piece: Vec<u8>,
 }
 
 /// What the server remembers of a connection.
@@ -82,8 +78,7 @@ impl HttpServer {
     ///
     /// Returns the operating system's error if the folder cannot be had, or is none.
     pub fn new(folder: &Path, log: Option<AccessLog>, has_sockets: bool) -> io::Result<Self> {
-        let root = Root::new(folder)?;
-        Ok(Self { root, log, has_sockets, head: Vec::new(), piece: vec![0; PIECE] })
+        Ok(Self { root: Root::new(folder)?, log, has_sockets })
     }
 
     /// Handles an event of the server's loop.
@@ -95,7 +90,10 @@ impl HttpServer {
             Event::PeerFinished(id) | Event::Full(id) if server[id].data.sending.is_some() => {
                 server[id].pause();
             }
-            Event::Deadline(id) => server[id].attend(|stream| self.refuse(stream, REQUEST_TIMEOUT)),
+            Event::Deadline(id) => server[id].attend(|connection| {
+                let begun = connection.received().to_vec();
+                self.answer(connection, &begun, Some("408 Request Timeout"))
+            }),
             _ => {}
         }
         if let Some(log) = &mut self.log {
@@ -116,60 +114,64 @@ impl HttpServer {
             stream.consume(2); // an empty line before a request is allowed
             client.searched = 0;
         }
-        match request::head_length(stream.received(), &mut client.searched) {
-            Ok(Some(length)) => return self.answer(connection, length),
-            Err(status) => return self.refuse(stream, status),
-            Ok(None) if stream.received().is_empty() && client.body_left == 0 => {}
-            Ok(None) if client.has_deadline => {}
+        let (length, refusal) = match request::head_length(stream.received(), &mut client.searched)
+        {
+            Ok(Some(length)) => (length, None),
+            Err(status) => (stream.received().len(), Some(status)),
             Ok(None) => {
-                client.has_deadline = true;
-                stream.set_deadline(Some(REQUEST_DEADLINE));
+                let has_begun = !stream.received().is_empty() || client.body_left > 0;
+                if has_begun && !client.has_deadline {
+                    client.has_deadline = true;
+                    stream.set_deadline(Some(REQUEST_DEADLINE));
+                }
+                return Ok(());
             }
-        }
-        Ok(())
+        };
+        let head = stream.received()[..length].to_vec();
+        stream.consume(length);
+        self.answer(connection, &head, refusal)
     }
 
-    /// Answers the request whose head is at the front of what was received.
-    fn answer(&mut self, connection: &mut Connection<Client>, length: usize) -> io::Result<()> {
-        let peer = connection.peer_addr();
-        let (client, stream) = connection.split();
-        let (head, mut fields) = (&stream.received()[..length], [EMPTY_HEADER; FIELDS_MAX]);
-        let request = match Request::parse(head, &mut fields) {
-            Ok(request) => request,
-            Err(status) => return self.refuse(stream, status),
+    /// Answers the request of this head, unless it is refused. If so, the connection closes.
+    fn answer(
+        &mut self,
+        connection: &mut Connection<Client>,
+        head: &[u8],
+        refusal: Option<Status>,
+    ) -> io::Result<()> {
+        let mut fields = [EMPTY_HEADER; FIELDS_MAX];
+        let request = refusal.map_or_else(|| Request::parse(head, &mut fields), Err);
+        let response = match &request {
+            Ok(request) => self.respond(request),
+            Err(status) => Response::refusal(status),
         };
-        let response = self.respond(&request);
         if let Some(log) = &mut self.log {
-            log.write(peer, first_line(head), response.status, response.body.len());
+            log.write(connection.peer_addr(), first_line(head), &response);
         }
-        response.write_head(&mut self.head, Some(&request));
-        (client.closes, client.body_left) = (!request.keeps_alive, request.body_length);
-        match response.body {
-            Body::File(part) if !request.is_head => client.sending = Some(part),
-            Body::Text(text) if !request.is_head => self.head.extend_from_slice(text.as_bytes()),
-            _ => {}
+        let (client, stream) = connection.split();
+        let head = response.head(request.as_ref().ok());
+        if let Ok(request) = &request {
+            (client.closes, client.body_left) = (!request.keeps_alive, request.body_length);
         }
-        stream.consume(length);
-        let sent = match &mut client.sending {
-            Some(part)
-                if self.has_sockets && stream.unsent() == 0 && part.length > PIECE as u64 =>
-            {
-                part.send_by_kernel(stream, &self.head)
-            }
-            _ => 0,
-        };
-        stream.send(&self.head[sent..]);
         if std::mem::take(&mut client.has_deadline) {
             stream.set_deadline(None);
         }
+        client.sending = response.file;
+        let sent = match &mut client.sending {
+            Some(part) if self.has_sockets && part.length > PIECE as u64 => {
+                part.send_by_kernel(stream, &head)
+            }
+            _ => 0,
+        };
+        stream.send(&head[sent..]);
         self.send_on(connection);
-        Ok(())
+        request.map(drop).map_err(|status| io::Error::new(ErrorKind::InvalidData, status))
     }
 
     /// What a request is answered with. Pages that are no files have their place here.
     fn respond(&self, request: &Request<'_>) -> Response {
-        let found = self.root.find(request.path);
-        found.map_or_else(Response::refusal, |found| Response::new(request, found))
+        let response = self.root.find(request).unwrap_or_else(Response::refusal);
+        if request.is_head { response.without_body() } else { response }
     }
 
     /// Goes on with the response: sends of the file until the connection is clogged, which brings
@@ -180,16 +182,17 @@ impl HttpServer {
             if stream.is_clogged() {
                 return;
             }
-            if self.has_sockets && stream.unsent() == 0 {
+            if self.has_sockets {
                 part.send_by_kernel(stream, &[]);
             }
-            let count = PIECE.min(part.length as usize);
+            let mut piece = [0; PIECE];
+            let piece = &mut piece[..(PIECE as u64).min(part.length) as usize];
             // It fails if the file has become shorter than was announced.
-            if let Err(error) = part.file.read_exact(&mut self.piece[..count]) {
+            if let Err(error) = part.file.read_exact(piece) {
                 return stream.abort_with(error);
             }
-            stream.send(&self.piece[..count]);
-            part.length -= count as u64;
+            stream.send(piece);
+            part.length -= piece.len() as u64;
         }
         if client.sending.take().is_some() {
             stream.resume();
@@ -198,24 +201,7 @@ impl HttpServer {
             stream.close();
         }
     }
-
-    /// Answers what is no request, or none for this server, and has the connection be closed.
-    fn refuse(&mut self, stream: &mut Stream, status: Status) -> io::Result<()> {
-        let response = Response::refusal(status);
-        if let Some(log) = &mut self.log {
-            let line = first_line(stream.received());
-            log.write(stream.peer_addr(), line, status, response.body.len());
-        }
-        response.write_head(&mut self.head, None);
-        stream.send(&self.head);
-        if let Body::Text(text) = response.body {
-            stream.send(text.as_bytes());
-        }
-        Err(io::Error::new(ErrorKind::InvalidData, status))
-    }
 }
-
-const REQUEST_TIMEOUT: Status = "408 Request Timeout";
 
 /// The first line of a request, as far as it is there.
 fn first_line(head: &[u8]) -> &[u8] {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use httpdate::HttpDate;
 use readiness::{Event, EventLoop, TimerId};
 
-use super::request::Status;
+use super::response::Response;
 
 /// How long a line waits for others.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
@@ -33,21 +33,16 @@ impl AccessLog {
         Self { output, gathered: Vec::new(), timer: None, has_failed: false }
     }
 
-    pub(super) fn write(
-        &mut self,
-        peer: io::Result<SocketAddr>,
-        line: &[u8],
-        status: Status,
-        length: u64,
-    ) {
+    pub(super) fn write(&mut self, peer: io::Result<SocketAddr>, line: &[u8], response: &Response) {
+        let peer = peer.map_or_else(|_| "-".to_owned(), |peer| peer.ip().to_string());
         let date = HttpDate::from(SystemTime::now()).to_string(); // Sun, 06 Nov 1994 08:49:37 GMT
         let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
-        let peer = peer.map_or_else(|_| "-".to_owned(), |peer| peer.ip().to_string());
-        let (line, code) = (line.escape_ascii(), &status[..3]);
+        let (line, status, length) =
+            (line.escape_ascii(), &response.status[..3], response.length());
         // A vector takes all that is written to it.
         let _ = writeln!(
             self.gathered,
-            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{line}\" {code} {length}"
+            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{line}\" {status} {length}"
         );
     }
 
@@ -59,21 +54,18 @@ impl AccessLog {
             _ => self.gathered.len() > GATHERED_MAX,
         };
         if is_time {
-            self.flush();
+            let written = self.output.write_all(&self.gathered).and_then(|()| self.output.flush());
+            self.gathered.clear();
+            match &written {
+                Err(error) if !self.has_failed => {
+                    log::warn!("cannot write the access log: {error}");
+                }
+                Err(error) => log::debug!("cannot write the access log: {error}"),
+                Ok(()) => {}
+            }
+            self.has_failed |= written.is_err();
         } else if self.timer.is_none() && !self.gathered.is_empty() {
             self.timer = Some(server.set_timer(GATHERED_FOR));
-        }
-    }
-
-    fn flush(&mut self) {
-        let written = self.output.write_all(&self.gathered).and_then(|()| self.output.flush());
-        self.gathered.clear();
-        match written {
-            Err(error) if !self.has_failed => {
-                self.has_failed = true;
-                log::warn!("cannot write the access log: {error}");
-            }
-            _ => {}
         }
     }
 }

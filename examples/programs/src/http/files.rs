@@ -8,22 +8,14 @@ use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use super::request::Status;
+use super::request::{Request, Status};
+use super::response::Response;
 
 /// What is encoded in the links of a listing: all but what RFC 3986 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const NOT_FOUND: Status = "404 Not Found";
 const FORBIDDEN: Status = "403 Forbidden";
-
-/// What stands at a path.
-pub(super) enum Found {
-    File(File, Metadata, &'static str),
-    /// A page of what is in a folder.
-    Listing(String),
-    /// A folder whose path has to end in a slash, so that links in it lead where they should.
-    Elsewhere(String),
-}
 
 type Opened = (File, Metadata);
 
@@ -45,22 +37,25 @@ impl Root {
         })
     }
 
-    /// Finds what stands at a percent-encoded path.
-    pub(super) fn find(&self, path: &str) -> Result<Found, Status> {
+    /// The response to a request for what stands at its path.
+    pub(super) fn find(&self, request: &Request<'_>) -> Result<Response, Status> {
         let mut place = PathBuf::from(".");
         let mut location = String::from("/");
-        for segment in path.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
+        for segment in request.path.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
             let name = decode(segment)?;
             let _ = write!(location, "{}/", percent_encode(name.as_encoded_bytes(), ENCODED));
             place.push(name);
         }
-        let opened = self.open(&place).map_err(|error| status(&error))?;
-        match (opened, path.ends_with('/')) {
-            (None, false) => Ok(Found::Elsewhere(location)),
+        match (self.open(&place).map_err(|error| status(&error))?, request.path.ends_with('/')) {
+            (None, false) => {
+                // So that the links in the folder lead where they should.
+                let fields = format!("Location: {location}\r\n");
+                Ok(Response::text("301 Moved Permanently", &fields, String::new()))
+            }
             (Some(_), true) => Err(NOT_FOUND),
-            (Some(file), false) => found(file, &place),
+            (Some(file), false) => Ok(found(request, file, &place)),
             (None, true) => match self.open(&place.join("index.html")) {
-                Ok(Some(file)) => found(file, Path::new("index.html")),
+                Ok(Some(file)) => Ok(found(request, file, Path::new("index.html"))),
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(status(&error)),
                 _ => list(&self.path.join(place), &location).map_err(|error| status(&error)),
             },
@@ -108,9 +103,9 @@ fn check(metadata: Metadata) -> io::Result<Option<Metadata>> {
     }
 }
 
-fn found((file, metadata): Opened, path: &Path) -> Result<Found, Status> {
+fn found(request: &Request<'_>, (file, metadata): Opened, path: &Path) -> Response {
     let content_type = mime_guess::from_path(path).first_raw();
-    Ok(Found::File(file, metadata, content_type.unwrap_or("application/octet-stream")))
+    Response::file(request, file, &metadata, content_type.unwrap_or("application/octet-stream"))
 }
 
 /// The name of a file: one component of a path, and not a way up.
@@ -133,7 +128,7 @@ fn decode(segment: &str) -> Result<OsString, Status> {
     }
 }
 
-fn list(folder: &Path, location: &str) -> io::Result<Found> {
+fn list(folder: &Path, location: &str) -> io::Result<Response> {
     let mut names = Vec::new();
     for entry in folder.read_dir()? {
         let entry = entry?;
@@ -153,7 +148,7 @@ fn list(folder: &Path, location: &str) -> io::Result<Found> {
         let shown = escaped(&name.to_string_lossy());
         let _ = writeln!(page, "<li><a href=\"{link}{slash}\">{shown}{slash}</a>");
     }
-    Ok(Found::Listing(page + "</ul>\n"))
+    Ok(Response::text("200 OK", "Content-Type: text/html; charset=utf-8\r\n", page + "</ul>\n"))
 }
 
 /// A text that HTML does not take for anything else.

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use httpdate::{HttpDate, parse_http_date};
 use readiness::Stream;
 
-use super::files::Found;
 use super::request::{Request, Status, number};
 
 /// The last second that a date of HTTP can name, of the year 9999.
@@ -19,14 +18,8 @@ pub(super) struct Response {
     pub(super) status: Status,
     /// Lines of the head, each with its ending.
     fields: String,
-    pub(super) body: Body,
-}
-
-pub(super) enum Body {
-    /// None, and no length either.
-    Empty,
-    Text(String),
-    File(FilePart),
+    text: String,
+    pub(super) file: Option<FilePart>,
 }
 
 /// What is still to be sent of a file: `length` bytes from where it stands.
@@ -37,30 +30,21 @@ pub(super) struct FilePart {
 }
 
 impl Response {
-    /// The response to a request for which something was found.
-    pub(super) fn new(request: &Request<'_>, found: Found) -> Self {
-        let (status, fields, text) = match found {
-            Found::File(file, metadata, content_type) => {
-                return Self::file(request, file, &metadata, content_type);
-            }
-            Found::Listing(page) => {
-                ("200 OK", "Content-Type: text/html; charset=utf-8".into(), page)
-            }
-            Found::Elsewhere(location) => {
-                ("301 Moved Permanently", format!("Location: {location}"), String::new())
-            }
-        };
-        Self { status, fields: fields + "\r\n", body: Body::Text(text) }
+    /// A text, of which `fields` say what it is.
+    pub(super) fn text(status: Status, fields: &str, text: String) -> Self {
+        let fields = format!("{fields}Content-Length: {}\r\n", text.len());
+        Self { status, fields, text, file: None }
     }
 
     /// The response to what cannot be answered otherwise.
     pub(super) fn refusal(status: Status) -> Self {
         let more = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
         let fields = format!("Content-Type: text/plain\r\n{more}");
-        Self { status, fields, body: Body::Text(format!("{status}\n")) }
+        Self::text(status, &fields, format!("{status}\n"))
     }
 
-    fn file(
+    /// A file, or what the request wants of it.
+    pub(super) fn file(
         request: &Request<'_>,
         mut file: File,
         metadata: &Metadata,
@@ -71,31 +55,38 @@ impl Response {
         let modified = modified.unwrap_or_default().min(LAST_SECOND);
         let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(modified.as_secs()));
         let tag = format!("\"{:x}-{whole:x}\"", modified.as_nanos());
-        let mut fields = format!("ETag: {tag}\r\nLast-Modified: {date}\r\n");
+        let known = format!("ETag: {tag}\r\nLast-Modified: {date}\r\n");
         if is_known(request, &tag, date) {
-            return Self { status: "304 Not Modified", fields, body: Body::Empty };
+            let (status, text) = ("304 Not Modified", String::new());
+            return Self { status, fields: known, text, file: None };
         }
-        let part = range(request, &tag, date, whole);
-        let status = match &part {
-            None => "200 OK",
+        let (status, part, range) = match range(request, &tag, date, whole) {
+            None => ("200 OK", 0..whole, String::new()),
             Some(part) if part.is_empty() || file.seek(SeekFrom::Start(part.start)).is_err() => {
-                let refusal = Self::refusal("416 Range Not Satisfiable");
-                let fields = format!("{}Content-Range: bytes */{whole}\r\n", refusal.fields);
-                return Self { fields, ..refusal };
+                let status = "416 Range Not Satisfiable";
+                let fields = format!("Content-Range: bytes */{whole}\r\n");
+                return Self::text(status, &fields, format!("{status}\n"));
             }
-            Some(Range { start, end }) => {
-                fields += &format!("Content-Range: bytes {start}-{}/{whole}\r\n", end - 1);
-                "206 Partial Content"
+            Some(part) => {
+                let (first, last) = (part.start, part.end - 1);
+                let range = format!("Content-Range: bytes {first}-{last}/{whole}\r\n");
+                ("206 Partial Content", part, range)
             }
         };
-        fields += &format!("Accept-Ranges: bytes\r\nContent-Type: {content_type}\r\n");
-        let length = part.map_or(whole, |part| part.end - part.start);
-        Self { status, fields, body: Body::File(FilePart { file, length }) }
+        let length = part.end - part.start;
+        let fields = format!(
+            "{known}{range}Accept-Ranges: bytes\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {length}\r\n"
+        );
+        Self { status, fields, text: String::new(), file: Some(FilePart { file, length }) }
     }
 
-    /// Writes everything before the body. Without a request, the connection closes.
-    pub(super) fn write_head(&self, head: &mut Vec<u8>, request: Option<&Request<'_>>) {
-        head.clear();
+    pub(super) fn without_body(self) -> Self {
+        Self { text: String::new(), file: None, ..self }
+    }
+
+    /// Everything before the file. Without a request, the connection closes.
+    pub(super) fn head(&self, request: Option<&Request<'_>>) -> Vec<u8> {
         let connection = match request {
             Some(request) if request.keeps_alive && request.is_http_1_0 => {
                 "Connection: keep-alive\r\n"
@@ -103,36 +94,32 @@ impl Response {
             Some(request) if request.keeps_alive => "",
             _ => "Connection: close\r\n",
         };
-        let (status, fields) = (self.status, &self.fields);
+        let Self { status, fields, text, .. } = self;
         let date = HttpDate::from(SystemTime::now());
+        let mut head = Vec::with_capacity(512 + text.len());
         // A vector takes all that is written to it.
-        let _ = write!(head, "HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}{connection}");
-        let _ = match self.body {
-            Body::Empty => write!(head, "\r\n"),
-            _ => write!(head, "Content-Length: {}\r\n\r\n", self.body.len()),
-        };
+        let _ = write!(head, "HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}{connection}\r\n{text}");
+        head
     }
-}
 
-impl Body {
-    pub(super) fn len(&self) -> u64 {
-        match self {
-            Self::Empty => 0,
-            Self::Text(text) => text.len() as u64,
-            Self::File(part) => part.length,
-        }
+    /// How many bytes the body has.
+    pub(super) fn length(&self) -> u64 {
+        self.file.as_ref().map_or(self.text.len() as u64, |part| part.length)
     }
 }
 
 impl FilePart {
     /// Sends the head of a response, and has the kernel move bytes of the file behind it, without a
-    /// copy here, as far as there is room. Returns how much of the head was sent. To be called when
-    /// nothing is unsent: it goes past the loop, which waits for room and finds out about errors at
-    /// the next send.
+    /// copy here, as far as there is room. Returns how much of the head was sent. It goes past the
+    /// loop, which waits for room and finds out about errors at the next send; so it does nothing
+    /// while something is unsent.
     #[cfg(target_os = "linux")]
     pub(super) fn send_by_kernel(&mut self, stream: &Stream, head: &[u8]) -> usize {
         use rustix::net::{SendFlags, send};
 
+        if stream.unsent() > 0 {
+            return 0;
+        }
         let Ok(socket) = stream.try_as_fd() else { return 0 };
         let sent = match head.len() {
             0 => Ok(0),
