@@ -380,6 +380,31 @@ fn connection_is_kept_or_closed_as_the_client_asks() {
     }
 }
 
+#[test]
+fn requests_behind_a_slow_download_wait_for_its_end_however_many_they_are() {
+    let mut faults = Faults::none();
+    (faults.send_buffer, faults.receive_buffer) = (1000, 1000);
+    let (simulation, folder) = (Simulation::with_faults(1, faults), folder());
+    let mut server = new_server(&simulation, &folder);
+    let mut peer = server.connect();
+    let small = b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3000); // more than is received ahead
+    let requests = [&b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n"[..], &small].concat();
+    let (mut written, mut answer) = (0, Vec::new());
+    // Longer than a full read buffer may stand.
+    for _ in 0..20 {
+        for _ in 0..200 {
+            written += peer.write(&requests[written..]);
+            server.settle();
+        }
+        answer.extend(peer.read_at_most(1500));
+        server.pass(Duration::from_secs(5));
+    }
+    answer.extend(server.answer(&mut peer, &[&requests[written..]]));
+    let all = responses(&answer, &["GET"; 3001]);
+    assert_eq!(all.len(), 3001);
+    assert!(all[0].body == pattern(0, LARGE) && all.iter().all(|one| one.status == 200));
+}
+
 /// Several requests at once, with all that can stand between them.
 const PIPELINE: &[u8] = b"\r\nGET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n\
     GET /large.bin HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nGET /\
