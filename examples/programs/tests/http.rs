@@ -13,12 +13,13 @@ mod support;
 #[path = "support/web.rs"]
 mod web;
 
+use std::io;
 use std::time::Duration;
 
 use ::programs::http::{self, Client, HttpServer};
 use common::pattern;
-use readiness::simulation::{FailedSeed, Faults, PeerState, Simulation, try_seeds};
-use readiness::{Event, EventLoop};
+use readiness::simulation::{FailedSeed, Faults, PeerState, Program, Simulation, try_seeds};
+use readiness::{Event, EventLoop, Limits};
 use support::{Random, Server, fuzz};
 use web::{Folder, Response, SECRET, responses};
 
@@ -29,8 +30,16 @@ fn new_server(
     simulation: &Simulation,
     folder: &Folder,
 ) -> Server<Client, impl FnMut(&mut EventLoop<Client>, Event)> {
+    new_server_with(http::limits(), simulation, folder)
+}
+
+fn new_server_with(
+    limits: Limits,
+    simulation: &Simulation,
+    folder: &Folder,
+) -> Server<Client, impl FnMut(&mut EventLoop<Client>, Event)> {
     let mut server = HttpServer::new(folder.path(), None, false).unwrap();
-    let event_loop = simulation.event_loop_with_limits(http::limits()).unwrap();
+    let event_loop = simulation.event_loop_with_limits(limits).unwrap();
     Server::new(simulation, event_loop, move |event_loop, event| server.handle(event_loop, event))
 }
 
@@ -141,6 +150,7 @@ fn nothing_leads_out_of_the_folder() {
     let paths = [
         ("/../secret", 403),
         ("/without/../../secret", 403),
+        ("/without/../small.txt", 403),
         ("/%2e%2e/secret", 403),
         ("/.%2E/secret", 403),
         ("/without/..%2f..%2fsecret", 404),
@@ -381,28 +391,38 @@ fn connection_is_kept_or_closed_as_the_client_asks() {
 }
 
 #[test]
-fn requests_behind_a_slow_download_wait_for_its_end_however_many_they_are() {
-    let mut faults = Faults::none();
-    (faults.send_buffer, faults.receive_buffer) = (1000, 1000);
-    let (simulation, folder) = (Simulation::with_faults(1, faults), folder());
-    let mut server = new_server(&simulation, &folder);
-    let mut peer = server.connect();
-    let small = b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3000); // more than is received ahead
+fn requests_behind_a_slow_download_wait_for_its_end_however_many_they_are() -> Result<(), FailedSeed>
+{
+    let folder = folder();
+    let small = b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50);
     let requests = [&b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n"[..], &small].concat();
-    let (mut written, mut answer) = (0, Vec::new());
-    // Longer than a full read buffer may stand.
-    for _ in 0..20 {
-        for _ in 0..200 {
+    try_seeds(0..40, |simulation| {
+        let mut faults = Faults::drawn(simulation.seed()).survivable();
+        (faults.send_buffer, faults.receive_buffer, faults.clock_rate) = (1000, 1000, 0);
+        faults.piece_max = faults.piece_max.max(64);
+        simulation.set_faults(faults);
+        let mut limits = http::limits();
+        limits.connection.read_buffer_max = 300; // which the requests fill
+        let mut server = new_server_with(limits, simulation, &folder);
+        let mut peer = server.connect();
+        let (mut written, mut answer) = (0, Vec::new());
+        // Longer than a full read buffer may stand.
+        while peer.state() == PeerState::Open && !answer.ends_with(b"Content-Length: 0\r\n\r\n") {
             written += peer.write(&requests[written..]);
-            server.settle();
+            server.pass(Duration::from_secs(1));
+            answer.extend(peer.read_at_most(500));
         }
-        answer.extend(peer.read_at_most(1500));
-        server.pass(Duration::from_secs(5));
-    }
-    answer.extend(server.answer(&mut peer, &[&requests[written..]]));
-    let all = responses(&answer, &["GET"; 3001]);
-    assert_eq!(all.len(), 3001);
-    assert!(all[0].body == pattern(0, LARGE) && all.iter().all(|one| one.status == 200));
+        let rest = server.answer(&mut peer, &[&requests[written..]]);
+        answer.extend(rest);
+        for _ in 0..5 {
+            server.pass(Duration::from_secs(1)); // where something was put off
+            answer.extend(server.answer(&mut peer, &[]));
+        }
+        let all = responses(&answer, &["GET"; 51]);
+        assert_eq!(all.len(), 51);
+        assert!(all[0].body == pattern(0, LARGE) && all.iter().all(|one| one.status == 200));
+        Ok(())
+    })
 }
 
 /// Several requests at once, with all that can stand between them.
@@ -479,35 +499,55 @@ fn peer_that_ends_or_resets_at_any_byte_harms_nobody() {
     server.assert_alone();
 }
 
+/// What a peer is answered that sends this and ends, over a network that only disturbs.
+fn answer_over(simulation: &Simulation, folder: &Folder, requests: &[u8]) -> io::Result<Vec<u8>> {
+    let mut faults = Faults::drawn(simulation.seed()).survivable();
+    faults.clock_rate = 0; // which could reach a deadline
+    faults.piece_max = faults.piece_max.max(7);
+    faults.send_buffer = faults.send_buffer.max(64);
+    faults.receive_buffer = faults.receive_buffer.max(64);
+    simulation.set_faults(faults);
+    let mut server = HttpServer::new(folder.path(), None, false)?;
+    let event_loop = simulation.event_loop_with_limits(http::limits())?;
+    let handle = |event_loop: &mut EventLoop<Client>, event| {
+        server.handle(event_loop, event);
+        Ok(())
+    };
+    let mut program = Program::new(event_loop, handle);
+    let listener = program.event_loop.listen("127.0.0.1:65432")?;
+    let mut peer = simulation.connect(program.event_loop.listener_addr(listener)?);
+    let (mut written, mut has_finished, mut answer) = (0, false, Vec::new());
+    while peer.state() == PeerState::Open {
+        written += peer.write(&requests[written..]);
+        if written == requests.len() && !has_finished {
+            has_finished = true;
+            peer.finish();
+        }
+        simulation.advance(&mut [&mut program])?;
+        answer.extend(peer.read());
+    }
+    assert_eq!(peer.state(), PeerState::Ended);
+    Ok(answer)
+}
+
 #[test]
 fn pipeline_is_answered_on_any_network_that_only_disturbs() -> Result<(), FailedSeed> {
     let folder = folder();
     try_seeds(0..60, |simulation| {
-        let mut faults = Faults::drawn(simulation.seed()).survivable();
-        faults.clock_rate = 0; // which could reach a deadline
-        faults.piece_max = faults.piece_max.max(7);
-        faults.send_buffer = faults.send_buffer.max(64);
-        faults.receive_buffer = faults.receive_buffer.max(64);
-        simulation.set_faults(faults);
-        let mut server = HttpServer::new(folder.path(), None, false)?;
-        let event_loop = simulation.event_loop_with_limits(http::limits())?;
-        let mut program = readiness::simulation::Program::new(
-            event_loop,
-            |event_loop: &mut EventLoop<Client>, event| {
-                server.handle(event_loop, event);
-                Ok(())
-            },
-        );
-        let listener = program.event_loop.listen("127.0.0.1:65432")?;
-        let mut peer = simulation.connect(program.event_loop.listener_addr(listener)?);
-        let (mut written, mut answer) = (0, Vec::new());
-        while peer.state() == PeerState::Open {
-            written += peer.write(&PIPELINE[written..]);
-            simulation.advance(&mut [&mut program])?;
-            answer.extend(peer.read());
-        }
-        assert_eq!(peer.state(), PeerState::Ended);
-        assert_pipeline_answered(&answer);
+        assert_pipeline_answered(&answer_over(simulation, &folder, PIPELINE)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn download_is_whole_although_its_peer_has_finished_and_what_was_asked_behind_it_comes_too()
+-> Result<(), FailedSeed> {
+    let folder = folder();
+    let small = b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5);
+    let requests = [&b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n"[..], &small].concat();
+    try_seeds(0..60, |simulation| {
+        let all = responses(&answer_over(simulation, &folder, &requests)?, &["GET"; 6]);
+        assert!(all.len() == 6 && all[0].body == pattern(0, LARGE), "{} responses", all.len());
         Ok(())
     })
 }
