@@ -86,8 +86,8 @@ impl HttpServer {
         match event {
             Event::Received(id) => server[id].attend(|connection| self.receive(connection)),
             Event::Drained(id) => self.send_on(&mut server[id]),
-            // The connection waits for the end of the file before it goes on, or closes.
-            Event::PeerFinished(id) | Event::Full(id) if server[id].data.sending.is_some() => {
+            // The connection waits for the end of the file before it closes.
+            Event::PeerFinished(id) if server[id].data.sending.is_some() => {
                 server[id].pause();
             }
             Event::Deadline(id) => server[id].attend(|connection| {
