@@ -67,11 +67,11 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const NO_DESCRIPTOR: [i32; 2] = [24, 23];
 
 fn main() -> ExitCode {
-    common::run_with_flag(USAGE, "proxy-protocol", serve)
+    common::run_with_options(USAGE, &[("proxy-protocol", common::FLAG)], serve)
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let announces = arguments.has_flag();
+    let announces = arguments.has("proxy-protocol");
     let [Some(listen), Some(upstream)] = arguments.values()? else {
         return Err("it takes two addresses, LISTEN and UPSTREAM (--help tells more)".into());
     };

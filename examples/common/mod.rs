@@ -9,6 +9,7 @@
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -30,43 +31,32 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// The arguments of the command line.
 pub(crate) struct Arguments {
     values: Vec<String>,
-    file: Option<OsString>,
-    has_flag: bool,
+    options: HashMap<&'static str, OsString>,
 }
 
-/// An option that a program takes.
-#[derive(Clone, Copy)]
-enum Taken {
-    None,
-    /// `--file PATH`.
-    File,
-    /// One of this name, without a value.
-    Flag(&'static str),
-}
+/// What the value of an option is that takes none.
+pub(crate) const FLAG: &str = "";
 
 /// Runs a program that takes values only, or prints its usage if it is asked for help.
 pub(crate) fn run(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
-    run_with(usage, Taken::None, program)
+    run_with_options(usage, &[], program)
 }
 
 /// Runs a program that also takes the option `--file PATH`.
 pub(crate) fn run_with_file(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
-    run_with(usage, Taken::File, program)
+    run_with_options(usage, &[("file", "a path")], program)
 }
 
-/// Runs a program that also takes an option without a value.
-pub(crate) fn run_with_flag(
+/// Runs a program that also takes these options: the name of each, and what its value is ([`FLAG`] if
+/// it takes none).
+pub(crate) fn run_with_options(
     usage: &str,
-    flag: &'static str,
+    options: &[(&'static str, &str)],
     program: impl FnOnce(Arguments) -> Outcome,
 ) -> ExitCode {
-    run_with(usage, Taken::Flag(flag), program)
-}
-
-fn run_with(usage: &str, taken: Taken, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
     let mut parser = Parser::from_env();
     let path = Path::new(parser.bin_name().unwrap_or("example")).to_owned();
-    let outcome = match Arguments::parse(&mut parser, taken) {
+    let outcome = match Arguments::parse(&mut parser, options) {
         Ok(Some(arguments)) => program(arguments),
         Ok(None) => print(usage.trim_end()),
         Err(error) => Err(format!("{error} (--help tells more)").into()),
@@ -110,43 +100,46 @@ fn write_line(line: &str) -> io::Result<()> {
 
 impl Arguments {
     /// Reads the command line; `None` if it asks for help.
-    fn parse(parser: &mut Parser, taken: Taken) -> Outcome<Option<Self>> {
-        let mut arguments = Self { values: Vec::new(), file: None, has_flag: false };
+    fn parse(parser: &mut Parser, options: &[(&'static str, &str)]) -> Outcome<Option<Self>> {
+        let mut arguments = Self { values: Vec::new(), options: HashMap::new() };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(None),
-                Arg::Long(name) if matches!(taken, Taken::Flag(flag) if flag == name) => {
-                    arguments.has_flag = true;
-                }
-                Arg::Long("file") if matches!(taken, Taken::File) => {
-                    let path = parser.value()?;
-                    if path.is_empty() {
-                        return Err("--file takes a path, and this one is empty".into());
-                    }
-                    if arguments.file.replace(path).is_some() {
-                        return Err("--file is given twice".into());
-                    }
-                }
                 Arg::Value(value) => arguments.values.push(value.string()?),
-                other => {
-                    let error = other.unexpected();
-                    return Err(
-                        format!("{error}; an argument that begins with - goes after --").into()
-                    );
-                }
+                Arg::Long(name) => match options.iter().find(|(known, _)| *known == name) {
+                    Some((name, what)) => arguments.take_option(name, what, parser)?,
+                    None => return Err(unexpected(argument)),
+                },
+                Arg::Short(_) => return Err(unexpected(argument)),
             }
         }
         Ok(Some(arguments))
     }
 
-    /// Whether the option without a value was given.
-    pub(crate) fn has_flag(&self) -> bool {
-        self.has_flag
+    fn take_option(&mut self, name: &'static str, what: &str, parser: &mut Parser) -> Outcome {
+        let value = if what == FLAG { OsString::new() } else { parser.value()? };
+        if value.is_empty() && what != FLAG {
+            return Err(format!("--{name} takes {what}, and this one is empty").into());
+        }
+        match self.options.insert(name, value) {
+            Some(_) => Err(format!("--{name} is given twice").into()),
+            None => Ok(()),
+        }
     }
 
     /// The path after `--file`.
     pub(crate) fn file(&self) -> Option<OsString> {
-        self.file.clone()
+        self.option("file")
+    }
+
+    /// Whether an option is given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.options.contains_key(name)
+    }
+
+    /// The value of an option, if it is given.
+    pub(crate) fn option(&self, name: &str) -> Option<OsString> {
+        self.options.get(name).cloned()
     }
 
     /// The values in their order, `None` for those not given.
@@ -159,6 +152,11 @@ impl Arguments {
             }
         }
     }
+}
+
+fn unexpected(argument: Arg<'_>) -> Box<dyn Error> {
+    let error = argument.unexpected();
+    format!("{error}; an argument that begins with - goes after --").into()
 }
 
 /// The address that an argument gives, or 127.0.0.1:65432, to connect to. A name is not looked up.
