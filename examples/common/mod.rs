@@ -9,6 +9,7 @@
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -30,23 +31,28 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// The arguments of the command line.
 pub(crate) struct Arguments {
     values: Vec<String>,
-    file: Option<OsString>,
+    options: HashMap<&'static str, OsString>,
 }
 
 /// Runs a program that takes values only, or prints its usage if it is asked for help.
 pub(crate) fn run(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
-    run_with(usage, false, program)
+    run_with_options(usage, &[], program)
 }
 
 /// Runs a program that also takes the option `--file PATH`.
 pub(crate) fn run_with_file(usage: &str, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
-    run_with(usage, true, program)
+    run_with_options(usage, &[("file", "a path")], program)
 }
 
-fn run_with(usage: &str, takes_file: bool, program: impl FnOnce(Arguments) -> Outcome) -> ExitCode {
+/// Runs a program that also takes these options: the name of each, and what its value is.
+pub(crate) fn run_with_options(
+    usage: &str,
+    options: &[(&'static str, &str)],
+    program: impl FnOnce(Arguments) -> Outcome,
+) -> ExitCode {
     let mut parser = Parser::from_env();
     let path = Path::new(parser.bin_name().unwrap_or("example")).to_owned();
-    let outcome = match Arguments::parse(&mut parser, takes_file) {
+    let outcome = match Arguments::parse(&mut parser, options) {
         Ok(Some(arguments)) => program(arguments),
         Ok(None) => print(usage.trim_end()),
         Err(error) => Err(format!("{error} (--help tells more)").into()),
@@ -90,35 +96,41 @@ fn write_line(line: &str) -> io::Result<()> {
 
 impl Arguments {
     /// Reads the command line; `None` if it asks for help.
-    fn parse(parser: &mut Parser, takes_file: bool) -> Outcome<Option<Self>> {
-        let mut arguments = Self { values: Vec::new(), file: None };
+    fn parse(parser: &mut Parser, options: &[(&'static str, &str)]) -> Outcome<Option<Self>> {
+        let mut arguments = Self { values: Vec::new(), options: HashMap::new() };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(None),
-                Arg::Long("file") if takes_file => {
-                    let path = parser.value()?;
-                    if path.is_empty() {
-                        return Err("--file takes a path, and this one is empty".into());
-                    }
-                    if arguments.file.replace(path).is_some() {
-                        return Err("--file is given twice".into());
-                    }
-                }
                 Arg::Value(value) => arguments.values.push(value.string()?),
-                other => {
-                    let error = other.unexpected();
-                    return Err(
-                        format!("{error}; an argument that begins with - goes after --").into()
-                    );
-                }
+                Arg::Long(name) => match options.iter().find(|(known, _)| *known == name) {
+                    Some((name, what)) => arguments.take_option(name, what, parser)?,
+                    None => return Err(unexpected(argument)),
+                },
+                Arg::Short(_) => return Err(unexpected(argument)),
             }
         }
         Ok(Some(arguments))
     }
 
+    fn take_option(&mut self, name: &'static str, what: &str, parser: &mut Parser) -> Outcome {
+        let value = parser.value()?;
+        if value.is_empty() {
+            return Err(format!("--{name} takes {what}, and this one is empty").into());
+        }
+        match self.options.insert(name, value) {
+            Some(_) => Err(format!("--{name} is given twice").into()),
+            None => Ok(()),
+        }
+    }
+
     /// The path after `--file`.
     pub(crate) fn file(&self) -> Option<OsString> {
-        self.file.clone()
+        self.option("file")
+    }
+
+    /// The value of an option, if it is given.
+    pub(crate) fn option(&self, name: &str) -> Option<OsString> {
+        self.options.get(name).cloned()
     }
 
     /// The values in their order, `None` for those not given.
@@ -131,6 +143,11 @@ impl Arguments {
             }
         }
     }
+}
+
+fn unexpected(argument: Arg<'_>) -> Box<dyn Error> {
+    let error = argument.unexpected();
+    format!("{error}; an argument that begins with - goes after --").into()
 }
 
 /// The address that an argument gives, or 127.0.0.1:65432. A name is looked up.

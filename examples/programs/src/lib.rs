@@ -3,3 +3,5 @@
 //!
 //! They stand here and not in `src/bin/`, so that the tests can run them on the simulated network
 //! too.
+
+pub mod tls_echo;
