@@ -28,8 +28,8 @@ Sends back what each client sends over TLS 1.2 or 1.3, in one thread.
 
 Usage: tls_echo_server [ADDRESS] --cert FILE --key FILE
 
-  ADDRESS      where to listen [default: 127.0.0.1:65432]; with port 0 the system
-               chooses one
+  ADDRESS      where to listen [default: 127.0.0.1:65432]; with port 0 the
+               system chooses one
   --cert FILE  the certificate, and behind it those that vouch for it, as PEM
   --key FILE   its private key, as PEM
   -h, --help   print this
