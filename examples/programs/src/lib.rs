@@ -5,3 +5,4 @@
 //! too.
 
 pub mod tls_echo;
+pub mod websocket_echo;
