@@ -15,7 +15,6 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use programs::load::{Lane, Load, Plan, chart};
 use readiness::{Event, EventLoop};
@@ -166,44 +165,29 @@ fn show(load: &Load, plan: &Plan, progress: &ProgressBar) {
     };
     progress.set_position(sample.at.as_millis() as u64);
     let (seconds, rate) = (sample.at.as_secs(), sample.rate);
-    let [p50, p99] = [sample.p50, sample.p99].map(short);
-    progress.set_message(format!("{seconds} s  {rate:.0}/s  p50 {p50}  p99 {p99}"));
-}
-
-/// A time with three digits at least.
-fn short(time: Duration) -> String {
-    match time.as_nanos() {
-        0..10_000 => format!("{:.2?}", time),
-        10_000..100_000 | 1_000_000..100_000_000 => format!("{:.1?}", time),
-        _ => format!("{:.0?}", time),
-    }
+    let (p50, p99) = (sample.p50, sample.p99);
+    progress.set_message(format!("{seconds} s  {rate:.0}/s  p50 {p50:.2?}  p99 {p99:.2?}"));
 }
 
 fn table(load: &Load, plan: &Plan) -> String {
     let (count, seconds) = (load.latencies.len() - load.unanswered, load.took().as_secs_f64());
     let rate = count as f64 / seconds;
-    let bytes = rate * plan.size as f64 / 1e6;
-    let at = |quantile| short(Duration::from_nanos(load.latencies.value_at_quantile(quantile)));
-    let mean = short(Duration::from_nanos(load.latencies.mean() as u64));
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.add_rows([
-        ["messages".to_owned(), count.to_string()],
-        ["unanswered".to_owned(), load.unanswered.to_string()],
-        ["seconds".to_owned(), format!("{seconds:.2}")],
-        ["messages/s".to_owned(), format!("{rate:.0}")],
-        ["MB/s each way".to_owned(), format!("{bytes:.2}")],
-        ["latency mean".to_owned(), mean],
-        ["p50".to_owned(), at(0.5)],
-        ["p90".to_owned(), at(0.9)],
-        ["p99".to_owned(), at(0.99)],
-        ["p99.9".to_owned(), at(0.999)],
-        ["max".to_owned(), at(1.0)],
-    ]);
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.trim_fmt()
+    let time = |nanos| format!("{:.2?}", Duration::from_nanos(nanos));
+    let at = |quantile| time(load.latencies.value_at_quantile(quantile));
+    let rows = [
+        ("messages", count.to_string()),
+        ("unanswered", load.unanswered.to_string()),
+        ("seconds", format!("{seconds:.2}")),
+        ("messages/s", format!("{rate:.0}")),
+        ("MB/s each way", format!("{:.2}", rate * plan.size as f64 / 1e6)),
+        ("latency mean", time(load.latencies.mean() as u64)),
+        ("latency p50", at(0.5)),
+        ("latency p90", at(0.9)),
+        ("latency p99", at(0.99)),
+        ("latency p99.9", at(0.999)),
+        ("latency max", at(1.0)),
+    ];
+    rows.map(|(name, value)| format!("{name:<13} {value:>12}")).join("\n")
 }
 
 fn title(plan: &Plan, address: &common::Address) -> String {
@@ -217,13 +201,12 @@ fn title(plan: &Plan, address: &common::Address) -> String {
 
 /// Why not all is well, in one line.
 fn complaint(load: &Load) -> String {
-    let mut parts = load.failures.clone();
-    let more = load.failed.saturating_sub(load.failures.len());
-    parts.extend((more > 0).then(|| format!("{more} more connections failed")));
-    let unanswered = load.unanswered;
-    parts.extend((unanswered > 0).then(|| format!("{unanswered} messages did not come back")));
-    if parts.is_empty() {
-        return "nothing came back in that time".into();
+    let Load { failed, unanswered, .. } = load;
+    match &load.failure {
+        Some(failure) => format!(
+            "{failure}; in all {failed} connections failed, {unanswered} messages did not come back"
+        ),
+        None if *unanswered > 0 => format!("{unanswered} messages did not come back"),
+        None => "nothing came back in that time".into(),
     }
-    parts.join("; ")
 }
