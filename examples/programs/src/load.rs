@@ -327,13 +327,11 @@ impl Load {
         }
     }
 
+    /// Where the connection has failed, nothing is due any more: its failure is told by itself.
     fn make_due(&mut self, event_loop: &mut EventLoop<Lane>, id: ConnectionId, due: Instant) {
-        match event_loop.get_mut(id) {
-            Some(connection) => {
-                connection.data.due.push_back(due);
-                self.outstanding += 1;
-            }
-            None => self.unanswered += 1, // its connection has failed
+        if let Some(connection) = event_loop.get_mut(id) {
+            connection.data.due.push_back(due);
+            self.outstanding += 1;
         }
     }
 
