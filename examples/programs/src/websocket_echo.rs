@@ -193,16 +193,11 @@ fn end(context: &mut WebSocketContext, stream: &mut Stream, error: Error) -> io:
         Error::Io(_) => return io::Error::other(error),
         _ => CloseCode::Error,
     };
+    // A close frame takes 123 bytes of text.
+    let reason: String = error.to_string().chars().filter(char::is_ascii).take(123).collect();
     // Its own failure would say less than what the client did.
-    let _ = context.close(stream, Some(CloseFrame { code, reason: reason(&error) }));
+    let _ = context.close(stream, Some(CloseFrame { code, reason: reason.into() }));
     io::Error::new(ErrorKind::InvalidData, format!("{error}, close code {code}"))
-}
-
-/// The text of an error, as much of it as a close frame takes.
-fn reason(error: &Error) -> tungstenite::Utf8Bytes {
-    let text = error.to_string();
-    let end = text.floor_char_boundary(text.len().min(120));
-    text[..end].into()
 }
 
 /// Handles an event of the server's loop.

@@ -42,6 +42,9 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 const FINAL: u8 = 0x80;
 
+/// A frame that has come back: its first byte and its payload.
+type Frame = (u8, Vec<u8>);
+
 /// A frame as a client sends it: its first byte, and the payload masked.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -72,7 +75,7 @@ fn close_frame(code: u16) -> Vec<u8> {
 
 /// The whole frames at the beginning of what a server has sent: the first byte and the payload of
 /// each.
-fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let [first, length, rest @ ..] = bytes {
         assert_eq!(length & 0x80, 0, "a server masks nothing");
@@ -92,14 +95,14 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
 }
 
 /// The head of the answer, and the frames behind it.
-fn answer(bytes: &[u8]) -> (String, Vec<(u8, Vec<u8>)>) {
+fn answer(bytes: &[u8]) -> (String, Vec<Frame>) {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let Some(end) = end else { return (String::from_utf8_lossy(bytes).into(), Vec::new()) };
     (String::from_utf8_lossy(&bytes[..end]).into(), frames(&bytes[end + 4..]))
 }
 
 /// The code of a close frame.
-fn code((first, payload): &(u8, Vec<u8>)) -> u16 {
+fn code((first, payload): &Frame) -> u16 {
     assert_eq!(*first, FINAL | CLOSE, "{payload:?}");
     u16::from_be_bytes([payload[0], payload[1]])
 }
@@ -161,7 +164,7 @@ fn conversation() -> Vec<u8> {
     .concat()
 }
 
-fn expected_frames() -> Vec<(u8, Vec<u8>)> {
+fn expected_frames() -> Vec<Frame> {
     vec![
         (FINAL | TEXT, "héllo".as_bytes().to_vec()),
         (FINAL | PONG, b"p".to_vec()),
@@ -353,10 +356,7 @@ fn servers_goodbye_comes_behind_what_was_received_and_ends_the_connection() {
 
 /// Clients that each send a few messages in pieces as they are chosen, and then close. Returns the
 /// frames that each is to have back, and those that it has.
-fn run_clients(
-    simulation: &Simulation,
-    faults: Faults,
-) -> std::io::Result<Vec<[Vec<(u8, Vec<u8>)>; 2]>> {
+fn run_clients(simulation: &Simulation, faults: Faults) -> std::io::Result<Vec<[Vec<Frame>; 2]>> {
     let mut event_loop = simulation.event_loop_with_limits(websocket_echo::limits()).unwrap();
     let listener = event_loop.listen("127.0.0.1:0")?;
     let address = event_loop.listener_addr(listener)?;
