@@ -4,6 +4,8 @@
 //! They stand here and not in `src/bin/`, so that the tests can run them on the simulated network
 //! too.
 
+pub mod app;
+pub mod http;
 pub mod load;
 pub mod tls_echo;
 pub mod websocket_echo;

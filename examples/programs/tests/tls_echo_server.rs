@@ -8,6 +8,8 @@
 mod common;
 #[path = "../../../tests/common/programs.rs"]
 mod programs;
+#[path = "support/simulated.rs"]
+mod simulated;
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
@@ -27,7 +29,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
-use support::{Simulated, fuzz, has_command, start_under};
+use simulated::Simulated;
+use support::{fuzz, has, server_after};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
@@ -340,6 +343,39 @@ fn write_buffer_smaller_than_a_record_passes_everything_on_piece_by_piece() {
     assert_served(&mut server, &mut client, usize::MAX);
 }
 
+#[test]
+fn client_that_is_done_before_it_reads_has_all_back() {
+    let mut limits = tls_echo::limits();
+    let connection = &mut limits.connection;
+    (connection.low_water, connection.high_water, connection.unsent_max) = (100, 1000, 1000);
+    connection.reads_while_unsent = true;
+    let mut faults = Faults::none();
+    (faults.send_buffer, faults.receive_buffer) = (60_000, 1000);
+    let simulation = Simulation::with_faults(1, faults);
+    let (mut server, address) = server_with(&simulation, limits);
+    let tls = client_tls(&client_config(&TLS13));
+    let mut client = Client::new(tls, simulation.connect(address));
+    talk(&mut server, &mut client, usize::MAX);
+    let message = pattern(0, 40_000);
+    client.tls.writer().write_all(&message).unwrap();
+    client.tls.send_close_notify();
+    // All of it, and the end of the socket, before anything is read.
+    while client.tls.wants_write() {
+        client.tls.write_tls(&mut client.outgoing).unwrap();
+    }
+    let outgoing = std::mem::take(&mut client.outgoing);
+    let mut written = 0;
+    while written < outgoing.len() {
+        written += client.peer.write(&outgoing[written..]);
+        server.rest();
+    }
+    client.peer.finish();
+    talk(&mut server, &mut client, usize::MAX);
+    assert!(client.received == message);
+    assert!(client.was_notified);
+    assert_eq!(server.only_closed(), CloseReason::Closed);
+}
+
 /// Clients that say something of some length in pieces as they are chosen.
 fn run_clients(
     simulation: &Simulation,
@@ -441,14 +477,12 @@ fn attack(seed: u64) {
 
 #[test]
 fn tampered_sessions_end_and_nothing_of_them_comes_back() {
-    fuzz(100, attack);
+    fuzz(attack);
 }
 
 // The program itself.
 
-fn path() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_tls_echo_server"))
-}
+const PATH: &str = env!("CARGO_BIN_EXE_tls_echo_server");
 
 fn files() -> [String; 2] {
     ["cert.pem", "key.pem"].map(|name| data(name).to_str().unwrap().to_owned())
@@ -458,7 +492,7 @@ fn files() -> [String; 2] {
 fn start(before: &str) -> (Program, SocketAddr) {
     let [cert, key] = files();
     let before = format!("{before} export RUST_LOG=programs=info;");
-    start_under(&before, path(), &["127.0.0.1:0", "--cert", &cert, "--key", &key]).listening()
+    server_after(&before, PATH, &["127.0.0.1:0", "--cert", &cert, "--key", &key])
 }
 
 /// A client that blocks, with its handshake done.
@@ -494,7 +528,7 @@ fn s_client(version: &str, address: SocketAddr) -> Command {
 
 #[test]
 fn openssl_speaks_both_versions_and_hears_that_the_server_leaves() {
-    skip_unless!(has_command("openssl", &["version"]), NO_OPENSSL);
+    skip_unless!(has("openssl", "version"), NO_OPENSSL);
     for version in ["-tls1_2", "-tls1_3"] {
         let (server, address) = start("");
         let mut client = s_client(version, address).spawn().unwrap();
@@ -516,7 +550,7 @@ fn openssl_speaks_both_versions_and_hears_that_the_server_leaves() {
 
 #[test]
 fn hundred_mebibytes_through_openssl_come_back_in_little_memory() {
-    skip_unless!(has_command("openssl", &["version"]), NO_OPENSSL);
+    skip_unless!(has("openssl", "version"), NO_OPENSSL);
     const LENGTH: usize = 100 * 1024 * 1024;
     let (server, address) = start("");
     let before = user_memory(server.process_id());
@@ -614,7 +648,7 @@ fn stream_cut_short_and_garbage_are_logged() {
 
 #[track_caller]
 fn assert_refused(arguments: &[&str], about: &str) {
-    let ended = Program::start_at(path(), arguments).ended();
+    let ended = Program::start_at(Path::new(PATH), arguments).ended();
     assert_eq!(ended.status, Some(1), "{arguments:?}: {ended:?}");
     assert!(ended.stderr.starts_with("tls_echo_server: "), "{ended:?}");
     assert!(ended.stderr.contains(about), "{ended:?}");
@@ -641,7 +675,7 @@ fn command_line_and_files_that_are_wrong_are_refused_by_name() {
 
 #[test]
 fn help_fits_80_columns_and_second_ctrl_c_aborts() {
-    let help = Program::start_at(path(), &["--help"]).ended();
+    let help = Program::start_at(Path::new(PATH), &["--help"]).ended();
     assert_eq!(help.status, Some(0));
     assert!(help.stdout.lines().all(|line| line.chars().count() <= 80));
 

@@ -8,6 +8,8 @@
 mod common;
 #[path = "../../../tests/common/programs.rs"]
 mod programs;
+#[path = "support/simulated.rs"]
+mod simulated;
 mod support;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -24,7 +26,8 @@ use common::{pattern, peer};
 use programs::Program;
 use readiness::simulation::{self, Faults, Peer, PeerState, Simulation, try_seeds};
 use readiness::{CloseReason, Event, EventLoop};
-use support::{Simulated, fuzz, has_command, start_under};
+use simulated::Simulated;
+use support::{fuzz, has, server_after};
 use tungstenite::{Message, WebSocket};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n\
@@ -461,15 +464,15 @@ fn attack(seed: u64) {
 
 #[test]
 fn conversations_that_were_tampered_with_end() {
-    fuzz(2000, attack);
+    fuzz(attack);
 }
 
 // The program itself.
 
+const PATH: &str = env!("CARGO_BIN_EXE_websocket_server");
+
 fn start(before: &str) -> (Program, SocketAddr) {
-    let path = Path::new(env!("CARGO_BIN_EXE_websocket_server"));
-    start_under(&format!("{before} export RUST_LOG=programs=info;"), path, &["127.0.0.1:0"])
-        .listening()
+    server_after(&format!("{before} export RUST_LOG=programs=info;"), PATH, &["127.0.0.1:0"])
 }
 
 fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
@@ -491,7 +494,9 @@ fn data(name: &str) -> PathBuf {
 
 #[test]
 fn python_speaks_with_it() {
-    let has_websockets = has_command("python3", &["-c", "import websockets"]);
+    let mut import = Command::new("python3");
+    import.args(["-c", "import websockets"]).stderr(Stdio::null());
+    let has_websockets = import.status().is_ok_and(|status| status.success());
     skip_unless!(has_websockets, "python3 with the package websockets is not here");
     let (_server, address) = start("");
     let mut command = Command::new("python3");
@@ -503,7 +508,7 @@ fn python_speaks_with_it() {
 /// The name of a browser that runs without a screen, if one is here.
 fn browser() -> Option<&'static str> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    names.into_iter().find(|name| has_command(name, &["--version"]))
+    names.into_iter().find(|name| has(name, "--version"))
 }
 
 /// Serves a page to a browser until it asks for `/done`, and returns what it says there.
@@ -610,7 +615,7 @@ fn ctrl_c_tells_clients_that_the_server_goes_away() {
 
 #[test]
 fn help_fits_80_columns_and_bad_arguments_are_named() {
-    let path = Path::new(env!("CARGO_BIN_EXE_websocket_server"));
+    let path = Path::new(PATH);
     let help = Program::start_at(path, &["--help"]).ended();
     assert_eq!(help.status, Some(0));
     assert!(help.stdout.lines().all(|line| line.chars().count() <= 80));

@@ -1,87 +1,156 @@
-//! What the tests of the programs share beside what the crate's own tests do: a program on the
-//! simulated network that is run until it rests, choices that follow from a seed, and programs
-//! started under limits.
+//! What the tests of the programs share: a server on the simulated network with a peer that is
+//! moved by hand, the programs as processes, and how long the fuzzers run.
 
 #![allow(dead_code, reason = "each test file uses a part of what they share")]
+#![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
+#![allow(unreachable_pub, reason = "each test file is a crate of its own")]
 
-use std::io;
-use std::path::Path;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use readiness::simulation::Simulation;
-use readiness::{CloseReason, ConnectionId, Event, EventLoop};
+use readiness::simulation::{Peer, PeerState, Simulation};
+use readiness::{Event, EventLoop};
 
 use crate::programs::Program;
 
-/// A program on the simulated network, and how its connections have ended.
-pub struct Simulated<T, H> {
+/// A server on a simulated network, and what handles its events.
+pub struct Server<T, H> {
     pub simulation: Simulation,
     pub event_loop: EventLoop<T>,
     handle: H,
-    pub closed: Vec<(ConnectionId, CloseReason)>,
+    address: SocketAddr,
 }
 
-impl<T, H: FnMut(&mut EventLoop<T>, Event) -> io::Result<()>> Simulated<T, H> {
-    pub fn new(simulation: Simulation, event_loop: EventLoop<T>, handle: H) -> Self {
-        Self { simulation, event_loop, handle, closed: Vec::new() }
+impl<T, H> Server<T, H>
+where
+    T: Default + 'static,
+    H: FnMut(&mut EventLoop<T>, Event),
+{
+    pub fn new(simulation: &Simulation, mut event_loop: EventLoop<T>, handle: H) -> Self {
+        let listener = event_loop.listen("127.0.0.1:65432").unwrap();
+        let address = event_loop.listener_addr(listener).unwrap();
+        Self { simulation: simulation.clone(), event_loop, handle, address }
     }
 
-    /// Runs until neither the network nor the program does anything more. No time passes.
-    pub fn rest(&mut self) {
-        let mut idle = 0;
-        while idle < 3 {
-            idle += 1;
-            if self.simulation.step() {
-                idle = 0;
-            }
-            while let Some(event) = self.event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
-                idle = 0;
-                (self.handle)(&mut self.event_loop, event).unwrap();
-                if let Event::Closed(id, reason) = event {
-                    self.closed.push((id, reason));
-                }
+    pub fn connect(&self) -> Peer {
+        self.simulation.connect(self.address)
+    }
+
+    /// Lets everything happen that can without time passing.
+    pub fn settle(&mut self) {
+        loop {
+            let event = self.event_loop.poll_event(Some(Duration::ZERO)).unwrap();
+            if let Some(event) = event {
+                (self.handle)(&mut self.event_loop, event);
+            } else if self.event_loop.next_timeout() != Some(Duration::ZERO)
+                && !self.simulation.step()
+            {
+                return;
             }
         }
     }
 
-    /// The reason of the one connection that has ended. There is no other.
-    pub fn only_closed(&self) -> CloseReason {
+    /// Lets time pass, and everything happen that it brings.
+    pub fn pass(&mut self, time: Duration) {
+        self.simulation.pass_time(time);
+        self.settle();
+    }
+
+    /// What a peer is answered that writes these pieces, one after the other, and reads as they
+    /// come.
+    pub fn answer(&mut self, peer: &mut Peer, pieces: &[&[u8]]) -> Vec<u8> {
+        let mut answer = Vec::new();
+        for piece in pieces {
+            let mut written = 0;
+            while written < piece.len() && peer.state() == PeerState::Open {
+                written += peer.write(&piece[written..]);
+                self.settle();
+                answer.extend(peer.read());
+            }
+        }
+        loop {
+            self.settle();
+            match peer.read() {
+                more if more.is_empty() => return answer,
+                more => answer.extend(more),
+            }
+        }
+    }
+
+    /// Nobody is connected any more once the deadlines of a close have passed.
+    pub fn assert_alone(&mut self) {
+        for _ in 0..3 {
+            self.pass(Duration::from_secs(61));
+        }
         assert_eq!(self.event_loop.connection_count(), 0, "{}", self.event_loop.explain());
-        assert_eq!(self.closed.len(), 1, "{:?}", self.closed);
-        self.closed[0].1
     }
 }
 
-/// How long each fuzz test goes on. Without it a few hundred seeds are tried.
-const FUZZ_SECONDS: &str = "READINESS_FUZZ_SECONDS";
+/// Numbers that follow from a seed.
+pub struct Random(u64);
 
-/// Calls `attack` with one seed after the other: a few hundred, or for the time that the
-/// environment says.
-pub fn fuzz(seeds: u64, mut attack: impl FnMut(u64)) {
-    let seconds = std::env::var(FUZZ_SECONDS).ok();
-    let seconds = seconds.map(|text| text.parse().expect("a number of seconds"));
-    let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut seed = 0;
-    while end.map_or(seed < seeds, |end| Instant::now() < end) {
-        attack(seed);
-        seed += 1;
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(2).wrapping_add(1))
     }
-    if end.is_some() {
-        eprintln!("{seed} seeds were tried");
+
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let high = usize::try_from(self.0 >> 33).unwrap();
+        high % end
+    }
+
+    /// One of these, changed in up to eight places.
+    pub fn mutant(&mut self, cases: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = cases[self.below(cases.len())].to_vec();
+        for _ in 0..self.below(8) {
+            let place = self.below(bytes.len() + 1);
+            let other = cases[self.below(cases.len())];
+            let start = self.below(other.len());
+            let part = &other[start..other.len().min(start + 1 + self.below(40))];
+            match self.below(5) {
+                0 if place < bytes.len() => bytes[place] = self.byte(),
+                1 if place < bytes.len() && bytes.len() > 1 => drop(bytes.remove(place)),
+                2 => bytes.insert(place, self.byte()),
+                3 => drop(bytes.splice(place..place, part.iter().copied())),
+                _ => bytes.truncate(place.max(1)),
+            }
+        }
+        bytes
+    }
+
+    fn byte(&mut self) -> u8 {
+        const TELLING: &[u8] = b"\0\n\r\t \"%-./0:;=?\x7f\xc3\xff{}";
+        match self.below(2) {
+            0 => TELLING[self.below(TELLING.len())],
+            _ => u8::try_from(self.below(256)).unwrap(),
+        }
     }
 }
 
-/// Starts a program after the shell has done what `before` says: `ulimit -n 64;`, say.
-pub fn start_under(before: &str, path: &Path, arguments: &[&str]) -> Program {
+/// For how many seconds each fuzzer runs, where not for a fixed number of cases.
+const VARIABLE: &str = "PROGRAMS_FUZZ_SECONDS";
+
+/// Runs a fuzzer's case with the seeds from 0 on.
+pub fn fuzz(mut case: impl FnMut(u64)) {
+    let Ok(seconds) = std::env::var(VARIABLE) else { return (0..400).for_each(case) };
+    let seconds = seconds.parse().unwrap_or_else(|_| panic!("{VARIABLE} is no number of seconds"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    (0..).take_while(|_| Instant::now() < end).for_each(&mut case);
+}
+
+/// A server as a process, after the shell has done what `before` says.
+pub fn server_after(before: &str, path: &str, arguments: &[&str]) -> (Program, SocketAddr) {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("{before} exec \"$0\" \"$@\"")).arg(path).args(arguments);
-    Program::start_with(&mut command, Stdio::piped(), Stdio::piped())
+    Program::start_with(command.env_remove("RUST_LOG"), Stdio::piped(), Stdio::piped()).listening()
 }
 
-/// Whether a command can be run here.
-pub fn has_command(name: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(name);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+/// Whether a program is installed.
+pub fn has(program: &str, argument: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok()
 }

@@ -1,0 +1,125 @@
+//! The client's side: one request, and what comes back.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use readiness::{Connection, ConnectionId, Event, EventLoop, Limits};
+use serde_json::Value;
+
+use super::{Header, Incoming, JSON, invalid, message, object, quoted};
+
+/// The most bytes of an answer's content. A result repeats what was searched for, in an encoding
+/// that can take more bytes than the request's.
+pub const CONTENT_MAX: usize = 256 * 1024;
+
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a client was told, to be shown to its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    received: String,
+    got: String,
+}
+
+/// The limits of a client's loop: an answer has to fit the read buffer.
+#[must_use]
+pub fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.connection.read_buffer_max = CONTENT_MAX;
+    limits
+}
+
+/// Sends a request over a connection that is to be made.
+pub fn ask(
+    client: &mut EventLoop<Incoming>,
+    addresses: &[SocketAddr],
+    action: &str,
+    value: &str,
+) -> ConnectionId {
+    let id = client.connect_any(addresses.to_vec(), Incoming::default());
+    client[id].send(&request(action, value));
+    client[id].set_deadline(Some(PATIENCE));
+    id
+}
+
+fn request(action: &str, value: &str) -> Vec<u8> {
+    match action {
+        "search" => {
+            let content = format!("{{\"action\": \"search\", \"value\": {}}}", quoted(value));
+            message(JSON, "utf-8", content.as_bytes())
+        }
+        // A server is to make of it what it can.
+        _ => message(
+            "binary/custom-client-binary-type",
+            "binary",
+            format!("{action}{value}").as_bytes(),
+        ),
+    }
+}
+
+/// Handles an event of a client's loop. Returns the answer once the whole of it has arrived.
+///
+/// # Errors
+///
+/// Returns why there is none.
+pub fn handle(client: &mut EventLoop<Incoming>, event: Event) -> io::Result<Option<Answer>> {
+    match event {
+        Event::Received(id) | Event::PeerFinished(id) => take(&mut client[id]),
+        Event::Deadline(_) => Err(failed("it did not answer in time")),
+        Event::Closed(_, reason) => Err(failed(reason)),
+        _ => Ok(None),
+    }
+}
+
+fn take(connection: &mut Connection<Incoming>) -> io::Result<Option<Answer>> {
+    let peer = connection.peer_addr()?;
+    let (incoming, stream) = connection.split();
+    let (mut read, _) = stream.halves();
+    let answer = incoming.take(&mut read, CONTENT_MAX).map_err(failed)?;
+    let Some((header, content)) = answer else { return Ok(None) };
+    Answer::new(&header, content, peer).map(Some).map_err(failed)
+}
+
+impl Answer {
+    fn new(header: &Header, content: &[u8], peer: SocketAddr) -> io::Result<Self> {
+        if !header.is_json() {
+            let received = format!("Received {} response from {peer}", header.content_type);
+            return Ok(Self {
+                received,
+                got: format!("Got response: \"{}\"", content.escape_ascii()),
+            });
+        }
+        let content = object(header, content)?;
+        let Some(Value::String(result)) = content.get("result") else {
+            return Err(invalid("the answer has no result"));
+        };
+        let got = format!("Got result: {result}");
+        Ok(Self {
+            received: format!("Received response {} from {peer}", Value::from(content)),
+            got,
+        })
+    }
+}
+
+/// Two lines. A server's text cannot do anything to a terminal.
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (text, end) in [(&self.received, "\n"), (&self.got, "")] {
+            for one in text.chars() {
+                match one.is_control() {
+                    true => write!(f, "{}", one.escape_default())?,
+                    false => write!(f, "{one}")?,
+                }
+            }
+            f.write_str(end)?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(why: impl fmt::Display) -> io::Error {
+    io::Error::other(format!("no answer: {why}"))
+}

@@ -1,0 +1,87 @@
+//! A web server for the files of a folder.
+//!
+//! It shows a protocol that strangers speak, where whatever comes is either understood or refused,
+//! and files of any size sent in constant memory, at the pace of each peer.
+//!
+//! ```text
+//! cargo run --release --manifest-path examples/programs/Cargo.toml --bin http_server 127.0.0.1:8080 .
+//! curl http://127.0.0.1:8080/
+//! ```
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use programs::http::access_log::AccessLog;
+use programs::http::{self, HttpServer};
+use readiness::{Event, EventLoop};
+
+#[path = "../../../common/mod.rs"]
+mod common;
+#[path = "../../../common/signals.rs"]
+mod signals;
+
+use signals::CtrlC;
+
+const USAGE: &str = "\
+Serves the files of a folder over HTTP/1.1.
+
+Usage: http_server [ADDRESS] [FOLDER]
+
+  ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
+              chooses one
+  FOLDER      what to serve [default: the current one]; nothing outside of it is
+              served, also where a symbolic link leads there
+  --log FILE  append the access log, in the common format, to this file; `off`
+              for none [default: standard output]
+  -h, --help  print this
+
+A folder is shown by its index.html, or else as a list of what is in it.
+Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
+RUST_LOG=readiness=debug in the environment prints why connections are closed,
+RUST_LOG=readiness=trace each step of the loop.";
+
+fn main() -> ExitCode {
+    common::run_with_options(USAGE, &[("log", "a file")], serve)
+}
+
+fn serve(arguments: common::Arguments) -> common::Outcome {
+    let log = access_log(arguments.option("log"))?;
+    let [address, folder] = arguments.values()?;
+    let address = common::address(address)?;
+    let folder = folder.unwrap_or_else(|| ".".into());
+    common::start_log();
+
+    let mut server = HttpServer::new(Path::new(&folder), log, true)
+        .map_err(|error| format!("cannot serve the folder {folder:?}: {error}"))?;
+    let mut event_loop = EventLoop::with_limits(http::limits())?;
+    let listener = event_loop
+        .listen(&address)
+        .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let mut ctrl_c = CtrlC::new(&mut event_loop)?;
+    common::status(format_args!("Listening on {}", event_loop.listener_addr(listener)?));
+    loop {
+        let event = event_loop.next_event()?;
+        ctrl_c.handle(&mut event_loop, event);
+        server.handle(&mut event_loop, event);
+        if event == Event::ShutDown {
+            return Ok(());
+        }
+    }
+}
+
+/// The log that `--log` asks for.
+fn access_log(option: Option<OsString>) -> common::Outcome<Option<AccessLog>> {
+    match option {
+        None => Ok(Some(AccessLog::new(io::stdout()))),
+        Some(file) if file == "off" => Ok(None),
+        Some(file) => {
+            let opened = File::options().append(true).create(true).open(&file);
+            let opened =
+                opened.map_err(|error| format!("cannot open {}: {error}", file.display()))?;
+            Ok(Some(AccessLog::new(opened)))
+        }
+    }
+}
