@@ -6,3 +6,6 @@
 
 pub mod app;
 pub mod http;
+pub mod load;
+pub mod tls_echo;
+pub mod websocket_echo;
