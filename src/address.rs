@@ -1,11 +1,10 @@
 //! Addresses of Unix-domain sockets: a path in the file system, or an abstract name.
 //!
-//! Making one never fails, so that it can be made from any string; what cannot be an address is
-//! refused where it is used, with [`io::ErrorKind::InvalidInput`] and a message that names the
-//! bound.
+//! Creating one never fails, so any string converts into it. What cannot be an address is refused
+//! where it is used, with [`io::ErrorKind::InvalidInput`] and a message that names the limit.
 //!
-//! What it deliberately does not do: it looks at no file. Whether a path is free, or somebody
-//! listens there, is the system's to say.
+//! It deliberately looks at no file: whether a path is free, or something listens there, is for the
+//! system to say.
 
 use std::fmt;
 use std::io;
@@ -13,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// The bytes that the system's address has for a path and the zero behind it, or for the zero
-/// before an abstract name and the name.
+/// The bytes in the system's address for a path with its final zero, or for an abstract name with
+/// its leading zero.
 const SIZE: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 108 } else { 104 };
 
 /// The longest path in bytes, and the longest abstract name.
@@ -22,9 +21,8 @@ const LENGTH_MAX: usize = SIZE - 1;
 
 /// Where a Unix-domain socket listens: a path, or on Linux and Android an abstract name.
 ///
-/// Strings and paths become one by themselves. What cannot be an address (it is empty, has a zero
-/// byte in it or more bytes than the system takes: 107 on Linux, 103 elsewhere) is an error where
-/// it is used.
+/// Strings and paths convert into it. Using an address that is empty, contains a zero byte or is
+/// longer than the system allows (107 bytes on Linux, 103 elsewhere) is an error.
 ///
 /// ```
 /// use readiness::{EventLoop, UnixAddress};
@@ -53,8 +51,8 @@ enum Name {
 }
 
 impl UnixAddress {
-    /// A name that is no file: it is gone with the socket, and anybody on the host may connect to
-    /// it, since there is no file that could forbid it.
+    /// Creates an abstract name, which is not a file. It disappears with its socket, and every
+    /// process on the host may connect to it, because no file permissions protect it.
     ///
     /// ```
     /// use readiness::{EventLoop, UnixAddress};
@@ -72,17 +70,17 @@ impl UnixAddress {
         Self { name: Name::Abstract(name.as_ref().to_vec()), replaces: false }
     }
 
-    /// Has listening take the place of a socket's file that stands at the path: one that was left
-    /// behind, or one that another process listens at, which then is not reached by it any more.
-    /// Anything that is not a socket's file is left alone and is an error. Connecting, and an
-    /// abstract name, do not mind it.
+    /// Allows `listen_unix` to replace an existing socket file: a stale one, or one on which
+    /// another process still listens (which then can no longer be reached by that path). Anything
+    /// that is not a socket file is left alone and is an error. Has no effect on connecting or on
+    /// an abstract name.
     #[must_use]
     pub fn replacing(mut self) -> Self {
         self.replaces = true;
         self
     }
 
-    /// The path, unless it is an abstract name.
+    /// Returns the path, unless it is an abstract name.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
         match &self.name {
@@ -95,15 +93,15 @@ impl UnixAddress {
         self.replaces
     }
 
-    /// The same place, also after the program has changed its working directory. A path that would
-    /// be too long for the system stays as it is.
+    /// Returns the address with an absolute path, which stays valid when the program changes its
+    /// working directory. A path that would become too long for the system stays as it is.
     pub(crate) fn absolute(self) -> Self {
         let absolute = self.as_path().and_then(|path| std::path::absolute(path).ok());
         let absolute = absolute.map(|path| Self { name: Name::Path(path), ..self.clone() });
         absolute.filter(|address| address.check().is_ok()).unwrap_or(self)
     }
 
-    /// Refuses what no system takes for an address, in words.
+    /// Refuses what no system accepts as an address, and says why.
     pub(crate) fn check(&self) -> io::Result<()> {
         let (what, bytes) = match &self.name {
             Name::Path(path) => ("path", path.as_os_str().as_bytes()),
@@ -121,7 +119,7 @@ impl UnixAddress {
         Err(io::Error::new(io::ErrorKind::InvalidInput, message))
     }
 
-    /// As the system tells it of a socket.
+    /// Converts an address that the system has reported.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn of_system(&self) -> io::Result<SocketAddr> {
         #[cfg(target_os = "android")]
@@ -137,7 +135,7 @@ impl UnixAddress {
         }
     }
 
-    /// As the system has it: an abstract name has a zero before it.
+    /// Returns the bytes as the system has them: an abstract name has a leading zero.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match &self.name {
             Name::Path(path) => path.as_os_str().as_bytes().to_vec(),
@@ -147,7 +145,7 @@ impl UnixAddress {
 }
 
 impl fmt::Display for UnixAddress {
-    /// A path as it is, an abstract name behind an `@`.
+    /// Shows a path as it is, and an abstract name after an `@`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
             Name::Path(path) => write!(f, "{}", path.display()),

@@ -1,11 +1,10 @@
-//! Alarms: who is to be called at what time, in order.
+//! Alarms: what is due at which time, in order.
 //!
-//! An ordered map from time to target. Setting and cancelling cost a search, nothing is left
-//! behind by a cancelled alarm, and alarms for the same time ring in the order they were set.
-//! An owner keeps the [`Alarm`] that it was given, so that it can cancel it.
+//! An ordered map from time to target. Setting and cancelling take logarithmic time, a cancelled
+//! alarm leaves nothing behind, and alarms for the same time fire in the order they were set. An
+//! owner keeps the [`Alarm`] that it was given, so that it can cancel it.
 //!
-//! What it deliberately does not do: it does not read the clock, and it does not know what an
-//! alarm is for.
+//! It deliberately neither reads the clock nor knows what an alarm is for.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,17 +17,17 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// When it rings.
+    /// When it fires.
     pub(crate) fn at(self) -> Instant {
         self.at
     }
 }
 
-/// The alarms that were due at one moment: those that were set then, for that time or before.
+/// The alarms that were due at one moment: those that were set by then, for that time or earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due(Alarm);
 
-/// All alarms that are set, the earliest first.
+/// All set alarms, the earliest first.
 #[derive(Debug)]
 pub(crate) struct Alarms<K> {
     set: BTreeMap<Alarm, K>,
@@ -49,29 +48,29 @@ impl<K> Alarms<K> {
         alarm
     }
 
-    /// Takes an alarm back; one that has notified is no longer there, which is no mistake.
+    /// Cancels an alarm. Does nothing if it has fired already.
     pub(crate) fn cancel(&mut self, alarm: Alarm) {
         self.set.remove(&alarm);
     }
 
-    /// The time of the earliest alarm.
+    /// Returns the time of the earliest alarm.
     pub(crate) fn earliest(&self) -> Option<Instant> {
         self.set.first_key_value().map(|(alarm, _)| alarm.at)
     }
 
-    /// All that are set, in order.
+    /// Returns all set alarms, in order.
     #[cfg(test)]
     pub(crate) fn all(&self) -> impl Iterator<Item = (Instant, &K)> {
         self.set.iter().map(|(alarm, target)| (alarm.at, target))
     }
 
-    /// The alarms that are due now, for [`Alarms::take_due`].
+    /// Returns a mark of the alarms that are due now, for [`Alarms::take_due`].
     pub(crate) fn due(&self, now: Instant) -> Due {
         Due(Alarm { at: now, number: self.next_number })
     }
 
-    /// Takes the earliest alarm out if it is one of those: what is set meanwhile is not, however
-    /// soon it is to ring.
+    /// Removes and returns the earliest alarm if it was due at the mark. An alarm that was set
+    /// since is not, however soon it is to fire.
     pub(crate) fn take_due(&mut self, due: Due) -> Option<K> {
         let (alarm, _) = self.set.first_key_value()?;
         if alarm.at > due.0.at || alarm.number >= due.0.number {
@@ -80,13 +79,13 @@ impl<K> Alarms<K> {
         self.set.pop_first().map(|(_, target)| target)
     }
 
-    /// How many are set.
+    /// Returns how many are set.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.set.len()
     }
 
-    /// How many were ever set.
+    /// Returns how many were ever set.
     #[cfg(test)]
     pub(crate) fn set_count(&self) -> u64 {
         self.next_number

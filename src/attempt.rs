@@ -1,11 +1,11 @@
-//! System calls on sockets that do not block, and how they come out.
+//! System calls that do not block, and their outcomes.
 //!
 //! `WouldBlock` (`EAGAIN`) and `Interrupted` (`EINTR`) are named in this file only: everywhere else
 //! a system call is an [`Attempt`].
 
 use std::io::{self, ErrorKind};
 
-/// How a system call that does not block came out.
+/// The outcome of a system call that does not block.
 #[derive(Debug)]
 pub(crate) enum Attempt<T> {
     Done(T),
@@ -24,7 +24,7 @@ impl<T> Attempt<T> {
     }
 }
 
-/// Makes a system call, and again if a signal interrupted it.
+/// Makes a system call, and repeats it if a signal interrupted it.
 pub(crate) fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> Attempt<T> {
     loop {
         match call() {
@@ -40,13 +40,13 @@ fn refused<T>(error: io::Error) -> Attempt<T> {
     if is_would_block(&error) { Attempt::NotReady } else { Attempt::Failed(error) }
 }
 
-/// Whether a signal interrupted a call: no error, only a reason to try again.
+/// Returns whether a signal interrupted a call, which is only a reason to repeat it.
 #[cold]
 pub(crate) fn was_interrupted(error: &io::Error) -> bool {
     error.kind() == ErrorKind::Interrupted
 }
 
-/// What a connection answers where a blocking socket would wait.
+/// Returns the error with which a connection answers where a blocking socket would wait.
 pub(crate) fn would_block() -> io::Error {
     ErrorKind::WouldBlock.into()
 }
@@ -55,8 +55,8 @@ pub(crate) fn is_would_block(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
 }
 
-/// Looking at what can be read without taking it.
+/// Looks at what can be read without consuming it (`MSG_PEEK`).
 pub(crate) trait Peek {
-    /// Returns whether there is a byte to read, or the end if not.
+    /// Returns whether there is a byte to read; if not, there is an end of file.
     fn peek(&mut self) -> io::Result<bool>;
 }

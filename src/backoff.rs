@@ -1,4 +1,4 @@
-//! A pause that doubles, for what can only be tried again: accepting without a descriptor, and
+//! A pause that doubles, for what can only be retried: accepting without a free descriptor, and
 //! connects to a full backlog.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ impl Backoff {
         Self { next: min, max }
     }
 
-    /// Returns how long to wait now; the next time it is twice as long.
+    /// Returns how long to wait now, and doubles the next pause.
     pub(crate) fn take(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(self.max);

@@ -1,13 +1,13 @@
 //! A buffer: bytes are appended at the back and consumed from the front.
 //!
 //! Every connection has two of them. A buffer at rest is one empty pointer: its bytes live in a
-//! [`Block`] that it holds only while it has some. Where blocks come from and go to is the
-//! business of the pool; a buffer only grows one when the program sends.
+//! [`Block`] that it holds only while it has some. The pool hands out blocks and takes them back; a
+//! buffer itself only grows its block when the program sends.
 //!
 //! Invariants: the live bytes are `start..end` of the block, and `end` never passes the part of
 //! the block that is initialised. A buffer that becomes empty starts again at the block's front.
 //!
-//! What it deliberately does not do: it never reads, writes, or gives a block away by itself.
+//! It deliberately never reads, writes, or gives a block away by itself.
 
 use std::io::BufRead;
 
@@ -19,29 +19,29 @@ pub(crate) struct Block {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// Invariant: the first so many live bytes are not `delimiter`.
+    /// Invariant: the first `searched` live bytes are not `delimiter`.
     searched: usize,
     delimiter: u8,
     marks: Marks,
 }
 
-/// What a connection remembers of the bytes in its read buffer, for as long as there are any.
+/// What a connection remembers about the bytes in its read buffer, as long as there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Marks {
     /// Some bytes were consumed since the rest was announced.
     progress: bool,
-    /// That there is no room for more was noted, and there has been none since.
+    /// It was noted that there is no room, and there has been none since.
     full: bool,
 }
 
 impl Block {
-    /// A block of `size` zeroed bytes, ready to be read into.
+    /// Creates a block of `size` zeroed bytes, ready to be read into.
     #[cold]
     pub(crate) fn zeroed(size: usize) -> Box<Self> {
         Self::new(vec![0; size], 0)
     }
 
-    /// A block that holds just these bytes.
+    /// Creates a block that holds just these bytes.
     fn holding(bytes: &[u8]) -> Box<Self> {
         Self::new(bytes.to_vec(), bytes.len())
     }
@@ -50,17 +50,17 @@ impl Block {
         Box::new(Self { bytes, start: 0, end, searched: 0, delimiter: 0, marks: Marks::default() })
     }
 
-    /// The bytes of memory that the block takes.
+    /// Returns the memory that the block takes, in bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// The bytes that are initialised, and so can be read into.
+    /// Returns how many bytes are initialised, and so can be read into.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The room of a block that holds nothing, at most `max` bytes of it.
+    /// Lends the room of a block that holds nothing, at most `max` bytes of it.
     #[inline]
     pub(crate) fn room(&mut self, max: usize) -> &mut [u8] {
         debug_assert!(self.end == 0, "a free block holds nothing");
@@ -68,7 +68,7 @@ impl Block {
         &mut self.bytes[..end]
     }
 
-    /// Takes in the first `count` bytes of that room.
+    /// Makes the first `count` bytes of that room live.
     #[inline]
     pub(crate) fn take_in(&mut self, count: usize) {
         debug_assert!(count <= self.size(), "a read reported more bytes than it had room");
@@ -88,7 +88,7 @@ impl Block {
         &self.bytes[self.start..self.end]
     }
 
-    /// Moves the live bytes to the front, so that all the room is behind them.
+    /// Moves the live bytes to the front, so that all the room follows them.
     fn compact(&mut self) {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -108,9 +108,9 @@ impl Block {
         self.end += bytes.len();
     }
 
-    /// Makes room for `count` more bytes, by moving the live ones to the front or to a larger block.
-    /// Moving fewer bytes than were consumed, or than there will be room for, keeps the cost of each
-    /// byte constant. A larger block takes at most twice the memory of what it is made for.
+    /// Makes room for `count` more bytes by moving the live ones to the front or to a larger block.
+    /// It never moves more bytes than were consumed or than there will be room for, so the cost per
+    /// byte is constant. A larger block takes at most twice the memory of the bytes it is made for.
     #[cold]
     fn make_room(&mut self, count: usize) {
         let live = self.end - self.start;
@@ -124,6 +124,7 @@ impl Block {
 
     fn consume(&mut self, count: usize) {
         self.start += count;
+        debug_assert!(self.start <= self.end && self.end <= self.size(), "the live bytes");
         if self.start == self.end {
             self.clear();
         } else if count > 0 {
@@ -132,12 +133,13 @@ impl Block {
         }
     }
 
-    /// How many live bytes there are up to and with the first delimiter, if there is one.
+    /// Returns how many live bytes there are up to and including the first delimiter, if there is
+    /// one.
     fn find(&mut self, delimiter: u8) -> Option<usize> {
         let searched = if self.delimiter == delimiter { self.searched } else { 0 };
         let mut fresh = &self.live()[searched..];
-        // The standard library's own search, which looks at many bytes at once; of a slice it never
-        // fails.
+        // The standard library's own search looks at many bytes at once, and never fails on a
+        // slice.
         let count = fresh.skip_until(delimiter).unwrap_or(0);
         work::steps(count);
         let has_found = count > 0 && self.live()[searched + count - 1] == delimiter;
@@ -146,7 +148,7 @@ impl Block {
         has_found.then_some(self.searched + 1)
     }
 
-    /// Takes over what is known of the same bytes in another block.
+    /// Copies what is known about the same bytes in another block.
     fn remember(&mut self, other: &Self) {
         (self.searched, self.delimiter) = (other.searched, other.delimiter);
         self.marks = other.marks;
@@ -160,7 +162,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// The bytes that were appended and not yet consumed.
+    /// Returns the bytes that were appended and not yet consumed.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.block.as_ref().map_or(&[], |block| block.live())
@@ -185,7 +187,7 @@ impl Buffer {
         }
     }
 
-    /// Gives up `count` bytes from the front.
+    /// Consumes `count` bytes from the front.
     ///
     /// Panics if the buffer holds fewer.
     pub(crate) fn consume(&mut self, count: usize) {
@@ -196,7 +198,7 @@ impl Buffer {
         }
     }
 
-    /// Consumes the first `count` bytes and lends them once more.
+    /// Consumes the first `count` bytes and returns them.
     ///
     /// Panics if the buffer holds fewer.
     pub(crate) fn take(&mut self, count: usize) -> &[u8] {
@@ -224,12 +226,12 @@ impl Buffer {
         self.consume(self.len());
     }
 
-    /// Whether it holds a block, be it empty.
+    /// Returns whether it holds a block, even an empty one.
     pub(crate) fn has_block(&self) -> bool {
         self.block.is_some()
     }
 
-    /// The block, if there is one; the buffer is empty afterwards.
+    /// Takes out the block, if there is one; the buffer is empty afterwards.
     pub(crate) fn take_block(&mut self) -> Option<Box<Block>> {
         self.block.take()
     }
@@ -260,18 +262,19 @@ impl Buffer {
         self.block.replace(small)
     }
 
-    /// How many bytes there are up to and with the first delimiter, if there is one.
+    /// Returns how many bytes there are up to and including the first delimiter, if there is one.
     pub(crate) fn find(&mut self, delimiter: u8) -> Option<usize> {
         self.block.as_mut()?.find(delimiter)
     }
 
-    /// Whether some bytes were consumed since the rest was announced.
+    /// Returns whether some bytes were consumed since the rest was last announced.
     #[inline]
     pub(crate) fn has_progress(&self) -> bool {
         self.block.as_ref().is_some_and(|block| block.marks.progress)
     }
 
-    /// The bytes are announced, or the program knows that it can make no use of them.
+    /// Clears the mark of progress: the bytes are announced, or the program knows that they are
+    /// incomplete.
     #[inline]
     pub(crate) fn forget_progress(&mut self) {
         if let Some(block) = &mut self.block {
@@ -279,19 +282,19 @@ impl Buffer {
         }
     }
 
-    /// Has the bytes announced anew, if there are any.
+    /// Sets the mark of progress if there are bytes, so that they are announced again.
     pub(crate) fn note_progress(&mut self) {
         if let Some(block) = self.block.as_mut().filter(|block| !block.live().is_empty()) {
             block.marks.progress = true;
         }
     }
 
-    /// Notes that there is no room for more. Returns whether that is news.
+    /// Notes that there is no room. Returns whether that was not noted before.
     pub(crate) fn note_full(&mut self) -> bool {
         self.block.as_mut().is_some_and(|block| !std::mem::replace(&mut block.marks.full, true))
     }
 
-    /// Takes back what was appended behind the first `length` bytes, until it is restored.
+    /// Hides what was appended after the first `length` bytes, until it is restored.
     pub(crate) fn truncate(&mut self, length: usize) {
         if let Some(block) = &mut self.block {
             debug_assert!(block.start + length <= block.end, "a buffer does not grow by this");
@@ -299,23 +302,23 @@ impl Buffer {
         }
     }
 
-    /// Makes live again the first `count` bytes that were taken back.
+    /// Restores the first `count` hidden bytes.
     pub(crate) fn restore(&mut self, count: usize) {
         self.extend(count);
     }
 
-    /// The bytes of memory that the buffer's block takes; nothing at rest.
+    /// Returns the memory that the buffer's block takes, in bytes; zero at rest.
     pub(crate) fn capacity(&self) -> usize {
         self.block.as_ref().map_or(0, |block| block.capacity())
     }
 
-    /// The most that the buffer can hold without a larger block, were it read into.
+    /// Returns how many bytes the buffer can hold without a larger block.
     pub(crate) fn size(&self) -> usize {
         self.block.as_ref().map_or(0, |block| block.size())
     }
 
-    /// The room behind the live bytes, at most `max` bytes of it, to read into.
-    /// What was read there becomes live by [`Buffer::extend`].
+    /// Lends the room after the live bytes, at most `max` bytes of it, to read into. What was read
+    /// there becomes live by [`Buffer::extend`].
     pub(crate) fn room(&mut self, max: usize) -> &mut [u8] {
         let Some(block) = &mut self.block else {
             return &mut [];
@@ -327,7 +330,7 @@ impl Buffer {
         &mut block.bytes[block.end..end]
     }
 
-    /// Takes in the first `count` bytes of the room.
+    /// Makes the first `count` bytes of the room live.
     #[inline]
     pub(crate) fn extend(&mut self, count: usize) {
         if let Some(block) = &mut self.block {

@@ -1,7 +1,7 @@
 //! A connection: an exchange and its socket, with the program's own state beside them.
 //!
-//! [`Stream`] is what a program acts on. Its methods only change the exchange; what follows from
-//! that for the socket happens when the loop settles the connection, at a later call.
+//! [`Stream`] is what a program acts on. Its methods change only the exchange. What follows for the
+//! socket happens when the loop settles the connection, at a later call.
 //!
 //! | file | |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | `origin.rs` | where a connection came from, and its peer's address |
 //! | `waits_for.rs` | who must move next |
 //!
-//! What it deliberately does not do: it decides nothing. What comes next is the exchange's state.
+//! It deliberately decides nothing: what comes next follows from the exchange's state.
 
 mod connecting;
 mod halves;
@@ -57,7 +57,7 @@ impl<T> Connection<T> {
         Self { data, stream }
     }
 
-    /// Lends the program's state and the stream at once, as a protocol's state machine needs them.
+    /// Lends the program's state and the stream at once, as a protocol's state machine needs both.
     ///
     /// ```
     /// use std::io::Write;
@@ -74,13 +74,12 @@ impl<T> Connection<T> {
     /// Runs a handler whose error ends this connection alone.
     ///
     /// `Ok` and `WouldBlock` mean that the connection goes on. Any other error closes it
-    /// gracefully, so that an error answer which was sent still arrives, and
-    /// [`Closed`](crate::Event::Closed) gives
-    /// [`Rejected`](crate::CloseReason::Rejected) with the error's kind and number as the reason,
-    /// unless the connection has ended for another reason before. The error's message goes to the
-    /// log at debug.
+    /// gracefully, so an error answer that was sent still arrives. The reason of
+    /// [`Closed`](crate::Event::Closed) is then [`Rejected`](crate::CloseReason::Rejected) with the
+    /// error's kind and number, unless the connection has ended for another reason before. The
+    /// error's message is logged at debug level.
     ///
-    /// So the `?` operator can be used in a handler without ending the server:
+    /// This way a handler can use the `?` operator without ending the server:
     ///
     /// ```
     /// use readiness::{CloseReason, Event, EventLoop};
@@ -161,13 +160,13 @@ pub(crate) enum Queued {
     Deferred,
 }
 
-/// Whether others read only while a connection has nothing unsent, and what they know of that.
+/// Whether other connections are coupled to this one as their writer, and whether they may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     None,
-    /// They read: it has nothing unsent.
+    /// They may read: this connection has nothing unsent.
     Read,
-    /// They wait until it has nothing unsent.
+    /// They wait until this connection has nothing unsent.
     Wait,
 }
 
@@ -178,20 +177,20 @@ impl Readers {
 }
 
 /// How a connection stands with the loop.
-// In the order of C, so that what `Stream::may_send_whole` compares lies side by side.
+// `repr(C)` keeps the fields that `Stream::may_send_whole` compares side by side.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Standing {
-    /// How many bytes count against the write budget in the turn of the number `flushed_in`.
+    /// Bytes that count against the write budget of turn `flushed_in`.
     pub(crate) flushed: u32,
-    /// The loop's moment in which bytes moved last, in either direction.
+    /// When bytes last moved in either direction, as a moment of the loop's clock.
     pub(crate) moved_at: u32,
-    /// The program may have changed it, and it is not settled yet.
+    /// The program may have changed the connection, and it is not settled yet.
     pub(crate) dirty: bool,
     /// It stopped at a budget, although it could have gone on.
     pub(crate) yielded: bool,
     pub(crate) readers: Readers,
-    /// Invariant: what the kernel was asked for last.
+    /// Invariant: the interest last given to the kernel.
     pub(crate) interest: Interest,
     pub(crate) flushed_in: u16,
     pub(crate) queued: Queued,
@@ -199,22 +198,22 @@ pub(crate) struct Standing {
 
 /// The two byte streams of a connection, one from the peer and one to it.
 ///
-/// Nothing here blocks. What is sent leaves at a later call into the loop, so that many small
-/// sends leave in one system call; it has been sent when the kernel has taken it, which says
-/// nothing of the peer.
+/// Nothing here blocks. Bytes that are sent leave at a later call into the loop, so many small
+/// sends leave in one system call. Bytes count as sent once the kernel has taken them, which does
+/// not mean that the peer has read them.
 ///
 /// [`Read`](io::Read), [`BufRead`](io::BufRead) and [`Write`](io::Write) work on the received and
-/// the unsent bytes. Reading from nothing is `WouldBlock`; after the peer's end or our
-/// [`close`](Stream::close) it is `Ok(0)`, and after any other end an error that tells why.
-/// `read_line`, `read_until`, `read_exact`, `read_to_end` and `read_to_string` are all or nothing:
-/// until the whole has arrived they consume nothing and return `WouldBlock`. What is longer than
-/// the read buffer can never be whole and is `InvalidData`. No byte is searched twice for the same
-/// delimiter.
+/// the unsent bytes. If nothing was received, a read returns `WouldBlock`. After the peer's end of
+/// file or our [`close`](Stream::close) it returns `Ok(0)`, and after any other end an error that
+/// says why. `read_line`, `read_until`, `read_exact`, `read_to_end` and `read_to_string` are all or
+/// nothing: until the whole has arrived, they consume nothing and return `WouldBlock`. What is
+/// longer than the read buffer can never be whole, and gives `InvalidData`. No byte is searched
+/// twice for the same delimiter.
 ///
 /// `write` takes what fits below [`unsent_max`](crate::ConnectionLimits::unsent_max) and returns
 /// `WouldBlock` when nothing fits; [`Drained`](crate::Event::Drained) then follows. `write_all` and
 /// `write!` act whole, like [`send`](Stream::send): they take everything or nothing, and return
-/// `BrokenPipe` when the bytes are lost. None reports success for bytes that are lost.
+/// `BrokenPipe` when the bytes are lost. None of them reports success for bytes that are lost.
 ///
 /// ```
 /// use std::io::{BufRead, Write};
@@ -232,8 +231,8 @@ pub(crate) struct Standing {
 #[repr(C)]
 pub struct Stream {
     pub(crate) exchange: Exchange,
-    /// None if a connect failed before there was a socket, as long as it has several, and once
-    /// `Closed` is delivered.
+    /// `None` if a connect failed before there was a socket, while a connect races several sockets,
+    /// and once `Closed` is delivered.
     pub(crate) socket: Option<Socket>,
     pub(crate) standing: Standing,
     id: ConnectionId,
@@ -280,8 +279,8 @@ impl Stream {
 
     /// Consumes the first `count` received bytes.
     ///
-    /// If bytes are left, [`Received`](crate::Event::Received) is delivered again, without a new
-    /// read: so a handler may take one message per event, or all that have arrived.
+    /// If bytes are left, [`Received`](crate::Event::Received) is delivered again without a new
+    /// read. So a handler may take one message per event, or all that have arrived.
     ///
     /// # Panics
     ///
@@ -292,44 +291,45 @@ impl Stream {
 
     /// Appends `bytes` to the unsent ones.
     ///
-    /// They leave at the next call into the loop, or as soon after it as the kernel takes them.
-    /// Never blocks and never fails: after [`finish`](Self::finish), [`close`](Self::close) or an
-    /// end the bytes count as [`lost`](Self::lost). A send into an empty write buffer is taken
-    /// whatever its size; one that would raise the unsent bytes above
-    /// [`unsent_max`](crate::ConnectionLimits::unsent_max) takes nothing and ends the connection
-    /// ([`Overflow`](crate::CloseReason::Overflow)).
+    /// They leave at the next call into the loop, or as soon after it as the kernel takes them. The
+    /// call never blocks and never fails. After [`finish`](Self::finish) or [`close`](Self::close),
+    /// or when the connection has ended, the bytes count as [`lost`](Self::lost). A send into an
+    /// empty write buffer is accepted whatever its size. One that would raise accumulated unsent
+    /// bytes above [`unsent_max`](crate::ConnectionLimits::unsent_max) takes nothing and ends the
+    /// connection ([`Overflow`](crate::CloseReason::Overflow)).
     #[doc(alias = "sendall")]
     #[doc(alias = "write_all")]
     pub fn send(&mut self, bytes: &[u8]) {
         self.exchange.send(bytes);
     }
 
-    /// Sends everything that was received back to the peer, and consumes it. Where nothing is
-    /// unsent, as by default with an accepted connection, not a byte is copied.
+    /// Sends everything that was received back to the peer, and consumes it.
+    ///
+    /// If nothing is unsent, as is usual for an accepted connection, no byte is copied.
     #[inline]
     #[doc(alias = "echo")]
     pub fn send_received(&mut self) {
         self.exchange.send_received();
     }
 
-    /// Returns how many bytes were sent and not yet taken by the kernel.
+    /// Returns how many bytes the program has sent and the kernel has not taken yet.
     #[must_use]
     #[inline]
     pub fn unsent(&self) -> usize {
         self.exchange.unsent()
     }
 
-    /// Returns how many bytes were sent when they could no longer leave, or given up by a broken
-    /// connection. While [`Closed`](crate::Event::Closed) is handled, what is
-    /// [`unsent`](Self::unsent) will not be sent either.
+    /// Returns how many bytes were accepted from the program and will never be sent: they were sent
+    /// too late, or given up when the connection broke. While [`Closed`](crate::Event::Closed) is
+    /// handled, the [`unsent`](Self::unsent) bytes will not be sent either.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.exchange.lost()
     }
 
-    /// Returns whether to stop sending: more than
+    /// Returns whether the program should stop sending: more than
     /// [`high_water`](crate::ConnectionLimits::high_water) bytes are unsent, or a `write` took less
-    /// than everything. [`Drained`](crate::Event::Drained) is delivered when they have come down to
+    /// than everything. [`Drained`](crate::Event::Drained) is delivered when they have fallen to
     /// [`low_water`](crate::ConnectionLimits::low_water).
     ///
     /// Exactly `high_water` unsent bytes do not clog. A connection whose bytes can no longer leave
@@ -337,7 +337,7 @@ impl Stream {
     /// [`Connected`](crate::Event::Connected) count too; `Drained` then follows it.
     ///
     /// ```
-    /// /// Sends the squares, as far as they go. To be called again at `Event::Drained`.
+    /// /// Sends square numbers until clogged. Call it again at `Event::Drained`.
     /// fn produce(connection: &mut readiness::Connection<u64>) {
     ///     while !connection.is_clogged() {
     ///         connection.data += 1;
@@ -353,24 +353,26 @@ impl Stream {
         self.exchange.is_clogged()
     }
 
-    /// Ends our direction once everything unsent has left: the peer reads the end (EOF). What it
-    /// still sends is received as before, until it ends too. On a connect under way this waits
-    /// until it has succeeded.
+    /// Ends our direction once everything unsent has left (*half-close*, `shutdown(SHUT_WR)`): the
+    /// peer reads the end of file.
+    ///
+    /// What the peer still sends is received as before, until it finishes too. While a connect is
+    /// under way, this takes effect once it has succeeded.
     #[doc(alias = "shutdown")]
     #[doc(alias = "half-close")]
     pub fn finish(&mut self) {
         self.exchange.finish();
     }
 
-    /// Closes gracefully: sends what is unsent and our end, throws away what still arrives, and
-    /// waits for the peer's end. From here on the program hears only
-    /// [`Closed`](crate::Event::Closed).
+    /// Closes gracefully: sends the unsent bytes and our end of file, discards what still arrives,
+    /// and waits for the peer to finish (*lingering close*). From here on only
+    /// [`Closed`](crate::Event::Closed) is delivered.
     ///
-    /// The wait has bounds: while bytes are unsent
-    /// [`stalled_write_deadline`](crate::ConnectionLimits::stalled_write_deadline), then
+    /// The wait is bounded: while bytes are unsent by
+    /// [`stalled_write_deadline`](crate::ConnectionLimits::stalled_write_deadline), then by
     /// [`close_quiet_deadline`](crate::ConnectionLimits::close_quiet_deadline) and
-    /// [`close_deadline`](crate::ConnectionLimits::close_deadline). A connect under way with nothing
-    /// unsent is given up at once; with something unsent it goes on until that has left.
+    /// [`close_deadline`](crate::ConnectionLimits::close_deadline). A connect under way is given up
+    /// at once if nothing is unsent; otherwise it goes on until the unsent bytes have left.
     ///
     /// ```
     /// use readiness::{CloseReason, Event, EventLoop};
@@ -397,7 +399,7 @@ impl Stream {
         self.exchange.close();
     }
 
-    /// Closes gracefully, and gives the reason: [`Closed`](crate::Event::Closed) carries it as
+    /// Closes gracefully and gives a reason: [`Closed`](crate::Event::Closed) carries it as
     /// [`Rejected`](crate::CloseReason::Rejected), unless something else has ended the connection
     /// before.
     pub fn close_with(&mut self, reason: impl Into<Failure>) {
@@ -405,19 +407,19 @@ impl Stream {
         self.exchange.close();
     }
 
-    /// Closes at once, with a reset (RST): what is unsent is not sent, and the peer may lose what it
-    /// has not read yet. The program hears only [`Closed`](crate::Event::Closed).
+    /// Closes at once with a reset (RST): the unsent bytes are not sent, and the peer may lose what
+    /// it has not read yet. Only [`Closed`](crate::Event::Closed) is delivered from here on.
     ///
-    /// Unix-domain sockets know no reset. There the peer reads what the kernel has taken and then an
-    /// end, as after a [`finish`](Self::finish); only if it had sent something that was not read,
-    /// an error (`ECONNRESET`). A protocol that must tell the two apart marks the end of each
-    /// message itself.
+    /// Unix-domain sockets have no reset. Their peer reads what the kernel has taken and then an
+    /// end of file, as after a [`finish`](Self::finish); only if it had sent something that was not
+    /// read, it reads an error (`ECONNRESET`). A protocol that must tell the two apart needs to
+    /// mark the end of each message itself.
     #[doc(alias = "reset")]
     pub fn abort(&mut self) {
         self.exchange.abort();
     }
 
-    /// Closes at once, with a reset, and gives the reason: see [`close_with`](Self::close_with).
+    /// Closes at once with a reset, and gives a reason: see [`close_with`](Self::close_with).
     pub fn abort_with(&mut self, reason: impl Into<Failure>) {
         self.exchange.reject(reason.into());
         self.exchange.abort();
@@ -427,11 +429,11 @@ impl Stream {
     ///
     /// Until [`resume`](Self::resume) neither [`Received`](crate::Event::Received) nor
     /// [`PeerFinished`](crate::Event::PeerFinished) is delivered, and the connection does not close
-    /// by itself: so a program whose answer comes later, from another thread or another connection,
-    /// pauses meanwhile. What was received before stays, and sending goes on. The peer's bytes wait
-    /// in the kernels, until they take no more of them. A paused connection with nothing unsent is
-    /// not watched: its peer's end or reset is learnt when it is resumed, at the next send, or from
-    /// a deadline.
+    /// by itself. So pause a connection whose answer comes later, from another thread or another
+    /// connection. What was received before stays, and sending goes on. The peer's bytes wait in
+    /// the two kernels' buffers; when those are full, the peer cannot send any more. A paused
+    /// connection with nothing unsent is not watched: the loop learns of its peer's end or reset
+    /// when it is resumed, at the next send, or from a deadline.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -457,16 +459,19 @@ impl Stream {
         self.exchange.pause();
     }
 
-    /// Reads again after a pause. What was received before and not consumed is announced again.
+    /// Resumes reading after a pause. Bytes that were received before and not consumed are
+    /// announced again.
     #[doc(alias = "resume_reading")]
     pub fn resume(&mut self) {
         self.exchange.resume();
     }
 
     /// Sets whether the connection stays open after the peer has finished (half-close), until the
-    /// program finishes or closes it too. Not at first: a connection then closes by itself once the
-    /// program has handled [`PeerFinished`](crate::Event::PeerFinished) and everything unsent has
-    /// left. A program whose answer comes later allows half-open, or [pauses](Self::pause).
+    /// program finishes or closes it too.
+    ///
+    /// By default it does not: the connection closes by itself once the program has handled
+    /// [`PeerFinished`](crate::Event::PeerFinished) and everything unsent has left. A program that
+    /// answers later must allow half-open or [pause](Self::pause) the connection.
     pub fn allow_half_open(&mut self, allowed: bool) {
         self.exchange.allow_half_open(allowed);
     }

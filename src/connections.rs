@@ -1,11 +1,11 @@
-//! All connections of a loop: the slab, from ids to slots, and the list of dirty ones.
+//! All connections of a loop: the slab, and the list of dirty ones.
 //!
-//! A connection is dirty while the program may have changed it: it was lent mutably, or its event was
-//! delivered. The loop settles exactly those. Which connection is coupled to which is kept here too,
-//! beside the connections rather than in them, because few are coupled to others.
+//! A connection is dirty while the program may have changed it: it was lent mutably, or its event
+//! was delivered. The loop settles exactly the dirty ones. The couplings are kept here too, beside
+//! the connections, because few connections are coupled to others.
 //!
 //! Invariant: the connection in a slot has the id of that slot. A program could break this by
-//! swapping two that it borrowed; that is caught when they are settled.
+//! swapping two connections that it borrowed; that is caught when they are settled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
@@ -17,28 +17,28 @@ use crate::exchange::Coupling;
 use crate::slots::{ConnectionId, Generations};
 use crate::work;
 
-/// The memory reserved for slots at once, in bytes, so that growing leaves no dead heap behind for a
-/// usual number: room for some 4,000 connections without data of the program's.
+/// The memory reserved for slots at once, in bytes: room for some 4,000 connections without data,
+/// so that for usual numbers growing leaves no unused heap behind.
 const RESERVED: usize = 512 * 1024;
 
-/// How many slots are checked at once.
+/// Maximum number of slots that are checked at once.
 const CHECKED_AT_ONCE: usize = 64;
 
-/// A connection to settle, and how many bytes it had unsent when the program got it.
+/// A connection to settle, and how many bytes were unsent when it was lent to the program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dirty {
     pub(crate) slot: u32,
     pub(crate) unsent: usize,
 }
 
-/// The connection that was made last at some time, by its generation.
+/// The newest connection at some moment, by its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Newest(u32);
 
 impl Newest {
-    /// Whether a connection was made no later.
+    /// Returns whether a connection was made no later.
     pub(crate) fn is_as_new_as(self, id: ConnectionId) -> bool {
-        // Generations come round again, but not while one of the last is there.
+        // Generations wrap around, but not while a recent one is in use.
         self.0.wrapping_sub(id.generation.get()) < 1 << 31
     }
 }
@@ -47,11 +47,11 @@ pub(crate) struct Connections<T> {
     slots: Slab<Connection<T>>,
     generations: Generations,
     dirty: Vec<Dirty>,
-    /// Whose `Closed` is being handled: still there, but no longer counted.
+    /// The connection whose `Closed` is being handled: it still exists, but is not counted.
     closed: Option<u32>,
     writer_of: BTreeMap<ConnectionId, ConnectionId>,
     readers_of: BTreeSet<(ConnectionId, ConnectionId)>,
-    /// From which slot on the next check goes.
+    /// The slot at which the next check begins.
     checked: usize,
 }
 
@@ -68,22 +68,23 @@ impl<T> Connections<T> {
         }
     }
 
-    /// Whether there is no connection, not even one whose `Closed` is being handled.
+    /// Returns whether there is no connection, not even one whose `Closed` is being handled.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Which connection was made last.
+    /// Returns which connection was made last.
     pub(crate) fn newest(&self) -> Newest {
         Newest(self.generations.last())
     }
 
-    /// How many slots are in use, that of the one whose `Closed` is being handled too.
+    /// Returns how many slots are in use, including that of a connection whose `Closed` is being
+    /// handled.
     pub(crate) fn slot_count(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the `Closed` of one is being handled, which is freed afterwards.
+    /// Returns whether a `Closed` is being handled; its connection is freed afterwards.
     pub(crate) fn is_any_closed(&self) -> bool {
         self.closed.is_some()
     }
@@ -92,7 +93,7 @@ impl<T> Connections<T> {
         !self.dirty.is_empty()
     }
 
-    /// Puts in the connection that `make` makes for its id.
+    /// Adds the connection that `make` creates for its id.
     pub(crate) fn insert(
         &mut self,
         make: impl FnOnce(ConnectionId) -> Connection<T>,
@@ -104,7 +105,7 @@ impl<T> Connections<T> {
         id
     }
 
-    /// Takes a connection out, with all that others remember of it.
+    /// Removes a connection and its couplings.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Connection<T>> {
         let connection = self.slots.try_remove(slot as usize)?;
         let id = connection.id();
@@ -124,8 +125,8 @@ impl<T> Connections<T> {
         (connection.id().generation == id.generation).then_some(connection)
     }
 
-    /// The connection that an id names, unless it has closed. It is in the id's slot or nowhere, so
-    /// that its generation is enough.
+    /// Returns the connection that an id names, unless it has closed. It is in the id's slot or
+    /// nowhere, so comparing generations is enough.
     #[inline]
     pub(crate) fn at_id(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
         let connection = self.slots.get_mut(id.slot as usize)?;
@@ -164,7 +165,7 @@ impl<T> Connections<T> {
             .map(|(_, connection)| connection)
     }
 
-    /// All connections, to change them before they are dropped.
+    /// Returns all connections, to change them before they are dropped.
     pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
         self.slots.iter_mut().map(|(_, connection)| connection)
     }
@@ -179,7 +180,8 @@ impl<T> Connections<T> {
         })
     }
 
-    /// Checks a bounded number of connections, in turn, so that all are checked in the end.
+    /// Checks a bounded number of connections and continues from there the next time, so that all
+    /// are checked eventually.
     pub(crate) fn check_some(&mut self, check: fn(&Stream)) {
         for slot in self.checked..self.checked + CHECKED_AT_ONCE {
             if let Some(connection) = self.slots.get(slot) {
@@ -203,13 +205,13 @@ impl<T> Connections<T> {
         Some(connection)
     }
 
-    /// Takes the next of the dirty ones out of the list. Its slot may be vacant by now.
+    /// Removes the next connection from the list of dirty ones. Its slot may be vacant by now.
     #[inline]
     pub(crate) fn take_dirty(&mut self) -> Option<Dirty> {
         self.dirty.pop()
     }
 
-    /// From now on the connection is handled as closed, until [`Connections::take_closed`].
+    /// Treats the connection as closed from now on, until [`Connections::take_closed`].
     pub(crate) fn set_closed(&mut self, slot: u32) {
         self.closed = Some(slot);
     }
@@ -218,7 +220,7 @@ impl<T> Connections<T> {
         self.closed.take()
     }
 
-    /// Has `reader` read only while `writer` has nothing unsent, if both are there.
+    /// Couples `reader` to `writer`, if both exist.
     pub(crate) fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
         let Some(has_unsent) = self.get(writer).map(|connection| connection.unsent() > 0) else {
             return;
@@ -230,7 +232,7 @@ impl<T> Connections<T> {
         if reader == writer {
             return self.set_coupling(reader, Coupling::Itself);
         }
-        // All readers know the same, so that they need be told only when it changes.
+        // All readers know the same, so they are updated only when it changes.
         self.inform_readers(writer, has_unsent);
         self.writer_of.insert(reader, writer);
         self.readers_of.insert((writer, reader));
@@ -248,8 +250,8 @@ impl<T> Connections<T> {
         self.set_coupling(reader, Coupling::None);
     }
 
-    /// Whether nothing is left to be done for a connection, nor for those that read for it: what
-    /// they may still bring it is to leave by it.
+    /// Returns whether a connection is quiet, and all that are coupled to it: what they still
+    /// receive may have to leave through it.
     pub(crate) fn is_quiet(&self, id: ConnectionId) -> bool {
         let is_read_out =
             |id: ConnectionId| self.get(id).is_none_or(|reader| reader.exchange.is_read_out());
@@ -259,12 +261,13 @@ impl<T> Connections<T> {
         })
     }
 
-    /// The other connection that `reader` is coupled to, if it is to one.
+    /// Returns the other connection that `reader` is coupled to, if there is one.
     pub(crate) fn writer_of(&self, reader: ConnectionId) -> Option<ConnectionId> {
         self.writer_of.get(&reader).copied()
     }
 
-    /// Tells those who read for `writer` whether it has unsent bytes, if that has changed.
+    /// Passes on to the connections that are coupled to `writer` whether it has unsent bytes, if
+    /// that has changed.
     pub(crate) fn inform_readers(&mut self, writer: ConnectionId, has_unsent: bool) {
         let Some(connection) = self.at_id(writer) else { return };
         if connection.stream.standing.readers != Readers::of(!has_unsent) {
@@ -283,7 +286,7 @@ impl<T> Connections<T> {
     }
 
     fn set_readers(&mut self, writer: ConnectionId, readers: Readers) {
-        // One that had waited for its reader only may close now.
+        // A connection that had waited only for its reader may close now.
         if let Some(connection) = self.get_mut(writer) {
             connection.stream.standing.readers = readers;
         }
@@ -444,8 +447,8 @@ mod tests {
         assert_eq!(dirty(&mut connections), [0; 0]);
     }
 
-    /// The steps that it takes to couple so many readers to one writer, to tell all of them twice
-    /// that something has changed and often that nothing has, and to remove all.
+    /// Returns the steps that it takes to couple `count` readers to one writer, to inform all of
+    /// them twice of a change and often of none, and to remove them.
     fn steps_with(readers: usize) -> u64 {
         let (mut connections, ids) = with(readers + 1);
         let (writer, readers) = ids.split_first().unwrap();

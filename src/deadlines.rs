@@ -1,20 +1,20 @@
-//! The deadlines of one connection: by when it must have moved on.
+//! The deadlines of one connection: when it must have moved on.
 //!
-//! A connection that waits for nothing has none. Otherwise the next deadline is a function of what
-//! the exchange waits for (its [`Phase`]), of when that began, and of when something last moved:
+//! The next deadline depends on what the exchange waits for (its [`Phase`]), on when that began,
+//! and on when bytes last moved:
 //!
 //! | phase | deadline |
 //! |---|---|
-//! | connecting | `connect_deadline` after it began; before it, when another connect is tried |
+//! | connecting | `connect_deadline` after it began; before that, when another attempt is due |
 //! | stalled, closing | `stalled_write_deadline` after the kernel last took a byte |
 //! | broken | `close_deadline` after it began |
 //! | lingering | the earlier of `close_quiet_deadline` after the last byte, and `close_deadline` after it began |
 //! | unbounded, stalled | the idle timeout, after anything moved |
-//! | any | `stalled_read_deadline` after the program began to take nothing from a full read buffer |
+//! | any | `stalled_read_deadline` after the read buffer became full without progress |
 //! | any | the program's own deadline |
 //!
-//! One alarm stands for all of them, and it is moved lazily: activity only notes the time, and an
-//! alarm that fires before the deadline is set again for the time that is left.
+//! One alarm serves all of them, and it is moved lazily: activity only notes the time, and an alarm
+//! that fires before the deadline is set again for the rest of the time.
 
 use std::time::{Duration, Instant};
 
@@ -28,34 +28,34 @@ use crate::limits::ConnectionLimits;
 pub(crate) enum Passed {
     /// The connection ends.
     Limit(Deadline),
-    /// The program's own deadline is delivered.
+    /// The program's own deadline: `Deadline` is delivered.
     Program,
-    /// No deadline: another connect is tried.
+    /// Another attempt to connect is due, which is no deadline.
     Again,
 }
 
-/// When things began and when they last moved, and the alarm that stands for the next deadline.
+/// When things began and when they last moved, and the alarm for the next deadline.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     phase: Phase,
-    /// When the phase began; none until the loop has looked at the connection for the first time.
+    /// When the phase began; `None` until the loop has first looked at the connection.
     began: Option<Instant>,
-    /// When bytes moved last, in either direction; at first when `began`.
+    /// When bytes last moved in either direction; initially the same as `began`.
     moved: Option<Instant>,
-    /// When the kernel last took unsent bytes. Reading does not count: a peer that sends and never
-    /// reads would put off its end forever.
+    /// When the kernel last took unsent bytes. Reading does not count: otherwise a peer that sends
+    /// and never reads would keep the connection open forever.
     flushed: Option<Instant>,
-    /// Since when the program has taken nothing from a full read buffer. Apart from the phase, since
-    /// a connection can be stalled in writing at the same time.
+    /// Since when the read buffer has been full without progress. It is separate from the phase,
+    /// because a connection can be stalled in writing at the same time.
     full_since: Option<Instant>,
     idle_timeout: Option<Duration>,
     program: ProgramDeadline,
-    /// When another connect is tried.
+    /// When another attempt to connect is due.
     again: Option<Instant>,
     pub(crate) alarm: Option<Alarm>,
 }
 
-/// The deadline that the program set: it counts from when the loop looks at it first.
+/// The deadline that the program set. The time counts from when the loop first looks at it.
 #[derive(Clone, Copy, Debug)]
 enum ProgramDeadline {
     None,
@@ -78,8 +78,7 @@ impl Deadlines {
         }
     }
 
-    /// Notes what the exchange waits for now, and whether the program takes nothing from a full read
-    /// buffer.
+    /// Notes what the exchange waits for now, and whether the read buffer is full without progress.
     pub(crate) fn enter(&mut self, phase: Phase, is_stalled_in_reading: bool, now: Instant) {
         if is_stalled_in_reading {
             self.full_since.get_or_insert(now);
@@ -87,7 +86,7 @@ impl Deadlines {
             self.full_since = None;
         }
         if self.phase == Phase::Connecting && phase != Phase::Connecting {
-            // Nothing could move before, so that the idle timeout counts from here.
+            // Nothing could move before, so the idle timeout counts from here.
             self.moved = Some(now);
         }
         if self.phase != phase || self.began.is_none() {
@@ -124,18 +123,19 @@ impl Deadlines {
         self.program = after.map_or(ProgramDeadline::None, ProgramDeadline::After);
     }
 
-    /// Sets when another connect is tried, or that none is.
+    /// Sets when another attempt to connect is due, or that none is.
     pub(crate) fn set_again(&mut self, at: Option<Instant>) {
         self.again = at;
     }
 
-    /// When another connect is tried, as long as one is pending.
+    /// Returns when another attempt to connect is due, if one is.
     fn again(&self) -> Option<(Instant, Passed)> {
         let at = self.again.filter(|_| self.phase == Phase::Connecting)?;
         Some((at, Passed::Again))
     }
 
-    /// The earliest deadline and what it is, if there is one. Times beyond the clock never come.
+    /// Returns the earliest deadline and what it is, if there is one. A time that the clock cannot
+    /// represent never passes.
     pub(crate) fn next(&self, limits: &ConnectionLimits) -> Option<(Instant, Passed)> {
         let (began, moved) = (self.began?, self.moved?);
         let since_flushed = self.flushed.map_or(began, |flushed| flushed.max(began));
@@ -158,7 +158,8 @@ impl Deadlines {
         };
         let idle = match self.phase {
             Phase::Unbounded | Phase::Stalled => self.idle_timeout,
-            // Here other deadlines see to it that it ends, and what is unsent may leave.
+            // In the other phases, other deadlines end the connection, and unsent bytes may leave
+            // until then.
             Phase::Connecting | Phase::Closing | Phase::Broken | Phase::Lingering => None,
         };
         let idle = idle.and_then(|timeout| moved.checked_add(timeout));
@@ -169,7 +170,8 @@ impl Deadlines {
         let full =
             self.full_since.and_then(|since| since.checked_add(limits.stalled_read_deadline));
         let full = limit(Deadline::StalledRead, full);
-        // Of those at the same time the first counts: a connect is not tried beyond its deadline.
+        // Of several at the same time the first takes effect: no attempt to connect is made once
+        // the deadline has passed.
         let all = [phase, full, limit(Deadline::Idle, idle), program, self.again()];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

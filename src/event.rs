@@ -1,4 +1,4 @@
-//! What is delivered to the program: the events, and the reasons for which a connection is closed.
+//! What is delivered to the program: the events, and the reasons why a connection closed.
 
 use std::fmt;
 use std::io;
@@ -7,65 +7,75 @@ use std::num::NonZero;
 use crate::interest::Readiness;
 use crate::slots::{ConnectionId, ListenerId, SourceId, TimerId};
 
-/// What happened, as [`EventLoop::next_event`](crate::EventLoop::next_event) tells it.
+/// What happened, as [`EventLoop::next_event`](crate::EventLoop::next_event) reports it.
 ///
 /// For each connection the order is: [`Accepted`](Event::Accepted) or
 /// [`Connected`](Event::Connected); then any number of [`Received`](Event::Received),
-/// [`Drained`](Event::Drained) and [`Deadline`](Event::Deadline);
+/// [`Full`](Event::Full), [`Drained`](Event::Drained) and [`Deadline`](Event::Deadline);
 /// [`PeerFinished`](Event::PeerFinished) at most once; [`Closed`](Event::Closed) exactly once, and
-/// nothing after it. A connect that fails gives `Closed` alone. While a connection that allows
-/// half-open writes on, `Drained` and `Deadline` may also come after `PeerFinished`.
+/// nothing after it. A connect that fails delivers `Closed` alone. On a connection that allows
+/// half-open, `Drained` and `Deadline` may also follow `PeerFinished`. After the program has closed
+/// or aborted a connection, only `Closed` follows.
 ///
-/// More kinds may be added, so a `match` needs an arm for the rest.
+/// More kinds may be added later, so a `match` needs an arm for the rest.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The listener has a new connection.
+    /// A listener has accepted a connection.
     Accepted(ListenerId, ConnectionId),
     /// A connect has succeeded.
     Connected(ConnectionId),
-    /// Bytes came in. What the program does not consume is not announced again until more arrives
-    /// or the connection is resumed.
+    /// Bytes have arrived, or bytes are left after progress.
+    ///
+    /// A program may handle one message per event, or all of them. If it consumed something and
+    /// bytes are left, the event is delivered again without a new read; such repeats come before
+    /// anything is flushed, so the answers to sixteen small requests still leave in one `send`. If
+    /// it consumed nothing, the message is incomplete, and the event is delivered when more has
+    /// arrived. [`Drained`](Event::Drained) and [`resume`](crate::Stream::resume) also announce
+    /// what is left.
     Received(ConnectionId),
-    /// The read buffer is full, and the program has taken nothing from it although it could: the
-    /// message at its front is longer than
-    /// [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max). Delivered once until there is
-    /// room. If the program neither consumes anything nor pauses within
+    /// The read buffer is full and the program consumed nothing from it: the message at its front
+    /// is longer than [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max). Delivered once
+    /// until there is room. If the program neither consumes anything nor pauses within
     /// [`stalled_read_deadline`](crate::ConnectionLimits::stalled_read_deadline), the connection
     /// ends.
     Full(ConnectionId),
-    /// A clogged connection is no longer: its unsent bytes have come down to the low-water mark.
-    /// What was received and not consumed is announced again behind it.
+    /// A clogged connection has drained: its unsent bytes have fallen to the low-water mark.
+    /// Received bytes that were not consumed are announced again after it.
     Drained(ConnectionId),
-    /// The peer sends no more; it may still read. Unless half-open is allowed or the connection is
-    /// paused, it closes by itself as soon as this event is handled and everything unsent has
-    /// left. A program whose answer comes later allows half-open, here at the latest.
+    /// End of file (EOF, FIN): the peer sends no more, but it may still read. The connection closes
+    /// by itself once this event has been handled and the unsent bytes have left, unless half-open
+    /// is allowed or the connection is paused. A program that answers later must allow half-open or
+    /// pause, at the latest while it handles this event.
     PeerFinished(ConnectionId),
-    /// The deadline that the program set has passed.
+    /// The deadline that the program set by [`Stream::set_deadline`](crate::Stream::set_deadline)
+    /// has passed.
     Deadline(ConnectionId),
-    /// The connection has ended. What it has received, its counts and its data can be read until
-    /// the next call into the loop, which drops them; what is sent to it now is lost.
+    /// The connection has ended, and its socket is closed already, so the peer has been told. Its
+    /// received bytes, counts and data can be read until the next call into the loop, which drops
+    /// them. Bytes sent to it now are lost.
     Closed(ConnectionId, CloseReason),
-    /// Accepting failed for a reason that does not concern one peer, most often because the process
-    /// is out of file descriptors; [`Failure::raw_os_error`] tells which. The loop retries by
-    /// itself, after a pause or when a connection closes. Delivered once per shortage: not again
-    /// until nobody waits to be accepted any more.
+    /// Accepting failed for a reason that does not concern one peer, usually because the process is
+    /// out of file descriptors; [`Failure::raw_os_error`] is the system's error number. The loop
+    /// retries after a pause, or when a connection closes. Delivered once per shortage: not again
+    /// until the backlog has been emptied.
     AcceptFailed(ListenerId, Failure),
-    /// The time of a timer has come: see [`EventLoop::set_timer`](crate::EventLoop::set_timer).
+    /// A timer has fired: see [`EventLoop::set_timer`](crate::EventLoop::set_timer).
     Timer(TimerId),
-    /// A [`Waker`](crate::Waker) of the loop was used, once or more often.
+    /// A [`Waker`](crate::Waker) of the loop was used, once or several times.
     Woken,
     /// A foreign source is ready: see [`EventLoop::register`](crate::EventLoop::register).
     Ready(SourceId, Readiness),
-    /// The shutdown is over: no connection is left, nor a listener of those that there were when
-    /// it began. After its deadline, what the program has made since then does not count. See
-    /// [`EventLoop::shutdown`](crate::EventLoop::shutdown).
+    /// The shutdown has ended: every connection and every listener that existed when it began is
+    /// closed. Connections made during the shutdown have closed too, unless its deadline has
+    /// passed. See [`EventLoop::shutdown`](crate::EventLoop::shutdown).
     ShutDown,
 }
 
 impl Event {
-    /// The connection that the event is about, if it is about one: to hand events on to the part
-    /// of a program that a connection belongs to.
+    /// Returns the connection that the event is about, or `None` if it is not about one.
+    ///
+    /// Use it to route events to the part of a program that owns the connection.
     #[must_use]
     pub fn connection(self) -> Option<ConnectionId> {
         match self {
@@ -90,25 +100,26 @@ impl Event {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// Both sides finished, and everything that was sent has left.
+    /// Both sides finished, and the kernel has taken everything that was sent.
     Finished,
-    /// We closed, and everything that was sent has left.
+    /// The program closed the connection, and the kernel has taken everything that was sent.
     Closed,
-    /// We aborted.
+    /// The program aborted the connection.
     Aborted,
-    /// The peer reset the connection, or reads no more.
+    /// The peer reset the connection (`ECONNRESET`, `EPIPE`).
     Reset,
-    /// Nobody listens at the address. In the Unix domain a file is there, or the name is abstract;
-    /// where no file is, it has [`Failed`](Self::Failed) with `NotFound`.
+    /// Nothing listens at the address (`ECONNREFUSED`). A Unix-domain path without a socket file
+    /// gives [`Failed`](Self::Failed) with `NotFound` instead.
     Refused,
     /// A deadline passed.
     TimedOut(Deadline),
-    /// The program sent more than `unsent_max` bytes ahead of the peer.
+    /// The program sent more than [`unsent_max`](crate::ConnectionLimits::unsent_max) bytes ahead
+    /// of the peer.
     Overflow,
-    /// The program gave this as the reason when it closed or aborted the connection: see
+    /// The program closed or aborted the connection and gave this reason: see
     /// [`Connection::attend`](crate::Connection::attend).
     Rejected(Failure),
-    /// The operating system failed the connection in another way.
+    /// The operating system reported another error.
     Failed(Failure),
 }
 
@@ -119,17 +130,17 @@ pub enum CloseReason {
 pub enum Deadline {
     /// The connect did not succeed in time.
     Connect,
-    /// The read buffer was full, and the program took nothing from it.
+    /// The read buffer was full, and the program consumed nothing.
     StalledRead,
-    /// The kernel took no byte of those that waited.
+    /// The kernel took none of the unsent bytes.
     StalledWrite,
-    /// The peer did not end after we had closed.
+    /// The peer did not finish after the program had closed.
     Close,
-    /// Nothing moved in either direction.
+    /// No byte moved in either direction.
     Idle,
 }
 
-/// An error of the operating system, kept as `Copy`.
+/// An error, as its kind and the operating system's number. Unlike [`io::Error`] it is `Copy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {
     kind: io::ErrorKind,
@@ -137,13 +148,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The kind of the error.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(self) -> io::ErrorKind {
         self.kind
     }
 
-    /// The operating system's number for it, if it gave one.
+    /// Returns the operating system's number for the error, if there is one.
     #[must_use]
     pub fn raw_os_error(self) -> Option<i32> {
         self.code.map(NonZero::get)
@@ -184,7 +195,7 @@ impl fmt::Display for Failure {
 }
 
 impl CloseReason {
-    /// The reason that an error of a socket amounts to.
+    /// Returns the reason that a socket's error stands for.
     pub(crate) fn of(error: &io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
         match error.kind() {
@@ -194,7 +205,8 @@ impl CloseReason {
         }
     }
 
-    /// What a read returns behind the received bytes of a connection that ended so.
+    /// Returns the error that a read gives after the last received byte of a connection that closed
+    /// for this reason.
     pub(crate) fn to_error(self) -> io::Error {
         use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut};
         let kind = match self {

@@ -1,7 +1,8 @@
-//! The public face: what a program does with a loop.
+//! The public interface: what a program does with a loop.
 //!
-//! Nothing here decides anything: it finds the connection or listener that an id names, and passes
-//! the call on to the part that knows. Each file of the folder holds the methods that belong together.
+//! Nothing is decided here. Each method finds the connection or listener that an id names and
+//! passes the call on to the part that does the work. Each file of the folder holds methods that
+//! belong together.
 
 // First, so that its methods come first on the page.
 mod basics;
@@ -47,30 +48,31 @@ use crate::turn::Turns;
 /// ```
 ///
 /// Dropping the loop closes everything at once, as the end of the process would: unsent bytes are
-/// lost, and their peers read an end where those would have come. No more events come. To leave
-/// nothing half sent, [`shutdown`](Self::shutdown) first.
+/// lost, and their peers read an end of file in their place. No more events are delivered. To leave
+/// nothing half sent, call [`shutdown`](Self::shutdown) first.
 ///
 /// # Forked processes
 ///
 /// A loop belongs to the process that made it. A forked child has duplicates of all its
-/// descriptors: it shares the epoll or kqueue descriptor, and with it the registrations, so that a
-/// call into the loop there takes events from the parent and changes what the parent is told.
-/// The child may do one thing with its copy: drop it. That closes the child's duplicates, and
-/// neither deregisters anything nor removes the file of a Unix-domain socket. Until then the peers
-/// of connections that the parent closes do not read an end, because the child's duplicates hold
-/// them open. A program that runs another by [`Command`](std::process::Command) need not care: all
-/// descriptors are closed when the other program starts.
+/// descriptors: it shares the epoll or kqueue descriptor, and with it the registrations, so a call
+/// into the loop there takes events from the parent and changes what is reported to the parent. The
+/// child may do one thing with its copy: drop it. That closes the child's duplicates; it neither
+/// deregisters anything nor removes the file of a Unix-domain socket. Until then, the peers of
+/// connections that the parent closes do not read an end of file, because the child's duplicates
+/// keep them open. A program that runs another by [`Command`](std::process::Command) need not do
+/// anything: all descriptors are closed when the other program starts.
 pub struct EventLoop<T = ()> {
     turns: Turns<T>,
 }
 
 impl<T> EventLoop<T> {
-    /// Shows each step that the loop takes to an observer, in place of one set before.
+    /// Sets the observer, which is shown each step that the loop takes. It replaces one set
+    /// earlier.
     pub fn set_observer(&mut self, observer: impl Observer + 'static) {
         self.turns.resources.observers.set(Box::new(observer));
     }
 
-    /// Returns the time by the loop's clock: the simulated one in a simulation.
+    /// Returns the time of the loop's clock: the simulated time in a simulation.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.turns.resources.system.now()
@@ -79,8 +81,8 @@ impl<T> EventLoop<T> {
     /// Explains what each connection and listener waits for, who must move next, and for how long
     /// nothing has moved.
     ///
-    /// It is shown as a line for each; as data it can be searched. It needs no feature and costs
-    /// nothing until it is called.
+    /// `Display` shows a line for each; as data it can be searched. It needs no feature, and it
+    /// costs nothing until it is called.
     ///
     /// ```
     /// use readiness::EventLoop;
@@ -106,7 +108,7 @@ impl<T> EventLoop<T> {
 ///
 /// # Panics
 ///
-/// Panics if the connection's [`Closed`](crate::Event::Closed) has been handled; [`EventLoop::get`] does
+/// Panics if the connection's [`Closed`](crate::event::Event::Closed) has been handled; [`EventLoop::get`] does
 /// not.
 impl<T> Index<ConnectionId> for EventLoop<T> {
     type Output = Connection<T>;
@@ -120,7 +122,8 @@ impl<T> Index<ConnectionId> for EventLoop<T> {
 ///
 /// # Panics
 ///
-/// Panics like `Index`.
+/// Panics if the connection's [`Closed`](crate::event::Event::Closed) has been handled;
+/// [`EventLoop::get_mut`] does not.
 impl<T> IndexMut<ConnectionId> for EventLoop<T> {
     fn index_mut(&mut self, id: ConnectionId) -> &mut Connection<T> {
         self.get_mut(id).unwrap_or_else(|| panic!("there is no connection {id} any more"))
@@ -145,7 +148,7 @@ impl<T> EventLoop<T> {
 /// What the simulation makes loops with, and asks of them.
 #[cfg(any(test, feature = "simulation"))]
 impl<T> EventLoop<T> {
-    pub(crate) fn simulated(limits: crate::Limits, network: SharedNetwork) -> Self {
+    pub(crate) fn simulated(limits: crate::limits::Limits, network: SharedNetwork) -> Self {
         let system = crate::system::System::Simulated(Simulated::new(network));
         let turns = Turns::new(limits, system);
         Self { turns: turns.expect("the simulated system gives a notifier to every loop") }

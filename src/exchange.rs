@@ -1,14 +1,16 @@
-//! The pure half of a connection: the bytes of each direction, and which event comes next.
+//! The pure half of a connection (*sans-I/O*): the bytes of each direction, and which event comes
+//! next.
 //!
-//! No socket, no clock, no loop: the inputs are method calls, the outputs are the two buffers, the
-//! wants, the pending events and, from [`Exchange::advance`], whether to send our end. So every path
-//! through it can be walked in a test. What leads from state to state stands in `state.rs`.
+//! It has no socket, no clock and no loop. Its inputs are method calls; its outputs are the two
+//! buffers, the wants, the pending events and, from [`Exchange::advance`], whether to send our end
+//! of file. So a test can walk every path through it. `state.rs` says what leads from state to
+//! state.
 //!
-//! **Received follows progress.** Consuming marks the read buffer as long as bytes are left in it;
-//! while the mark stands, `Received` is due again, without a new read. It waits where the program
-//! could do nothing with the bytes: while the connection is paused, clogged or held back by unsent
-//! bytes. `PeerFinished` and `Closed` wait behind it. A full read buffer from which the program takes
-//! nothing is pending as `Full`, once.
+//! **Received follows progress.** Consuming marks the read buffer if bytes are left in it. While
+//! the mark is set, `Received` is due again without a new read. It waits while the program could do
+//! nothing with the bytes: while the connection is paused, clogged or held back by unsent bytes.
+//! `PeerFinished` and `Closed` wait for it. If the program consumes nothing from a full read
+//! buffer, `Full` becomes pending, once.
 
 mod outbound;
 
@@ -23,14 +25,14 @@ use crate::limits::ConnectionLimits;
 use crate::pending::{Pending, PendingEvents};
 use crate::state::{Input, Intake, State};
 
-/// Whose unsent bytes hold back the reading of a connection.
+/// The connection whose unsent bytes pause the reading of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Coupling {
-    /// Nobody's.
+    /// None.
     None,
-    /// Its own.
+    /// The connection itself.
     Itself,
-    /// Another connection's, which has some or not: the bit that the loop sets.
+    /// Another connection; the loop keeps `has_unsent` up to date.
     Writer { has_unsent: bool },
 }
 
@@ -39,29 +41,29 @@ pub(crate) enum Coupling {
 pub(crate) enum Phase {
     Unbounded,
     Connecting,
-    /// Unsent bytes that the kernel does not take.
+    /// The kernel to take unsent bytes.
     Stalled,
-    /// Unsent bytes that are the last, behind a close.
+    /// The kernel to take the last unsent bytes, after a close.
     Closing,
-    /// What the kernel still holds, behind a write error.
+    /// What the kernel still holds for us, after a write error.
     Broken,
-    /// The peer's end, after ours.
+    /// The peer's end of file, after ours.
     Lingering,
 }
 
-/// What is known to come behind the received bytes.
+/// What is known to follow the received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Behind {
     Unknown,
     /// The read buffer is full, and the socket holds more. Meaningless while there is room.
     More,
-    /// The peer's end (EOF), which was read.
+    /// The peer's end of file (EOF), which was read.
     End,
-    /// Nothing that the program is to hear of: it has closed.
+    /// Nothing that is delivered: the program has closed.
     Nothing,
 }
 
-/// Both directions of one connection: the read buffer, and the sending side with the states.
+/// Both directions of one connection: the read buffer, and the sending side with the state of both.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Exchange {
@@ -86,8 +88,8 @@ impl DerefMut for Exchange {
 }
 
 impl Exchange {
-    /// One that was accepted: open, coupled to itself unless the limits say otherwise, and writable
-    /// until disproved.
+    /// Creates the exchange of an accepted connection: open, coupled to itself unless the limits
+    /// say otherwise, and writable until disproved.
     pub(crate) fn accepted(limits: Arc<ConnectionLimits>) -> Self {
         let coupling = if limits.reads_while_unsent { Coupling::None } else { Coupling::Itself };
         let mut exchange = Self::new(State::Open, coupling, limits);
@@ -96,7 +98,7 @@ impl Exchange {
         exchange
     }
 
-    /// One whose connect is under way, coupled to nobody.
+    /// Creates the exchange of a connection whose connect is under way, without a coupling.
     pub(crate) fn connecting(limits: Arc<ConnectionLimits>) -> Self {
         Self::new(State::Connecting, Coupling::None, limits)
     }
@@ -117,13 +119,13 @@ impl Exchange {
         self.read_buffer.bytes()
     }
 
-    /// Whether the peer's end was read: nothing more will be received.
+    /// Returns whether the peer's end of file was read: nothing more will be received.
     pub(crate) fn is_at_end(&self) -> bool {
         self.behind == Behind::End
     }
 
-    /// How the input ends, once the program can receive nothing more than it has: at the peer's end
-    /// or because the program has closed, or by an error.
+    /// Returns how the input ends, once nothing more will be received: with an end of file (the
+    /// peer's, or because the program has closed) or with an error.
     pub(crate) fn end_of_input(&self) -> Option<Result<(), CloseReason>> {
         if matches!(self.behind, Behind::End | Behind::Nothing) && !self.is_closed() {
             return Some(Ok(()));
@@ -140,7 +142,7 @@ impl Exchange {
         self.room() == 0 && self.behind == Behind::More
     }
 
-    /// Whether input is thrown away: we have closed and only wait for the peer's end.
+    /// Whether input is discarded: the program has closed, and only the peer's end is awaited.
     pub(crate) fn discards(&self) -> bool {
         self.state.intake() == Intake::Discards
     }
@@ -154,7 +156,7 @@ impl Exchange {
             && !self.read_buffer.has_progress()
     }
 
-    /// Whether serving comes to one read, as it mostly does: nothing was left from before.
+    /// Whether serving comes to one read, as it usually does: nothing was left over.
     #[inline]
     pub(crate) fn only_receives(&self) -> bool {
         self.stands_at(Readiness::READABLE | Readiness::WRITABLE)
@@ -162,15 +164,15 @@ impl Exchange {
             && !self.write_buffer.has_block()
     }
 
-    /// Whether settling comes to one write at most, if that takes all and no block is left in the
-    /// read buffer.
+    /// Whether settling comes to at most one write, if that takes everything and no block is left
+    /// in the read buffer.
     #[inline]
     pub(crate) fn only_sends(&self) -> bool {
         self.stands_at(Readiness::WRITABLE) && !self.clogged
     }
 
-    /// Whether nothing is left to be done for either side: all that had arrived was read and handled,
-    /// and what the program sent has left.
+    /// Whether the connection is quiet: everything that had arrived was read and handled, and
+    /// everything that the program sent has left.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.is_ending() && self.unsent() == 0 && self.is_read_out()
     }
@@ -188,12 +190,12 @@ impl Exchange {
         is_reading && is_handled && self.received().is_empty() && !may_have_more
     }
 
-    /// How many bytes a fill may still add to those received.
+    /// Returns how many bytes a fill may still add to the received ones.
     pub(crate) fn room(&self) -> usize {
         self.limits.read_buffer_max.saturating_sub(self.read_buffer.len())
     }
 
-    /// How many bytes are wanted of the socket: as many as it has, where they are thrown away.
+    /// Returns how many bytes are wanted from the socket: all of them where they are discarded.
     pub(crate) fn wanted(&self) -> usize {
         match self.state.intake() {
             Intake::Receives if self.is_free_to_read() => self.room(),
@@ -202,8 +204,8 @@ impl Exchange {
         }
     }
 
-    /// Whether there is no room for more, and it is not known whether more comes: then the end is
-    /// looked for, so that a message which fills the read buffer can be known to be whole.
+    /// Whether the read buffer is full and it is not known what follows. Then the end of file is
+    /// looked for, so that a message that just fills the buffer can be recognised as whole.
     pub(crate) fn looks_for_end(&self) -> bool {
         self.state.intake() == Intake::Receives
             && self.room() == 0
@@ -219,7 +221,7 @@ impl Exchange {
         !self.paused && !self.is_held_back()
     }
 
-    /// What the kernel is to be asked for this exchange.
+    /// Returns the interest that follows from the wants.
     pub(crate) fn interest(&self) -> Interest {
         Interest::of(self.wants_read(), self.wants_write())
     }
@@ -228,8 +230,8 @@ impl Exchange {
         self.readiness.is_readable() && self.wants_read()
     }
 
-    /// Whether the read buffer is full, and the program, which could take something, takes nothing.
-    /// What is in the buffer is announced by a `Drained` first.
+    /// Whether the read buffer is full and the program consumes nothing although it could. A
+    /// pending `Drained` announces the bytes first.
     pub(crate) fn is_stalled_in_reading(&self) -> bool {
         self.state.intake() == Intake::Receives
             && self.room() == 0
@@ -245,10 +247,10 @@ impl Exchange {
         self.read_buffer.consume(count);
     }
 
-    /// Moves what was received to the unsent bytes, or loses it where they take no more.
+    /// Moves the received bytes to the unsent ones, or loses them if no more can be sent.
     #[inline]
     pub(crate) fn send_received(&mut self) {
-        // Mostly nothing is unsent, and so little was received that it passes no mark.
+        // Usually nothing is unsent, and too little was received to pass a mark.
         let count = self.read_buffer.len();
         let may_swap = self.state == State::Open && !self.write_buffer.has_block();
         if may_swap && 0 < count && count <= self.limits.high_water {
@@ -267,19 +269,19 @@ impl Exchange {
         }
     }
 
-    /// Moves what was received here to the unsent bytes of `to` and returns how much it was:
-    /// nothing if `to` takes no more.
+    /// Moves the received bytes to the unsent bytes of `to` and returns their number: zero if `to`
+    /// can send no more.
     pub(crate) fn transfer_to(&mut self, to: &mut Exchange) -> usize {
         transfer(&mut self.read_buffer, &mut to.outbound)
     }
 
-    /// Moves what was received to its own unsent bytes and returns how much it was.
+    /// Moves the received bytes to its own unsent bytes and returns their number.
     #[inline]
     pub(crate) fn transfer_to_itself(&mut self) -> usize {
         transfer(&mut self.read_buffer, &mut self.outbound)
     }
 
-    /// Goes on after a pause, and announces again what the program had left.
+    /// Resumes after a pause, and announces again what the program had left.
     pub(crate) fn resume(&mut self) {
         if self.paused {
             self.paused = false;
@@ -291,13 +293,13 @@ impl Exchange {
 
     // What the socket brings.
 
-    /// The buffer to read into, for a fill.
+    /// Returns the buffer that a fill reads into.
     #[inline]
     pub(crate) fn read_buffer(&mut self) -> &mut Buffer {
         &mut self.read_buffer
     }
 
-    /// The first `count` bytes of the read buffer's room were read.
+    /// Adds the first `count` bytes of the read buffer's room, which were just read.
     #[inline]
     pub(crate) fn filled(&mut self, count: usize) {
         self.read_buffer.extend(count);
@@ -310,8 +312,8 @@ impl Exchange {
         self.pending.add(Pending::Received);
     }
 
-    /// Goes on by one state, if nothing holds it: what the loop asks when it settles a connection.
-    /// Returns whether the end of our direction is to be sent now.
+    /// Moves on by one state, if nothing holds the present one. The loop calls it when it settles a
+    /// connection. Returns whether to send our end of file now.
     #[must_use]
     pub(crate) fn advance(&mut self) -> bool {
         debug_assert_eq!(
@@ -322,7 +324,7 @@ impl Exchange {
         if self.unsent() > 0 {
             return false;
         }
-        // What is yet to be delivered the program may answer, and so what it sends must be taken.
+        // The program may answer a pending event, so its sends must still be accepted.
         let is_handled =
             self.next_event().is_none() && !self.read_buffer.has_progress() && !self.paused;
         match self.state {
@@ -343,8 +345,9 @@ impl Exchange {
         }
     }
 
-    /// Has `Full` delivered where the program takes nothing from a full read buffer, once until
-    /// there is room. What has filled the buffer may be the last: the end is looked for first.
+    /// Makes `Full` pending if the program consumes nothing from a full read buffer, once until
+    /// there is room. The bytes that filled the buffer may be the last, so the end of file is
+    /// looked for first.
     pub(crate) fn notice_full(&mut self) {
         if self.is_stalled_in_reading()
             && !self.can_fill()
@@ -357,10 +360,10 @@ impl Exchange {
 
     // The pending events.
 
-    /// The event to deliver next.
+    /// Returns the event to deliver next.
     #[inline]
     pub(crate) fn next_event(&self) -> Option<Pending> {
-        // Mostly it is just what was received.
+        // Usually it is just `Received`.
         if self.pending == PendingEvents::RECEIVED && !self.paused && !self.read_buffer.is_empty() {
             return Some(Pending::Received);
         }
@@ -368,11 +371,11 @@ impl Exchange {
         first.or_else(|| self.is_repeat_due().then_some(Pending::Received))
     }
 
-    /// What cannot be delivered now. A pause holds back what comes from the peer, and nothing is
-    /// delivered before `Connected` but a `Closed`.
+    /// Returns the events that cannot be delivered now. A pause holds back `Received` and
+    /// `PeerFinished`; before `Connected`, only `Closed` can be delivered.
     fn held_back(&self) -> PendingEvents {
         let mut held_back = PendingEvents::default();
-        // What a resume announced the program may have consumed before it was delivered.
+        // The program may have consumed what a resume announced before it is delivered.
         if self.paused || self.read_buffer.is_empty() {
             held_back.add(Pending::Received);
         }
@@ -392,8 +395,8 @@ impl Exchange {
         held_back
     }
 
-    /// Whether `Received` is due again: the program has consumed something, bytes are left, and it
-    /// can answer them.
+    /// Whether `Received` is due again: the program has consumed something, bytes are left, and
+    /// their answers can be sent.
     pub(crate) fn is_repeat_due(&self) -> bool {
         self.may_repeat() && (self.is_closed() || !self.is_held_back())
     }
@@ -403,20 +406,19 @@ impl Exchange {
         self.next_event() == Some(Pending::Received) && !self.pending.contains(Pending::Received)
     }
 
-    /// Whether `Received` may be delivered again before what the program has just sent is flushed:
-    /// its answers to what it has consumed do not hold back the rest, as long as they are within
-    /// the budget.
+    /// Whether `Received` may be delivered again before the program's answers are flushed: they do
+    /// not hold back the rest as long as they are within the budget.
     pub(crate) fn may_repeat_at_once(&self) -> bool {
         self.may_repeat() && !self.has_spent_write_budget()
     }
 
-    /// Whether the program has consumed something since the rest was announced.
+    /// Whether the program has consumed something since the rest was last announced.
     #[inline]
     pub(crate) fn has_progress(&self) -> bool {
         self.read_buffer.has_progress()
     }
 
-    /// Whether the program has sent as much as may leave in a turn.
+    /// Whether the program has sent as much as may leave in one turn.
     pub(crate) fn has_spent_write_budget(&self) -> bool {
         self.unsent() >= self.limits.write_budget
     }
@@ -430,10 +432,12 @@ impl Exchange {
 
     /// Counts an event as delivered. Nothing is delivered after `Closed`.
     pub(crate) fn delivered(&mut self, event: Pending) {
+        debug_assert!(self.pending.contains(event) || event == Pending::Received, "{event:?}");
         match event {
             Pending::Closed => self.pending.clear(),
             Pending::Received => self.read_buffer.forget_progress(),
-            // It announces what was left, since a program that waited for it has taken nothing.
+            // It announces what was left, because a program that waited for it has consumed
+            // nothing.
             Pending::Drained => self.read_buffer.note_progress(),
             Pending::Full => _ = self.read_buffer.note_full(),
             _ => {}
@@ -441,14 +445,14 @@ impl Exchange {
         self.pending.remove(event);
     }
 
-    /// Both buffers, to give back what they do not need.
+    /// Returns both buffers, so that they can release what they do not need.
     pub(crate) fn buffers(&mut self) -> [&mut Buffer; 2] {
         [&mut self.read_buffer, &mut self.outbound.write_buffer]
     }
 }
 
-/// Moves what was received to the unsent bytes of the same connection or of another, and returns
-/// how much it was: nothing if they take no more.
+/// Moves received bytes to the unsent bytes of the same connection or of another, and returns their
+/// number: zero if no more can be sent.
 fn transfer(read_buffer: &mut Buffer, to: &mut Outbound) -> usize {
     let count = read_buffer.len();
     if !to.has_room_for(count) {
@@ -464,7 +468,8 @@ mod tests;
 
 #[cfg(test)]
 impl Exchange {
-    /// What can come of this state, as a number: not which bytes there are, nor what was lost.
+    /// Returns a number for everything that the exchange's behaviour depends on: not the bytes
+    /// themselves, nor how many were lost.
     pub(crate) fn fingerprint(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let Outbound { state, pending, readiness, coupling, paused, half_open, .. } =

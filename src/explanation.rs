@@ -1,4 +1,4 @@
-//! Why nothing happens: what each connection and listener waits for, as data and as a line each.
+//! Why nothing happens: what each connection and listener waits for, as data and as one line each.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,18 +15,18 @@ use crate::observer::shown;
 use crate::resources::Resources;
 use crate::slots::ConnectionId;
 
-/// Why nothing happens: what [`EventLoop::explain`](crate::EventLoop::explain) returns. Shown as a
-/// line for each connection and listener.
+/// What each connection and listener waits for, as
+/// [`EventLoop::explain`](crate::EventLoop::explain) returns it. `Display` shows a line for each.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// All connections, without the one whose [`Closed`](crate::Event::Closed) is being handled.
+    /// All connections, except the one whose [`Closed`](crate::Event::Closed) is being handled.
     pub connections: Vec<ConnectionWaits>,
     /// All listeners.
     pub listeners: Vec<ListenerWaits>,
 }
 
-/// How one connection stands, and what it waits for.
+/// The state of one connection, and what it waits for.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct ConnectionWaits {
@@ -36,23 +36,23 @@ pub struct ConnectionWaits {
     pub peer: Option<SocketAddr>,
     /// The name of its state.
     pub state: &'static str,
-    /// What the kernel was asked to report.
+    /// The interest last given to the kernel.
     pub interest: Interest,
-    /// What the kernel has reported, and no call has disproved.
+    /// The remembered readiness: what the kernel has reported and no call has disproved.
     pub readiness: Readiness,
-    /// Bytes received and not consumed.
+    /// The number of bytes received and not consumed.
     pub received: usize,
-    /// Bytes sent by the program and not taken by the kernel.
+    /// The number of bytes that the program has sent and the kernel has not taken.
     pub unsent: usize,
     /// Whether the program has paused it.
     pub is_paused: bool,
-    /// Whose unsent bytes hold back its reading: its own id, if it is coupled to itself.
+    /// The connection whose unsent bytes pause its reading: its own id if it is coupled to itself.
     pub coupled_to: Option<ConnectionId>,
     /// Who must move next.
     pub waits_for: WaitsFor,
-    /// How long no byte has moved in either direction, in whole milliseconds.
+    /// How long no byte has moved in either direction, to the millisecond.
     pub unmoved: Duration,
-    /// The next deadline of its limits, and how long it is off.
+    /// The next deadline of its limits, and the time left until then.
     pub deadline: Option<(Deadline, Duration)>,
 }
 

@@ -1,4 +1,4 @@
-//! The interest rule: from what a connection wants to what the kernel is asked.
+//! The interest rule: from what a connection wants to what the kernel is asked to report.
 //!
 //! | wants to read | wants to write | interest |
 //! |---|---|---|
@@ -7,31 +7,32 @@
 //! | no | yes | writable |
 //! | no | no | none: the socket is not watched |
 //!
-//! Beside it stands the kernel's answer, [`Readiness`]. The kernel reports an edge once, so the
-//! answer is remembered for each connection until a transfer disproves it.
+//! [`Readiness`] is the kernel's answer. The kernel reports an edge once (*edge-triggered*), so the
+//! loop remembers the answer for each connection until a transfer disproves it (`EAGAIN`).
 //!
-//! What this file deliberately does not do: it does not know what makes a connection want
-//! something. That is the exchange's state.
+//! This file deliberately does not know what makes a connection want something: that is the
+//! exchange's state.
 
 use std::fmt;
 use std::ops::BitOr;
 
-/// The question put to the kernel for one socket, derived from what its connection wants.
+/// What the kernel is asked to report about one socket (an epoll event mask, the events of Python's
+/// `selectors`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Interest {
-    /// Nothing is asked: the socket is not registered, and nothing is heard of it.
+    /// Nothing: the socket is not registered, and the kernel reports nothing about it.
     #[default]
     None,
-    /// Tell when there is something to read.
+    /// Report when there is something to read (`EPOLLIN`).
     Readable,
-    /// Tell when there is room to write.
+    /// Report when there is room to write (`EPOLLOUT`).
     Writable,
-    /// Tell both.
+    /// Report both.
     ReadableWritable,
 }
 
 impl Interest {
-    /// The four rows of the rule.
+    /// Returns the interest that follows from the wants: the four rows of the rule.
     pub(crate) fn of(wants_read: bool, wants_write: bool) -> Self {
         match (wants_read, wants_write) {
             (true, false) => Self::Readable,
@@ -41,13 +42,13 @@ impl Interest {
         }
     }
 
-    /// Whether the kernel is asked to tell when there is something to read.
+    /// Returns whether the kernel is asked to report when there is something to read.
     #[must_use]
     pub fn is_readable(self) -> bool {
         matches!(self, Self::Readable | Self::ReadableWritable)
     }
 
-    /// Whether the kernel is asked to tell when there is room to write.
+    /// Returns whether the kernel is asked to report when there is room to write.
     #[must_use]
     pub fn is_writable(self) -> bool {
         matches!(self, Self::Writable | Self::ReadableWritable)
@@ -65,7 +66,7 @@ impl fmt::Display for Interest {
     }
 }
 
-/// What the kernel said of a socket, until it is disproved: a set of bits.
+/// What the kernel has reported about a socket and no call has disproved: a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Readiness(u8);
 
@@ -74,21 +75,21 @@ impl Readiness {
     pub(crate) const WRITABLE: Self = Self(2);
     pub(crate) const HUP: Self = Self(4);
 
-    /// Whether a read may bring something.
+    /// Returns whether a read may return something.
     #[must_use]
     pub fn is_readable(self) -> bool {
         self.has(Self::READABLE)
     }
 
-    /// Whether a write may take something.
+    /// Returns whether a write may take something.
     #[must_use]
     pub fn is_writable(self) -> bool {
         self.has(Self::WRITABLE)
     }
 
-    /// Whether the kernel hinted at an end, an error or urgent data. Each of them can lie behind
-    /// the bytes that a short read returned, without another edge: so a short read then proves
-    /// nothing.
+    /// Returns whether the kernel has reported HUP, an error or urgent data. Each of them can
+    /// follow the bytes that a short read returned, without another edge, so a short read then
+    /// proves nothing.
     #[must_use]
     pub fn is_hup(self) -> bool {
         self.has(Self::HUP)
@@ -99,12 +100,12 @@ impl Readiness {
         self.0
     }
 
-    /// Adds what the kernel says now to what it said before.
+    /// Adds what the kernel reports now to what it has reported before.
     pub(crate) fn add(&mut self, reported: Self) {
         self.0 |= reported.0;
     }
 
-    /// Takes back what was disproved.
+    /// Removes what was disproved.
     pub(crate) fn clear(&mut self, disproved: Self) {
         self.0 &= !disproved.0;
     }
@@ -130,7 +131,7 @@ impl fmt::Display for Readiness {
             (false, true) => "writable",
             (false, false) => "nothing",
         })?;
-        f.write_str(if self.is_hup() { ", with a hint" } else { "" })
+        f.write_str(if self.is_hup() { ", HUP, ERR or PRI" } else { "" })
     }
 }
 
@@ -191,7 +192,7 @@ mod tests {
             }
             assert_eq!(readiness.to_string(), words);
             readiness.add(Readiness::HUP);
-            assert_eq!(readiness.to_string(), format!("{words}, with a hint"));
+            assert_eq!(readiness.to_string(), format!("{words}, HUP, ERR or PRI"));
         }
         assert_eq!(Interest::None.to_string(), "none");
         assert_eq!(Readiness::default().to_string(), "nothing");

@@ -1,9 +1,10 @@
 //! A small single-threaded readiness event loop with buffered connections, to embed in other
 //! programs and to learn non-blocking I/O from.
 //!
-//! One thread serves many connections. The program asks the loop for the next [`Event`] and acts on
-//! connections by their ids; the loop moves the bytes, never blocks on one peer, and asks the
-//! kernel only for what each connection waits for.
+//! One thread serves many connections. Your program asks the loop for the next [`Event`] and acts
+//! on connections by their ids. The loop moves the bytes, never blocks on a peer, and asks the
+//! kernel only for what each connection waits for. It waits by [`mio`]: with `epoll` on Linux and
+//! with `kqueue` on macOS and the BSDs.
 //!
 //! # An echo server
 //!
@@ -24,7 +25,7 @@
 //! }
 //! ```
 //!
-//! # The way of a byte
+//! # The path of a byte
 //!
 //! ```text
 //! kernel -> readiness -> fill -> read buffer -> Received -> the program
@@ -36,26 +37,36 @@
 //! interest follows from what is left
 //! ```
 //!
-//! - The kernel says that a socket is ready. The loop remembers it as the connection's
-//!   [`Readiness`], until a read or write disproves it.
-//! - A *fill* moves what has come into the connection's read buffer, and
-//!   [`Event::Received`] tells the program. It reads [`Stream::received`], as much or as little as
-//!   it likes, and gives it up by [`Stream::consume`].
-//! - [`Stream::send`] appends to the connection's write buffer, and never blocks. At the next call
-//!   into the loop a *flush* hands the bytes to the kernel.
-//! - What the kernel does not take stays. From what is left follows the [`Interest`]: the socket is
-//!   watched for room to write until all is sent. An accepted connection does not read meanwhile, so
-//!   that a peer that never reads cannot make the server grow.
+//! - The kernel reports that a socket is ready, once for each change (*edge-triggered*). The loop
+//!   remembers it as the connection's [`Readiness`] until a read or write returns `EAGAIN`
+//!   ([`WouldBlock`](std::io::ErrorKind::WouldBlock)).
+//! - A *fill* moves the bytes that have arrived into the connection's read buffer (`recv`), and
+//!   [`Event::Received`] is delivered. Your program looks at [`Stream::received`] and releases as
+//!   many bytes as it has handled with [`Stream::consume`].
+//! - [`Stream::send`] appends to the connection's write buffer and never blocks. The next call into
+//!   the loop *flushes* it: it hands the bytes to the kernel (`send`).
+//! - What the kernel does not take stays in the write buffer, and the [`Interest`] follows from it:
+//!   the socket is watched for room to write until everything has been sent. An accepted connection
+//!   does not read during that time (*back-pressure*), so a peer that never reads cannot make the
+//!   server grow.
 //!
 //! # Where to read next
 //!
 //! - [`EventLoop`]: listening, connecting, and the next event.
-//! - [`Event`]: what a program hears, and in which order.
-//! - [`Stream`]: what it can do with a connection; [`Connection`] adds the program's own state.
+//! - [`Event`]: what is delivered to a program, and in which order.
+//! - [`Stream`]: what a program can do with a connection; [`Connection`] adds the program's own
+//!   state.
 //! - [`ConnectionLimits`] and [`Limits`]: every bound, with its default and the reason for it.
-//! - [`Step`]: what the loop did, step by step. With a logger, `RUST_LOG=readiness=trace` prints it.
-//! - In the repository: the guide under `docs/`, which begins with the problems that this loop
-//!   answers, and `ARCHITECTURE.md`, the map of the source.
+//! - [`Step`]: what the loop did, step by step. With a logger, `RUST_LOG=readiness=trace` prints
+//!   each step.
+//! - In the repository: the guide in `docs/`, which starts from the first socket; its glossary; and
+//!   `ARCHITECTURE.md`, the map of the source.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `simulation` | off | the module `simulation`: a simulated network and clock, to test programs that are built on the loop. It adds no dependency. |
 
 #[cfg(unix)]
 mod address;
@@ -108,7 +119,7 @@ pub use slots::{ConnectionId, ListenerId, SourceId, TimerId};
 pub use system::Source;
 pub use waker::Waker;
 
-/// The programs in the pages for readers, to be run as doc tests.
+/// The samples in the repository's pages, run as doc tests.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../README.md")]
@@ -123,14 +134,23 @@ mod pages {
     struct APartialSend;
     #[doc = include_str!("../docs/5-threads.md")]
     struct Threads;
-    #[doc = include_str!("../docs/6-the-loop.md")]
-    struct TheLoop;
-    #[cfg(feature = "simulation")]
-    #[doc = include_str!("../docs/7-simulation.md")]
-    struct Simulation;
+    #[doc = include_str!("../docs/a-slow-reader.md")]
+    struct ASlowReader;
     #[cfg(unix)]
-    #[doc = include_str!("../docs/8-embedding.md")]
-    struct Embedding;
+    #[doc = include_str!("../docs/platforms.md")]
+    struct Platforms;
+    #[doc = include_str!("../docs/16-messages.md")]
+    struct Messages;
+    #[doc = include_str!("../docs/18-time-threads-names.md")]
+    struct TimeThreadsNames;
+    #[cfg(unix)]
+    #[doc = include_str!("../docs/19-inside-other-programs.md")]
+    struct InsideOtherPrograms;
+    #[cfg(feature = "simulation")]
+    #[doc = include_str!("../docs/20-a-network-to-test-on.md")]
+    struct Simulation;
+    #[doc = include_str!("../docs/21-leaving-and-limits.md")]
+    struct LeavingAndLimits;
 }
 
 /// Without the feature there is no simulation.

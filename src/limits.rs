@@ -1,6 +1,6 @@
 //! Every bound of the loop and of its connections, with its default and the reason for it.
 //!
-//! Limits that contradict each other are refused where they are set, with
+//! Limits that contradict each other are refused when they are set, with
 //! [`io::ErrorKind::InvalidInput`] and a message that names the field.
 
 use std::io;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crate::pool::BLOCK_SIZE;
 
-/// A wait has room for all its events; they take 16 MiB then, or 32 where an event is larger.
+/// The buffer for the events of one wait takes 16 MiB then, or 32 MiB where an event is larger.
 const EVENT_CAPACITY_MAX: usize = 1 << 20;
 
-/// Kernels count a keepalive time in whole seconds; Linux takes up to 32,767 (`MAX_TCP_KEEPIDLE`).
+/// Kernels count keepalive times in whole seconds; Linux accepts up to 32,767 (`MAX_TCP_KEEPIDLE`).
 const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 
-/// The bounds of a whole loop. Start from [`Limits::default`] and change fields.
+/// The limits of a whole loop. Start from [`Limits::default`] and change fields.
 ///
 /// ```
 /// use readiness::{EventLoop, Limits};
@@ -30,31 +30,32 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// What each connection starts with.
+    /// The limits that each new connection starts with.
     pub connection: ConnectionLimits,
-    /// Accepts only while there are fewer connections than this, those that were connected too, or
-    /// `None`. At the limit accepting pauses until one closes. Default: `None`: running out of
-    /// descriptors pauses accepting in the same way.
+    /// Maximum number of open connections, accepted and outgoing together, or `None` for no
+    /// maximum. While it is reached, no connection is accepted; an outgoing one can still be made.
+    /// Default: `None`; running out of file descriptors pauses accepting in the same way.
     pub connections_max: Option<usize>,
-    /// The most connections accepted by one listener in a turn. Default: 16, so that a flood of
-    /// new connections does not hold up those that are there.
+    /// Maximum number of connections that one listener accepts per turn. Default: 16, so that a
+    /// flood of new connections does not delay the open ones.
     pub accept_budget: usize,
-    /// How long accepting pauses after an error such as having no descriptor left. It doubles with
-    /// each further failure. Default: 5 ms.
+    /// How long accepting pauses after an error such as `EMFILE`. The pause doubles with each
+    /// further failure. Default: 5 ms.
     pub accept_pause_min: Duration,
-    /// The longest such pause. Default: 1 s, so that a listener never waits long for descriptors
-    /// that something else in the process has freed.
+    /// The longest such pause. Default: 1 s, so that a listener soon notices descriptors that other
+    /// parts of the process have freed.
     pub accept_pause_max: Duration,
-    /// How many finished handshakes may wait to be accepted. Default: 1,024; the kernel may allow
-    /// fewer (`net.core.somaxconn` on Linux).
+    /// Maximum number of established connections that wait to be accepted (the *backlog* of
+    /// `listen(2)`). Default: 1,024; the kernel may allow fewer (`net.core.somaxconn` on Linux).
     pub listen_backlog: u32,
     /// Maximum number of events that one wait takes from the kernel; the next wait takes the rest.
     /// At most 2^20, as many descriptors as a process can have by default on Linux. Default: 1,024.
     pub event_capacity: usize,
-    /// For how long a wait looks for events again and again before it blocks. It keeps a core busy
-    /// meanwhile, and pays where answers come from the same machine within the time that it takes
-    /// to wake a thread: 50 µs are a good try. After four spins in a row that found nothing it
-    /// rests, for a doubling number of waits, until one finds something. Default: `None`, never.
+    /// How long to poll for events in a loop before a wait blocks (*busy-polling*). It keeps a core
+    /// busy during that time, and pays where answers arrive from the same machine faster than a
+    /// thread wakes up: try 50 µs. After four spins in a row that found nothing, the next waits do
+    /// not spin; their number doubles until a spin finds something. Default: `None`, which never
+    /// spins.
     pub spin: Option<Duration>,
 }
 
@@ -90,7 +91,7 @@ impl Limits {
     }
 }
 
-/// The bounds of one connection. Start from [`ConnectionLimits::default`] and change fields.
+/// The limits of one connection. Start from [`ConnectionLimits::default`] and change fields.
 ///
 /// ```
 /// use readiness::ConnectionLimits;
@@ -101,65 +102,68 @@ impl Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionLimits {
-    /// The most received bytes that wait to be consumed; then reading stops until the program
-    /// consumes. A line or message that must be seen whole cannot be longer. Default: 64 KiB.
+    /// Maximum number of received bytes that wait to be consumed. When the buffer is full, reading
+    /// stops until the program consumes some of them ([`Event::Full`](crate::Event::Full)). A line
+    /// or message that the program must see whole cannot be longer. Default: 64 KiB.
     pub read_buffer_max: usize,
-    /// With more unsent bytes than this a connection is clogged. Default: 64 KiB, which is about
-    /// what keeps a kernel's send buffer filled.
+    /// The high-water mark: with more unsent bytes than this, a connection is clogged; with exactly
+    /// this many it is not. Default: 64 KiB, about as much as keeps a kernel's send buffer filled.
     pub high_water: usize,
-    /// With so few unsent bytes a clogged connection has drained. Default: 16 KiB, low enough that
-    /// a producer works in batches, high enough that the kernel does not run dry meanwhile.
+    /// The low-water mark: when the unsent bytes of a clogged connection fall to this level,
+    /// [`Drained`](crate::Event::Drained) is delivered. Default: 16 KiB, low enough that a producer
+    /// works in batches and high enough that the kernel does not run dry.
     pub low_water: usize,
-    /// The most unsent bytes that may accumulate. A send (or transfer) into an empty write buffer is
-    /// taken whatever its size, so that memory is bounded by this and one send; one that would
-    /// raise the unsent bytes above this takes nothing and ends the connection
-    /// ([`CloseReason::Overflow`](crate::CloseReason::Overflow)). A buffer that grows takes up to
-    /// twice the memory of the bytes in it. Default: 16 MiB.
+    /// Maximum number of unsent bytes that may accumulate. A send (or transfer) into an empty write
+    /// buffer is accepted whatever its size, so memory is bounded by this limit plus one send. A
+    /// send that would raise accumulated bytes above the limit takes nothing and ends the
+    /// connection ([`CloseReason::Overflow`](crate::CloseReason::Overflow)). A growing buffer uses
+    /// up to twice the memory of the bytes in it. Default: 16 MiB.
     pub unsent_max: usize,
-    /// The most bytes read from a connection in a turn. Default: 64 KiB, one block.
+    /// Maximum number of bytes read from a connection per turn. Default: 64 KiB, one block.
     pub read_budget: usize,
-    /// The most bytes written to a connection in a turn, beside those that were unsent when it was
-    /// served, of which it is the same. Default: 64 KiB, as for reading.
+    /// Maximum number of bytes written to a connection per turn. Bytes left over from an earlier
+    /// turn have a second budget of the same size. Default: 64 KiB, as for reading.
     pub write_budget: usize,
-    /// How long a connect may take. In the Unix domain it also bounds for how long a connect is
-    /// tried again that finds the listener's backlog full. Default: 10 s.
+    /// How long a connect may take in all: resolving the name, and all attempts. A Unix-domain
+    /// connect that finds the listener's backlog full is retried for this long. Default: 10 s.
     pub connect_deadline: Duration,
-    /// Whether an accepted connection reads on while it has unsent bytes. If not, a peer that sends
-    /// and never reads makes the server stop reading, which bounds memory; but a peer that writes
-    /// everything before it reads anything can then wait for ever. A connection that was connected
-    /// always reads on. [`couple`](crate::EventLoop::couple) and
+    /// Whether an accepted connection goes on reading while it has unsent bytes. If not, the server
+    /// stops reading from a peer that never reads, which bounds memory. But a peer that writes
+    /// everything before it reads anything can then wait forever. An outgoing connection always
+    /// goes on reading. [`couple`](crate::EventLoop::couple) and
     /// [`uncouple`](crate::EventLoop::uncouple) change it for one connection. Default: `false`.
     pub reads_while_unsent: bool,
-    /// How long the read buffer may be full while the program, which could, neither consumes
-    /// anything nor pauses: see [`Event::Full`](crate::Event::Full). Then the connection ends.
-    /// Default: 60 s.
+    /// How long the read buffer may stay full while the program could consume bytes or pause and
+    /// does neither: see [`Event::Full`](crate::Event::Full). Then the connection ends. Default: 60
+    /// s.
     pub stalled_read_deadline: Duration,
-    /// How long unsent bytes may wait while the kernel takes none of them. Before it counts, the
-    /// loop tries to write once more: the kernel takes some as soon as the peer has read some. Then
-    /// the connection ends with a reset, since bytes are given up. Default: 60 s.
+    /// How long unsent bytes may wait while the kernel takes none of them. Before the deadline
+    /// takes effect, the loop tries to write once more: the kernel takes bytes as soon as the peer
+    /// has read some. Then the connection ends with a reset, because bytes are given up. Default:
+    /// 60 s.
     pub stalled_write_deadline: Duration,
     /// How long the peer may stay silent after a close, once the kernel has taken everything and
-    /// our end (FIN). Then the socket is closed without a reset, and the kernel goes on delivering
-    /// what a slow peer has not read yet: the loop cannot see how much that is. Only what the peer
-    /// sends from then on is answered with a reset, which can destroy what it has not read.
-    /// Default: 5 s.
+    /// our end of file (FIN). Then the socket is closed without a reset, and the kernel goes on
+    /// delivering what a slow peer has not read yet; the loop cannot see how much that is. If the
+    /// peer sends anything after that, the kernel answers with a reset, which can destroy what the
+    /// peer has not read. Default: 5 s.
     pub close_quiet_deadline: Duration,
-    /// How long a close may take in all from then on, even if the peer goes on sending. It ends in
-    /// the same way as by `close_quiet_deadline`. Default: 30 s.
+    /// How long a close may take in all from that moment, even if the peer goes on sending. It ends
+    /// in the same way as with `close_quiet_deadline`. Default: 30 s.
     pub close_deadline: Duration,
-    /// How long a connection may stay open while nothing moves in either direction; `None` for no
-    /// limit. Before it counts, the loop tries to read and to write once more. The connection ends
-    /// without a reset if the kernel has taken everything that was sent, and goes on delivering
-    /// that; otherwise with one. A connection that is connecting or closing has deadlines of its
-    /// own. Must not be zero. Default: `None`.
+    /// How long a connection may stay open while no byte moves in either direction; `None` for no
+    /// limit. Before the timeout takes effect, the loop tries to read and to write once more. If
+    /// the kernel has taken everything that was sent, the connection ends without a reset and the
+    /// kernel goes on delivering; otherwise it ends with a reset. A connection that is connecting
+    /// or closing has other deadlines. Must not be zero. Default: `None`.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may stay silent before the kernel sends TCP keepalive probes: from 1 s
     /// to 32,767 s, fractions are dropped. `None` sends none. Ignored for Unix-domain sockets.
     /// Default: `None`.
     pub keepalive: Option<Duration>,
-    /// Sends small writes at once instead of gathering them (`TCP_NODELAY`). The loop gathers them
-    /// itself, so the kernel's delay would only add latency. Without a meaning in the Unix domain.
-    /// Default: `true`.
+    /// Sends small writes at once instead of gathering them (`TCP_NODELAY`, which turns Nagle's
+    /// algorithm off). The loop gathers writes itself, so the kernel's delay would only add
+    /// latency. Ignored for Unix-domain sockets. Default: `true`.
     pub nodelay: bool,
 }
 

@@ -1,15 +1,15 @@
 //! Listening sockets: accepting with a budget, and running out of descriptors.
 //!
 //! A listener's readiness is remembered like a connection's, because the kernel reports waiting
-//! peers once. When accepting fails for a reason that does not concern one peer (most often no
-//! descriptor is left) the listener pauses for a time that doubles; the peers wait in the backlog.
+//! peers once. When accepting fails for a reason that does not concern one peer (usually `EMFILE`),
+//! the listener pauses for a time that doubles; the peers wait in the backlog.
 //!
-//! A connection that closes makes room for one more, so it resumes one listener that has run out of
-//! room: the one that has waited longest since its last success. A listener that finds nobody
-//! waiting passes the room on. One that was resumed and gained nothing is resumed by its alarm
-//! alone, so that a flood of closes is not a flood of retries.
+//! A connection that closes makes room for one more, so it resumes one listener that is out of
+//! room: the one whose last success is longest ago. A listener that finds no peer waiting passes
+//! the room on. A listener that was resumed and gained nothing is then resumed by its alarm alone,
+//! so a flood of closes does not cause a flood of retries.
 //!
-//! What it deliberately does not do: it makes no connection. It only yields sockets.
+//! It deliberately creates no connections: it only yields sockets.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -27,16 +27,16 @@ use crate::slots::{ListenerId, Slots};
 use crate::system::{ListeningSocket, PeerAddr, Socket, System};
 use crate::work;
 
-/// Makes the program's state for a connection that was accepted from this address.
+/// Creates the program's state for a connection that was accepted from this address.
 pub(crate) type MakeData<T> = Box<dyn FnMut(&PeerAddr) -> T + Send>;
 
-/// Whether a listener accepts now.
+/// Whether a listener accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
     Open,
-    /// The program paused it; it is not registered.
+    /// The program has paused it; it is not registered.
     Paused,
-    /// It waits for a connection to close, if that may help, and for the alarm if there is one.
+    /// It waits for the alarm if there is one, and for a connection to close if that may help.
     OutOfRoom(Option<Alarm>),
 }
 
@@ -44,20 +44,20 @@ pub(crate) struct Listener<T> {
     pub(crate) socket: ListeningSocket,
     make_data: MakeData<T>,
     accepting: Accepting,
-    /// How long the next failure pauses it; `None` since nobody has waited any more.
+    /// The pauses of the shortage that is under way; `None` once the backlog has been empty.
     backoff: Option<Backoff>,
-    /// The program was told that accepting fails, and since then somebody has always waited.
+    /// `AcceptFailed` was delivered for the shortage that is under way.
     is_failure_told: bool,
-    /// It has accepted since it was resumed last, or has never run out of room.
+    /// It has accepted since a close last resumed it, or no close has.
     has_gained: bool,
-    /// How many peers in a row could not be accepted for reasons of their own.
+    /// How many peers in a row could not be accepted for reasons that concern only them.
     skipped: usize,
-    /// The kernel said that peers wait, and no accept has disproved it.
+    /// The kernel has reported that peers wait, and no accept has disproved it.
     ready: bool,
     queued: bool,
-    /// It accepts those that wait, and is closed then.
+    /// It accepts the peers that wait, and is closed then.
     is_draining: bool,
-    /// The number of the accept that succeeded last.
+    /// The number of its last successful accept.
     accepted_last: u64,
 }
 
@@ -79,7 +79,7 @@ impl<T> Listener<T> {
     }
 }
 
-/// What must happen next, so that a listener accepts.
+/// What must happen next so that a listener accepts.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerWaitsFor {
@@ -87,9 +87,9 @@ pub enum ListenerWaitsFor {
     Peer,
     /// The program to resume accepting.
     ProgramToResume,
-    /// A connection to close: there are as many as the limits allow.
+    /// A connection to close: `connections_max` is reached.
     Room,
-    /// A connection to close, or a pause to be over: accepting failed, mostly for a lack of file
+    /// A connection to close or a pause to end: accepting failed, usually for a lack of file
     /// descriptors.
     Descriptors,
 }
@@ -111,9 +111,9 @@ impl fmt::Display for ListenerWaitsFor {
 pub struct ListenerWaits {
     /// Its id.
     pub id: ListenerId,
-    /// Its address, unless it is a Unix-domain address.
+    /// Its address, unless that is a Unix-domain address.
     pub address: Option<SocketAddr>,
-    /// What must happen next, so that it accepts.
+    /// What must happen next so that it accepts.
     pub waits_for: ListenerWaitsFor,
 }
 
@@ -123,28 +123,28 @@ impl fmt::Display for ListenerWaits {
     }
 }
 
-/// What came of accepting once.
+/// The outcome of one accept.
 pub(crate) enum Accept<T> {
-    /// A peer, with its address if that is an IP address, and the program's state for it.
+    /// A peer, with its address and the program's state for it.
     Peer { socket: Socket, peer: Option<SocketAddr>, data: T },
-    /// A peer whose connection had failed; there may be another.
+    /// A peer whose connection had failed; another may wait.
     Skipped,
     /// No more for now.
     Done,
-    /// No more for now, and the program is to be told.
+    /// No more for now; `AcceptFailed` is due.
     Failed(ListenerId, Failure),
 }
 
-/// All listeners of a loop, and those with peers that wait.
+/// All listeners of a loop, and the queue of those with waiting peers.
 pub(crate) struct Listeners<T> {
     slots: Slots<ListenerId, Listener<T>>,
     ready: VecDeque<ListenerId>,
-    /// Those in [`Accepting::OutOfRoom`] that a close resumes, by the number of the accept that
-    /// succeeded last. Invariant: while there is room, another listener is open or has an alarm.
+    /// The listeners in [`Accepting::OutOfRoom`] that a close resumes, by the number of their last
+    /// successful accept. Invariant: while there is room, another listener is open or has an alarm.
     out_of_room: BTreeSet<(u64, ListenerId)>,
-    /// How many were accepted in all, by which each listener knows when it accepted last.
+    /// How many peers were accepted in all; each listener remembers the number of its last accept.
     accepted: u64,
-    /// How many are draining.
+    /// How many listeners are draining.
     draining: usize,
 }
 
@@ -159,7 +159,7 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// Puts in a listener, and has the kernel tell when peers wait.
+    /// Adds a listener and registers it for waiting peers.
     pub(crate) fn insert(
         &mut self,
         socket: ListeningSocket,
@@ -180,12 +180,12 @@ impl<T> Listeners<T> {
         Ok(id)
     }
 
-    /// The listener, or the error that a stale id is.
+    /// Returns the listener, or `NotFound` for a stale id.
     pub(crate) fn get(&self, id: ListenerId) -> io::Result<&Listener<T>> {
         self.slots.get(id).ok_or_else(|| stale(id))
     }
 
-    /// Closes a listener; peers that wait are reset.
+    /// Closes a listener; waiting peers are reset.
     pub(crate) fn close(
         &mut self,
         id: ListenerId,
@@ -210,14 +210,14 @@ impl<T> Listeners<T> {
         Ok(())
     }
 
-    /// Deregisters all of them, which are about to be dropped with their loop.
+    /// Deregisters all listeners, which are about to be dropped with their loop.
     pub(crate) fn deregister(&mut self, system: &System) {
         for (id, listener) in self.slots.iter_mut() {
             listener.deregister(id, system);
         }
     }
 
-    /// Has every listener accept those that wait, and close then.
+    /// Makes every listener accept the peers that wait and then close.
     pub(crate) fn drain(&mut self, limits: &Limits, resources: &mut Resources) {
         for id in self.ids() {
             if let Some(listener) = self.slots.get_mut(id) {
@@ -225,7 +225,8 @@ impl<T> Listeners<T> {
                 listener.is_draining = true;
                 listener.ready = true;
             }
-            // One that was paused and cannot be watched now tries again, or it would wait for ever.
+            // A paused listener that cannot be registered now tries again; otherwise it would wait
+            // forever.
             if let Err(error) = self.pause(id, false, limits, resources) {
                 self.back_off(id, &error, limits, resources);
             }
@@ -233,7 +234,7 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// Closes those that are draining, whoever waits.
+    /// Closes the draining listeners, even if peers wait.
     pub(crate) fn close_draining(&mut self, resources: &mut Resources) {
         let mut closed = self.ids();
         closed.retain(|id| self.slots.get(*id).is_some_and(|listener| listener.is_draining));
@@ -254,7 +255,7 @@ impl<T> Listeners<T> {
         self.slots.iter().map(|(id, _)| id).inspect(|_| work::step()).collect()
     }
 
-    /// Has a listener accept no more, or again. One that is out of room does not accept anyway.
+    /// Pauses or resumes a listener. One that is out of room does not accept in either case.
     pub(crate) fn pause(
         &mut self,
         id: ListenerId,
@@ -269,13 +270,13 @@ impl<T> Listeners<T> {
         let accepting = if pauses { Accepting::Paused } else { Accepting::Open };
         self.set_accepting(id, accepting, resources)?;
         if pauses {
-            // There may have been room for it.
+            // The room may have been meant for this listener.
             self.make_room(limits, resources);
         }
         Ok(())
     }
 
-    /// Remembers that peers wait, and has the listener served if it accepts now.
+    /// Remembers that peers wait, and queues the listener if it accepts now.
     pub(crate) fn ready(&mut self, slot: u32) {
         if let Some((id, listener)) = self.slots.at(slot) {
             listener.ready = true;
@@ -283,7 +284,7 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// Takes the next listener with peers that wait.
+    /// Takes the next listener with waiting peers.
     pub(crate) fn take_ready(&mut self) -> Option<ListenerId> {
         let id = self.ready.pop_front()?;
         if let Some(listener) = self.slots.get_mut(id) {
@@ -292,7 +293,7 @@ impl<T> Listeners<T> {
         Some(id)
     }
 
-    /// Has the listener served, if there is something to accept.
+    /// Queues the listener if there is something to accept.
     pub(crate) fn queue(&mut self, id: ListenerId) {
         let Some(listener) = self.slots.get_mut(id) else { return };
         if listener.ready && listener.accepting == Accepting::Open && !listener.queued {
@@ -301,7 +302,7 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// What each listener waits for.
+    /// Returns what each listener waits for.
     pub(crate) fn explain(&self) -> Vec<ListenerWaits> {
         let explained = self.slots.iter().map(|(id, listener)| ListenerWaits {
             id,
@@ -320,7 +321,7 @@ impl<T> Listeners<T> {
         self.ready.len()
     }
 
-    /// Accepts one connection, if the listener accepts now and there is room.
+    /// Accepts one connection if the listener accepts now and there is room.
     pub(crate) fn accept(
         &mut self,
         id: ListenerId,
@@ -393,8 +394,8 @@ impl<T> Listeners<T> {
     }
 
     /// Changes whether a listener accepts: its registration follows, and an alarm that no longer
-    /// counts is taken back. One that is not open is not registered, so that peers that come
-    /// meanwhile wake nobody.
+    /// counts is taken back. One that is not open is not registered, so that peers that come in the
+    /// meantime cause no wake-up.
     fn set_accepting(
         &mut self,
         id: ListenerId,
@@ -409,8 +410,8 @@ impl<T> Listeners<T> {
             if is_open {
                 watched?;
             }
-            // One that cannot be deregistered only wakes the loop in vain. Peers may have come
-            // while nobody was told.
+            // A listener that cannot be deregistered only wakes the loop in vain. Peers may have
+            // arrived unreported.
             listener.ready = true;
         }
         let place = (listener.accepted_last, id);
@@ -419,7 +420,7 @@ impl<T> Listeners<T> {
             self.out_of_room.remove(&place);
         }
         match accepting {
-            // Without an alarm it is the number of connections that leaves no room.
+            // Without an alarm, it is `connections_max` that leaves no room.
             Accepting::OutOfRoom(alarm) if alarm.is_none() || listener.has_gained => {
                 self.out_of_room.insert(place);
             }
@@ -429,7 +430,7 @@ impl<T> Listeners<T> {
         Ok(())
     }
 
-    /// Resumes a listener that has run out of room, or pauses it again if it cannot be registered.
+    /// Resumes a listener that is out of room, or pauses it again if it cannot be registered.
     /// Returns whether it accepts now.
     pub(crate) fn try_again(
         &mut self,
@@ -437,9 +438,6 @@ impl<T> Listeners<T> {
         limits: &Limits,
         resources: &mut Resources,
     ) -> bool {
-        if let Some(listener) = self.slots.get_mut(id) {
-            listener.has_gained = false;
-        }
         match self.set_accepting(id, Accepting::Open, resources) {
             Ok(()) => true,
             Err(error) => {
@@ -449,18 +447,21 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// Lets one listener try again that has run out of room: a connection has closed, or another
-    /// listener does not need the room that there is.
+    /// Lets one listener that is out of room try again: a connection has closed, or another
+    /// listener does not need the room.
     pub(crate) fn make_room(&mut self, limits: &Limits, resources: &mut Resources) {
         while let Some((_, id)) = self.out_of_room.first().copied() {
             work::step();
+            if let Some(listener) = self.slots.get_mut(id) {
+                listener.has_gained = false;
+            }
             if self.try_again(id, limits, resources) {
                 break;
             }
         }
     }
 
-    /// Pauses a listener that failed for a time that doubles.
+    /// Pauses a listener that has failed, each time for twice as long.
     fn back_off(
         &mut self,
         id: ListenerId,
@@ -487,15 +488,15 @@ impl<T> Listener<T> {
     }
 }
 
-/// Whether an error of accepting concerns the next peer alone: it has gone, or its connection had
-/// failed before it was accepted. Linux passes on the errors of such a connection: see accept(2).
+/// Returns whether an error of `accept` concerns one peer alone, whose connection failed before it
+/// was accepted. Linux passes on the errors of such a connection: see accept(2).
 fn concerns_one_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
         TimedOut,
     };
-    /// `ENONET`, `EPROTO`, `ENOPROTOOPT`, `EOPNOTSUPP` and `EHOSTDOWN`, for which there is no
-    /// `ErrorKind` everywhere.
+    /// `ENONET`, `EPROTO`, `ENOPROTOOPT`, `EOPNOTSUPP` and `EHOSTDOWN`, for which not every
+    /// platform has an `ErrorKind`.
     const LINUX: [i32; 5] = [64, 71, 92, 95, 112];
     let is_numbered =
         |code| cfg!(any(target_os = "linux", target_os = "android")) && LINUX.contains(&code);

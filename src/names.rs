@@ -1,11 +1,11 @@
-//! Looking up names, on helper threads, so that no call into the loop blocks.
+//! Resolves names on helper threads, so that no call into the loop blocks.
 //!
-//! The system's resolver blocks, for many seconds where a name server does not answer. So each name
-//! is given to a thread, and the loop is woken when it has an answer. The threads are started when
-//! they are first needed, are four at most, and end with the loop: one that is within the resolver
-//! ends as soon as that returns.
+//! The system's resolver blocks, for many seconds if a name server does not answer. So each name is
+//! given to a thread, which wakes the loop when it has an answer. At most four threads are started,
+//! when they are first needed. They end with the loop; a thread inside the resolver ends as soon as
+//! that returns.
 //!
-//! What it deliberately does not do: it remembers no answer.
+//! It deliberately caches no answer.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -16,20 +16,20 @@ use std::thread;
 use crate::system::{Answer, Question, System};
 use crate::waker::Waker;
 
-/// The most helper threads.
+/// Maximum number of helper threads.
 const THREADS_MAX: usize = 4;
 
-/// Names that are being looked up for one loop.
+/// The names that are being resolved for one loop.
 #[derive(Default)]
 pub(crate) struct Names {
     helpers: Option<Helpers>,
-    /// How many questions of the helpers' are not answered.
+    /// How many names are not answered yet.
     open: usize,
 }
 
 struct Helpers {
     questions: Sender<Question>,
-    /// The threads take turns at this end.
+    /// The threads take turns at receiving from this end.
     asked: Arc<Mutex<Receiver<Question>>>,
     answering: Sender<Answer>,
     answers: Receiver<Answer>,
@@ -37,7 +37,7 @@ struct Helpers {
 }
 
 impl Names {
-    /// Begins to look up a name. The answer wakes the loop.
+    /// Begins to resolve a name. The answer wakes the loop.
     pub(crate) fn ask(
         &mut self,
         question: Question,
@@ -48,12 +48,12 @@ impl Names {
         let helpers = self.helpers.get_or_insert_with(Helpers::new);
         if self.open >= helpers.threads && helpers.threads < THREADS_MAX {
             let started = helpers.start(waker);
-            // Those that there are look it up later.
+            // The threads that exist will resolve it later.
             if helpers.threads == 0 {
                 started?;
             }
         }
-        // The other end is kept here, so that this cannot fail.
+        // The receiving end is kept here, so this cannot fail.
         let _ = helpers.questions.send(question);
         self.open += 1;
         Ok(())
@@ -100,7 +100,7 @@ impl Helpers {
 fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match (host, port).to_socket_addrs() {
         Ok(addresses) => Ok(addresses.collect()),
-        // The resolver's own errors are no system's, and have no number.
+        // The resolver's own errors are not the system's and have no number.
         Err(error) if error.raw_os_error().is_none() => {
             Err(io::Error::new(io::ErrorKind::NotFound, error))
         }
@@ -115,7 +115,7 @@ pub(crate) enum Target<'n> {
     Host(&'n str, u16),
 }
 
-/// Takes `host:port` apart. An IPv6 address stands in brackets.
+/// Parses `host:port`. An IPv6 address is in brackets.
 pub(crate) fn parse(name: &str) -> io::Result<Target<'_>> {
     if let Ok(address) = name.parse() {
         return Ok(Target::Address(address));

@@ -1,8 +1,8 @@
-//! What the loop did, step by step: for logs, counters, pictures and tests.
+//! The steps of a loop, for logs, counters, pictures and tests.
 //!
-//! Every step goes through [`Observers`]. It costs one comparison while nobody looks; the
-//! `log` lines, with the target `readiness`, are made from the same steps that an [`Observer`]
-//! gets. A line begins with the id it is about, and gives sizes, never bytes.
+//! Every step goes through [`Observers`], which costs one comparison while nothing observes. The
+//! `log` lines, with the target `readiness`, are made from the same steps that an [`Observer`] is
+//! shown. A line begins with the id it is about and shows sizes, never bytes.
 //!
 //! | level | steps |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | trace | everything else |
 //!
 //! A panic in an observer, or in the program's logger, is held until the loop has done its work in
-//! that call, and resumed then. So no code of the loop needs to mind when a step is shown.
+//! that call, and resumed then. So the rest of the loop need not care when a step is shown.
 
 use std::any::Any;
 use std::fmt;
@@ -28,30 +28,30 @@ use crate::slots::{ConnectionId, ListenerId, SourceId, TimerId};
 /// The target of all log lines.
 const TARGET: &str = "readiness";
 
-/// One thing that the loop did.
+/// One step that the loop took.
 #[expect(missing_docs, reason = "a variant's doc says what its fields are")]
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The loop waited, for at most this long, and the kernel reported this many events.
     Waited { at_most: Option<Duration>, events: usize },
-    /// The kernel reported that the socket is ready; it is remembered.
+    /// The kernel reported that the socket is ready, which is remembered.
     Ready { id: ConnectionId, readiness: Readiness },
     /// Bytes were read into the read buffer.
     Filled { id: ConnectionId, count: usize },
-    /// Bytes were read and thrown away, because the program has closed.
+    /// Bytes were read and discarded, because the program has closed.
     Discarded { id: ConnectionId, count: usize },
     /// The socket has no more to read for now (`EAGAIN`).
     ReadBlocked { id: ConnectionId },
-    /// The end of what the peer sends was read (EOF).
+    /// The peer's end of file was read (EOF).
     PeerEnded { id: ConnectionId },
-    /// The program has sent this many bytes since the connection was settled last.
+    /// The program has sent this many bytes since the connection was last settled.
     Queued { id: ConnectionId, count: usize },
     /// The kernel took unsent bytes, and this many are left.
     Flushed { id: ConnectionId, count: usize, unsent: usize },
     /// The kernel takes no more for now (`EAGAIN`).
     WriteBlocked { id: ConnectionId },
-    /// The kernel was asked for another interest (`epoll_ctl`).
+    /// The kernel was given another interest (`epoll_ctl`).
     InterestChanged { id: ConnectionId, from: Interest, to: Interest },
     /// A listener listens at the address; `None` for a Unix-domain socket.
     Listening { id: ListenerId, address: Option<SocketAddr> },
@@ -61,26 +61,26 @@ pub enum Step {
     Accepted { listener: ListenerId, id: ConnectionId, peer: Option<SocketAddr> },
     /// A peer's connection had failed before it was accepted.
     AcceptSkipped { id: ListenerId },
-    /// Accepting failed, for the first time since nobody has waited to be accepted.
+    /// Accepting failed, for the first time since the backlog was empty.
     AcceptFailed { id: ListenerId, failure: Failure },
-    /// Accepting failed and pauses for this long, unless a connection closes before.
+    /// Accepting failed and pauses for this long, or until a connection closes.
     AcceptPaused { id: ListenerId, failure: Failure, pause: Duration },
-    /// The name that a connection is to be made to is looked up.
+    /// The name of a connect is being resolved.
     Resolving { id: ConnectionId },
-    /// The name stands for this many addresses.
+    /// The name was resolved to this many addresses.
     Resolved { id: ConnectionId, addresses: usize },
     /// A connect to the address began; `None` for a Unix-domain socket. One connection may have
     /// several under way.
     Connecting { id: ConnectionId, address: Option<SocketAddr> },
     /// One of several connects failed; another is under way or begins.
     AttemptFailed { id: ConnectionId, address: SocketAddr, failure: Failure },
-    /// The listener's backlog is full: the connect is tried again after this pause.
+    /// The listener's backlog is full: the connect is retried after this pause.
     ConnectPaused { id: ConnectionId, pause: Duration },
-    /// A stream that was made elsewhere was taken over.
+    /// A stream that was made elsewhere was adopted.
     Adopted { id: ConnectionId },
     /// A connect succeeded.
     Connected { id: ConnectionId },
-    /// The end of our direction was sent (FIN).
+    /// Our end of file was sent (FIN).
     Finished { id: ConnectionId },
     /// A deadline passed.
     DeadlinePassed { id: ConnectionId, deadline: Deadline },
@@ -88,13 +88,13 @@ pub enum Step {
     TimerFired { id: TimerId },
     /// Another thread woke the loop.
     Woken,
-    /// The kernel reported that a foreign source is ready, and the event is delivered.
+    /// The kernel reported that a foreign source is ready; the event is delivered now.
     SourceReady { id: SourceId, readiness: Readiness },
-    /// A shutdown began with this many connections, and has this long.
+    /// A shutdown began with this many connections and this deadline.
     ShuttingDown { connections: usize, deadline: Duration },
-    /// The time of the shutdown is over: this many connections are aborted.
+    /// The shutdown has reached its deadline: this many connections are aborted.
     ShutdownTimedOut { connections: usize },
-    /// The shutdown is over.
+    /// The shutdown has ended.
     ShutDown,
     /// The connection was closed, with this many bytes unsent and this many lost.
     Closed { id: ConnectionId, reason: CloseReason, unsent: usize, lost: u64 },
@@ -137,8 +137,8 @@ impl fmt::Display for Step {
             Self::Ready { id, readiness } => write!(f, "{id} is {readiness}"),
             Self::Filled { id, count } => write!(f, "{id} filled {count}"),
             Self::Discarded { id, count } => write!(f, "{id} discarded {count}"),
-            Self::ReadBlocked { id } => write!(f, "{id} has no more to read"),
-            Self::PeerEnded { id } => write!(f, "{id} read the peer's end"),
+            Self::ReadBlocked { id } => write!(f, "{id} has no more to read (EAGAIN)"),
+            Self::PeerEnded { id } => write!(f, "{id} read the peer's end (EOF)"),
             Self::Queued { id, count } => write!(f, "{id} queued {count}"),
             Self::Flushed { id, count, unsent: 0 } => {
                 write!(f, "{id} flushed {count}, all is sent")
@@ -146,7 +146,7 @@ impl fmt::Display for Step {
             Self::Flushed { id, count, unsent } => {
                 write!(f, "{id} flushed {count}, {unsent} unsent")
             }
-            Self::WriteBlocked { id } => write!(f, "{id} has no more room to write"),
+            Self::WriteBlocked { id } => write!(f, "{id} has no more room to write (EAGAIN)"),
             Self::InterestChanged { id, from, to } => write!(f, "{id} interest {from} -> {to}"),
             Self::Listening { id, address } => write!(f, "{id} listens at {}", shown(address)),
             Self::ListenerClosed { id } => write!(f, "{id} closed"),
@@ -160,18 +160,18 @@ impl fmt::Display for Step {
             Self::AcceptPaused { id, failure, pause } => {
                 write!(f, "{id} pauses accepting for {pause:?}: {failure}")
             }
-            Self::Resolving { id } => write!(f, "{id} looks up a name"),
-            Self::Resolved { id, addresses } => write!(f, "{id} found {addresses} addresses"),
+            Self::Resolving { id } => write!(f, "{id} resolves its name"),
+            Self::Resolved { id, addresses } => write!(f, "{id} resolved to {addresses} addresses"),
             Self::Connecting { id, address } => write!(f, "{id} connects to {}", shown(address)),
             Self::AttemptFailed { id, address, failure } => {
                 write!(f, "{id} could not connect to {address}: {failure}")
             }
             Self::ConnectPaused { id, pause } => {
-                write!(f, "{id} finds the backlog full and tries again after {pause:?}")
+                write!(f, "{id} finds the backlog full and retries after {pause:?}")
             }
             Self::Adopted { id } => write!(f, "{id} adopted"),
             Self::Connected { id } => write!(f, "{id} connected"),
-            Self::Finished { id } => write!(f, "{id} finished our direction"),
+            Self::Finished { id } => write!(f, "{id} finished our direction (FIN)"),
             Self::DeadlinePassed { id, deadline } => {
                 write!(f, "{id} passed its deadline: {deadline:?}")
             }
@@ -182,7 +182,10 @@ impl fmt::Display for Step {
                 write!(f, "loop shuts down {connections} connections within {deadline:?}")
             }
             Self::ShutdownTimedOut { connections } => {
-                write!(f, "the time to shut down is over: {connections} connections are aborted")
+                write!(
+                    f,
+                    "loop aborts {connections} connections: the shutdown reached its deadline"
+                )
             }
             Self::ShutDown => f.write_str("loop has shut down"),
             Self::Closed { id, reason, unsent, lost } => {
@@ -192,9 +195,10 @@ impl fmt::Display for Step {
     }
 }
 
-/// Sees every step of a loop; set by [`EventLoop::set_observer`](crate::EventLoop::set_observer).
+/// Is shown every step of a loop. Set it by
+/// [`EventLoop::set_observer`](crate::EventLoop::set_observer).
 ///
-/// Any closure that takes a [`Step`] is one.
+/// Any closure that takes a [`Step`] is an observer.
 ///
 /// ```
 /// use readiness::{EventLoop, Step};
@@ -214,6 +218,15 @@ pub trait Observer: Send {
     /// loop goes on with its work in that call and resumes the panic at its end; no step and no
     /// event is lost, and the loop remains usable.
     fn observe(&mut self, step: Step);
+
+    /// Returns whether the observer is to be shown the steps that occur with every message too.
+    ///
+    /// They are the steps that the log has at level trace, and making them costs time. Asked once
+    /// per turn, so an observer can wait at hardly any cost until somebody looks. By default it is
+    /// shown everything.
+    fn wants_everything(&self) -> bool {
+        true
+    }
 }
 
 impl<F: FnMut(Step) + Send> Observer for F {
@@ -222,12 +235,12 @@ impl<F: FnMut(Step) + Send> Observer for F {
     }
 }
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// Where the steps go.
 pub(crate) struct Observers {
-    /// The most detailed level that anybody looks at.
+    /// The most detailed level that the observer or the logger wants.
     level: LevelFilter,
     observer: Option<Box<dyn Observer>>,
     /// The first panic of this call, to be resumed at its end.
@@ -244,13 +257,20 @@ impl Observers {
         self.refresh();
     }
 
-    /// Looks again at how much the program's logger wants; once a turn.
+    /// Asks the observer and the program's logger how much they want, once per turn.
     pub(crate) fn refresh(&mut self) {
-        let everything = self.observer.is_some();
-        self.level = if everything { LevelFilter::Trace } else { log::max_level() };
+        let Some(observer) = &self.observer else {
+            self.level = log::max_level();
+            return;
+        };
+        match catch_unwind(AssertUnwindSafe(|| observer.wants_everything())) {
+            Ok(true) => self.level = LevelFilter::Trace,
+            Ok(false) => self.level = log::max_level().max(LevelFilter::Debug),
+            Err(payload) => _ = self.panic.get_or_insert(payload),
+        }
     }
 
-    /// Whether anybody looks at every step.
+    /// Returns whether the observer or the logger wants every step.
     pub(crate) fn see_everything(&self) -> bool {
         self.level == LevelFilter::Trace
     }
@@ -261,7 +281,7 @@ impl Observers {
         }
     }
 
-    /// Sees what happens with every byte: the step is made only if anybody looks.
+    /// Shows a step that occurs with every message: it is made only if something observes.
     #[inline]
     pub(crate) fn trace(&mut self, make: impl FnOnce() -> Step) {
         if self.see_everything() {
@@ -274,7 +294,7 @@ impl Observers {
     #[cold]
     fn show(&mut self, step: Step) {
         let observer = &mut self.observer;
-        // The loop's own state is not within.
+        // The closure does not reach the loop's own state.
         let shown = catch_unwind(AssertUnwindSafe(|| {
             log::log!(target: TARGET, step.level(), "{step}");
             if let Some(observer) = observer {
@@ -286,7 +306,7 @@ impl Observers {
         }
     }
 
-    /// Whether a panic is held, so that the loop must not wait.
+    /// Returns whether a panic is held, so that the loop must not wait.
     pub(crate) fn hold_panic(&self) -> bool {
         self.panic.is_some()
     }
@@ -296,18 +316,19 @@ impl Observers {
     }
 }
 
-/// Writes a line about an error for which the program has closed a connection: of the error itself
-/// only its kind and number are kept.
+/// Logs the error for which the program has closed a connection; of the error itself only the kind
+/// and number are kept.
 pub(crate) fn log_rejected(id: ConnectionId, error: &dyn fmt::Display) {
     log::debug!(target: TARGET, "{id} is rejected: {error}");
 }
 
-/// Writes a line about a name that stands for no address.
+/// Logs a name that has no address.
 pub(crate) fn log_unresolved(id: ConnectionId, error: &dyn fmt::Display) {
     log::debug!(target: TARGET, "{id} has no address: {error}");
 }
 
-/// An address in a line. That of a Unix-domain socket may be long, and would have to be asked for.
+/// Returns an address as a log line shows it. A Unix-domain address may be long and would take a
+/// system call.
 pub(crate) fn shown(address: Option<SocketAddr>) -> String {
     address.map_or("a Unix-domain socket".to_owned(), |address| address.to_string())
 }
@@ -319,6 +340,38 @@ mod tests {
     use std::sync::mpsc;
 
     const ID: ConnectionId = ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
+
+    /// Wants everything while the switch is on.
+    struct Switched {
+        is_on: std::sync::Arc<std::sync::atomic::AtomicBool>,
+        seen: mpsc::Sender<Step>,
+    }
+
+    impl Observer for Switched {
+        fn observe(&mut self, step: Step) {
+            self.seen.send(step).unwrap();
+        }
+
+        fn wants_everything(&self) -> bool {
+            self.is_on.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn observer_that_does_not_want_everything_is_shown_the_rest() {
+        let is_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (seen, steps) = mpsc::channel();
+        let mut observers = Observers::new();
+        observers.set(Box::new(Switched { is_on: is_on.clone(), seen }));
+        let (trace, debug) = (Step::ReadBlocked { id: ID }, Step::Connected { id: ID });
+        observers.trace(|| panic!("nobody wants this step"));
+        observers.see(debug);
+        is_on.store(true, std::sync::atomic::Ordering::Relaxed);
+        observers.trace(|| panic!("it is asked once per turn"));
+        observers.refresh();
+        observers.trace(|| trace);
+        assert_eq!(steps.try_iter().collect::<Vec<_>>(), [debug, trace]);
+    }
 
     #[test]
     fn nobody_looking_makes_no_step_visible_and_an_observer_sees_all() {

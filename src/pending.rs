@@ -1,10 +1,9 @@
 //! The pending events of a connection, those not yet delivered to the program: a byte of bits, in
 //! the order of delivery.
 //!
-//! What this file deliberately does not do: it does not know what holds an event back. That is the
-//! exchange's state.
+//! This file deliberately does not know what holds an event back: that is the exchange's state.
 
-/// A kind of event of a connection; a kind that stands earlier is delivered first.
+/// A kind of event of a connection; the earlier kind is delivered first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum Pending {
@@ -46,7 +45,7 @@ impl PendingEvents {
         self.0 |= event.bit();
     }
 
-    /// Takes an event back, or counts it as delivered.
+    /// Removes an event: it was delivered, or is not due any more.
     pub(crate) fn remove(&mut self, event: Pending) {
         self.0 &= !event.bit();
     }
@@ -73,7 +72,7 @@ impl PendingEvents {
         self.0 == 0
     }
 
-    /// The first event that is not among those held back.
+    /// Returns the first event that is not among those held back.
     #[inline]
     pub(crate) fn first_but(self, held_back: Self) -> Option<Pending> {
         let events = self.0 & !held_back.0;

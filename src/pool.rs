@@ -1,4 +1,4 @@
-//! The pool: the blocks that fills take and buffers give back.
+//! The pool: blocks of memory, which fills take and buffers return.
 //!
 //! A loop serves one connection after the other, so that in most turns one block serves all of
 //! them: it is taken for a fill, moves to the write side with the answer, and comes back when the
@@ -7,20 +7,18 @@
 //!
 //! Invariant: a free block has just [`BLOCK_SIZE`] bytes and holds nothing.
 //!
-//! What it deliberately does not do: it does not bound how many blocks are in use. That follows
-//! from the limits of the connections.
+//! It deliberately does not bound how many blocks are in use: the limits of the connections do.
 
 use crate::buffer::{Block, Buffer};
 
-/// The bytes in a block. One read fills at most so much, which is also the default bound of a
-/// read buffer: large enough that the cost of a system call disappears behind it.
+/// The number of bytes in a block. One read fills at most one block, which is also the default
+/// limit of a read buffer: large enough to make the cost of a system call negligible.
 pub(crate) const BLOCK_SIZE: usize = 64 * 1024;
 
-/// The most free blocks that are kept: 1 MiB, enough for a burst without going to the allocator.
+/// Maximum number of free blocks that are kept: 1 MiB, enough for a burst without the allocator.
 const FREE_MAX: usize = 16;
 
-/// Free blocks, the one used last on top: mostly it is the only one, and then it is taken and put
-/// back without a look at the others.
+/// Free blocks, the one used last on top. Usually only that one is taken and put back.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     top: Option<Box<Block>>,
@@ -32,7 +30,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Room in `buffer` to read at most `max` more bytes into: never empty unless `max` is 0.
+    /// Lends room in `buffer` to read at most `max` more bytes into; it is empty only if `max` is
+    /// 0.
     pub(crate) fn room<'b>(&mut self, buffer: &'b mut Buffer, max: usize) -> &'b mut [u8] {
         if !buffer.has_block() {
             return buffer.put_block(self.take()).room(max);
@@ -41,14 +40,14 @@ impl Pool {
         buffer.room(max)
     }
 
-    /// Has a buffer take a larger block than it has, if it needs one.
+    /// Gives a buffer a larger block if it needs one.
     fn make_room(&mut self, buffer: &mut Buffer, max: usize) {
         let wanted = buffer.len() + max;
         if buffer.size() < wanted.min(BLOCK_SIZE) {
             let block = self.take();
             self.give(buffer.move_into(block));
         } else if buffer.len() == buffer.size() {
-            // A connection whose limit is above a block's size: twice the room each time.
+            // A limit above a block's size: the room doubles each time.
             let size = wanted.min(2 * buffer.size());
             self.give(buffer.move_into(Block::zeroed(size)));
         }
@@ -64,8 +63,8 @@ impl Pool {
         self.below.pop().unwrap_or_else(|| Block::zeroed(BLOCK_SIZE))
     }
 
-    /// Takes back what `buffer` does not need: its block if it is empty, and a block for a
-    /// right-sized one if a third of it or less is used.
+    /// Takes back what `buffer` does not need: the block of an empty buffer, and a block of which
+    /// at most a third is used, for a right-sized one.
     pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
         self.reclaim_empty(buffer);
         if buffer.has_block() {
@@ -100,6 +99,7 @@ impl Pool {
             return discard(block);
         }
         block.clear();
+        debug_assert!(block.size() == BLOCK_SIZE && block.live().is_empty(), "a free block");
         match self.top {
             None => self.top = Some(block),
             Some(_) => self.give_another(block),
@@ -115,7 +115,7 @@ impl Pool {
     }
 }
 
-/// Gives a block back to the allocator.
+/// Returns a block to the allocator.
 #[cold]
 fn discard(block: Box<Block>) {
     drop(block);

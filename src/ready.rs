@@ -1,15 +1,15 @@
 //! The two queues of connections that are ready, from which a turn takes those that it serves.
 //!
-//! - `fresh`: what the last wait reported, and what a resume or a pending event made ready. A turn
-//!   serves all that are in it when the turn comes to it.
-//! - `deferred`: those that yielded, at a budget or a full buffer, so that they starve no others. One
-//!   is served in each turn, so that a small talker waits for one bulk stream at most, not for all
-//!   of them. It is the same one for [`TURNS_IN_A_ROW`] if it can go on, since what its socket holds
-//!   is in the caches; then the next.
+//! - `fresh`: connections that the last wait reported, and those that a resume or a pending event
+//!   made ready. A turn serves all that are in it when that stage begins.
+//! - `deferred`: connections that yielded at a budget or a full buffer, so that they do not starve
+//!   others. One is served per turn, so a small request waits for one bulk stream at most, not for
+//!   all of them. The same one is served for up to [`TURNS_IN_A_ROW`], because its socket's data is
+//!   in the caches; then the next.
 //!
-//! A connection is in one of them at most. What the kernel reports of it does not move it forward; a
-//! pending event does. The queues hold ids, so that a closed connection is skipped, and the next
-//! occupant of its slot is not taken for it.
+//! A connection is in at most one of them. A report of the kernel does not move it to the fresh
+//! queue; a pending event does. The queues hold ids, so a closed connection is skipped and the next
+//! occupant of its slot is not mistaken for it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,9 +18,9 @@ use crate::interest::Readiness;
 use crate::slots::ConnectionId;
 use crate::work;
 
-/// The number of turns in a row, at most, in which the same deferred connection is served while
-/// others wait: 512 KiB of a stream, with the default budget. Measured with four streams: with one
-/// turn each they move a quarter fewer bytes, with four turns a tenth fewer, and with sixteen a tenth
+/// Maximum number of turns in a row in which the same deferred connection is served while others
+/// wait: 512 KiB of a stream, with the default budget. Measured with four streams: with one turn
+/// each they move a quarter fewer bytes, with four turns a tenth fewer, and with sixteen a tenth
 /// more. The price of sixteen: a message larger than one budget waits for the runs of all other
 /// streams, twice as long.
 pub(crate) const TURNS_IN_A_ROW: u32 = 8;
@@ -28,31 +28,32 @@ pub(crate) const TURNS_IN_A_ROW: u32 = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     fresh: Vec<ConnectionId>,
-    /// Those that were fresh when the turn came to them, and how many of them it has taken.
+    /// The connections that were fresh when the stage began, and how many of them were taken.
     batch: Vec<ConnectionId>,
     taken: usize,
     deferred: DeferredQueue,
-    /// The deferred connection that this turn serves, and in how many turns in a row it was served.
-    /// None, if that one has moved forward.
+    /// The deferred connection that this turn serves, and in how many turns in a row it was served;
+    /// `None` if it has moved to the fresh queue.
     at_hand: Option<(ConnectionId, u32)>,
 }
 
 impl Ready {
-    /// Records on its connection what the kernel has reported, and queues it.
+    /// Records what the kernel has reported about a connection, and queues it.
     pub(crate) fn record<T>(&mut self, connection: &mut Connection<T>, reported: Readiness) {
         connection.stream.exchange.reported(reported);
         self.push(connection, Queued::Fresh);
     }
 
-    /// Queues the connection if anything is left to do for it that needs no new event.
+    /// Queues the connection if something is left to do for it without a new report of the kernel.
     pub(crate) fn requeue<T>(&mut self, connection: &mut Connection<T>) {
         let Standing { yielded, queued, .. } = connection.stream.standing;
         let exchange = &connection.stream.exchange;
-        // A connection that has spent its budget of repeats waits like any other that has yielded.
+        // A connection that has spent its budget of repeats waits in the deferred queue like any
+        // other that has yielded.
         let may_wait = yielded && exchange.is_repeat_next();
         if exchange.next_event().is_some() && !may_wait {
             if queued == Queued::Deferred {
-                // Rarely: the program did something to a connection that waits its turn.
+                // Rare: the program acted on a connection that waits in the deferred queue.
                 let id = connection.id();
                 self.deferred.remove(id);
                 self.at_hand.take_if(|(at_hand, _)| *at_hand == id);
@@ -90,7 +91,7 @@ impl Ready {
         std::mem::swap(&mut self.batch, &mut self.fresh);
     }
 
-    /// The next of the turn's batch.
+    /// Takes the next connection of the turn's batch.
     #[inline]
     pub(crate) fn take_fresh(&mut self) -> Option<ConnectionId> {
         let id = self.batch.get(self.taken).copied()?;
@@ -98,8 +99,9 @@ impl Ready {
         Some(id)
     }
 
-    /// Chooses the deferred connection that a turn will serve, when the turn begins: a budget is for
-    /// a turn, so one that yields in it waits for another. One that has closed is passed over.
+    /// Chooses the deferred connection that a turn will serve, when the turn begins. Budgets are
+    /// per turn, so a connection that yields in this turn waits for another. A closed one is
+    /// skipped.
     #[inline]
     pub(crate) fn choose_deferred(&mut self, is_there: impl Fn(ConnectionId) -> bool) {
         if self.deferred.is_empty() {
@@ -120,7 +122,7 @@ impl Ready {
         });
     }
 
-    /// Takes the connection that was chosen, once in a turn.
+    /// Takes the connection that was chosen, once per turn.
     pub(crate) fn take_deferred(&mut self) -> Option<ConnectionId> {
         let (id, turns) = self.at_hand.as_mut()?;
         let first = self.deferred.pop_front();
@@ -129,14 +131,14 @@ impl Ready {
         first
     }
 
-    /// Whether no connection waits to be served.
+    /// Returns whether no connection waits to be served.
     pub(crate) fn is_empty(&self) -> bool {
         let is_batch_taken = self.taken == self.batch.len();
         is_batch_taken && self.fresh.is_empty() && self.deferred.is_empty()
     }
 }
 
-/// A queue from whose middle one can be taken without a search through the others.
+/// A queue from whose middle an id can be removed in logarithmic time.
 #[derive(Debug, Default)]
 struct DeferredQueue {
     /// In the order of their places.
@@ -165,7 +167,8 @@ impl DeferredQueue {
 
     fn put(&mut self, place: i64, id: ConnectionId) {
         self.places.insert(place, id);
-        self.place_of.insert(id, place);
+        let earlier = self.place_of.insert(id, place);
+        debug_assert!(earlier.is_none(), "{id} is in the queue already");
     }
 
     fn pop_front(&mut self) -> Option<ConnectionId> {

@@ -1,4 +1,5 @@
-//! What it takes to serve: the system, the pool, the alarms and the observers, lent together.
+//! What serving a connection needs: the system, the pool, the alarms and the observers, lent
+//! together.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ use crate::system::System;
 pub(crate) enum AlarmTarget {
     Connection(ConnectionId),
     Listener(ListenerId),
-    /// A timer of the program's.
+    /// One of the program's timers.
     Timer(TimerId),
-    /// The end of the time that a shutdown has.
+    /// The deadline of a shutdown.
     Shutdown,
 }
 
@@ -45,13 +46,13 @@ impl Resources {
         }
     }
 
-    /// A turn begins: with a budget of its own for every connection, and at this time.
+    /// Begins a turn at this time; every connection has new budgets.
     pub(crate) fn begin_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
         self.moment = self.moment_of(self.system.now());
     }
 
-    /// How much time has passed since a moment, by the clock.
+    /// Returns how much time has passed since a moment, by the clock.
     pub(crate) fn since(&self, moment: u32) -> Duration {
         let now = self.moment_of(self.system.now());
         Duration::from_millis(u64::from(now.wrapping_sub(moment)))
@@ -59,11 +60,11 @@ impl Resources {
 
     fn moment_of(&self, at: Instant) -> u32 {
         let since = at.saturating_duration_since(self.made);
-        // As intended, it wraps around.
+        // It wraps around, as intended.
         (since.as_secs() as u32).wrapping_mul(1_000).wrapping_add(since.subsec_millis())
     }
 
-    /// Takes an alarm back, if there is one.
+    /// Cancels an alarm, if there is one.
     pub(crate) fn cancel(&mut self, alarm: Option<Alarm>) {
         if let Some(alarm) = alarm {
             self.alarms.cancel(alarm);

@@ -1,13 +1,13 @@
 //! Leaving gracefully: every connection lives on until it is quiet, and then it closes.
 //!
 //! A shutdown first lets the listeners accept all peers that wait, and closes them. A connection is
-//! quiet when its socket was read until there was no more, and nothing of it is left to be handled or
-//! to leave; so what the peers had sent before is received and answered. One that others are coupled
-//! to waits for those too, since what they have read is to leave by it. Whatever is still there
-//! when the time is over is aborted. When nothing is left, `ShutDown` is delivered.
+//! quiet when its socket was read to `EAGAIN` and nothing is left to be handled or to leave, so
+//! what the peers had sent before is received and answered. A connection that others are coupled to
+//! waits for them too, because what they have read leaves through it. At the deadline, whatever is
+//! left is aborted. When nothing is left, `ShutDown` is delivered.
 //!
-//! What it deliberately does not do: it does not stop the loop. Timers, wakes and foreign sources
-//! go on, and so does a program that listens anew.
+//! It deliberately does not stop the loop. Timers, wakes and foreign sources go on, and so does a
+//! program that listens again.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use crate::slots::ConnectionId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shutdown {
     No,
-    /// Under way, and this fires when the time is over: never, if that lies beyond the clock.
+    /// Under way. The alarm fires at the deadline: never, if the clock cannot represent it.
     Until(Option<Alarm>),
-    /// The time is over. What there was then is aborted, and only that is waited for: the newest of
-    /// it, and how many are left. A program that connects anew whenever a connection closes would
-    /// have no end.
+    /// The deadline has passed. The connections of that moment are aborted, and only they are
+    /// waited for: the newest of them, and how many are left. Otherwise a program that reconnects
+    /// whenever a connection closes would never end.
     Aborted {
         newest: Newest,
         left: usize,
@@ -38,7 +38,7 @@ impl Shutdown {
         self != Self::No
     }
 
-    /// Begins, or gives one that has begun another time.
+    /// Begins a shutdown, or sets another deadline for one that has begun.
     pub(crate) fn begin<T>(
         &mut self,
         after: Duration,
@@ -53,7 +53,7 @@ impl Shutdown {
         let at = resources.system.now().checked_add(after);
         *self = Self::Until(at.map(|at| resources.alarms.set(at, AlarmTarget::Shutdown)));
         for connection in connections.iter_mut() {
-            // So that each is read until there is no more; a short read does not prove that.
+            // So that each is read to `EAGAIN`; a short read does not prove that nothing is left.
             let exchange = &mut connection.stream.exchange;
             exchange.try_read_to_the_end();
         }
@@ -63,8 +63,8 @@ impl Shutdown {
             .see(Step::ShuttingDown { connections: connections.len(), deadline: after });
     }
 
-    /// Closes a connection that was settled, if it is quiet now, and has the one that it reads for
-    /// looked at, which may have waited for that alone.
+    /// Closes a connection that was settled if it is quiet now. The connection that it is coupled
+    /// to is checked too, because it may have waited for this one alone.
     pub(crate) fn close_quiet<T>(self, id: ConnectionId, connections: &mut Connections<T>) {
         if !matches!(self, Self::Until(_)) {
             return;
@@ -77,12 +77,12 @@ impl Shutdown {
         if let Some(writer) = connections.writer_of(id)
             && connections.is_quiet(writer)
         {
-            // The program may just have done something to it, and settling may find more to read.
+            // The program may just have acted on it, and settling may find more to read.
             connections.lend(writer.slot);
         }
     }
 
-    /// The time is over.
+    /// Aborts what is left: the deadline has passed.
     pub(crate) fn abort_rest<T>(
         &mut self,
         connections: &mut Connections<T>,
@@ -97,7 +97,7 @@ impl Shutdown {
         resources.observers.see(Step::ShutdownTimedOut { connections: connections.len() });
     }
 
-    /// Whether nothing is left, so that the program is to be told.
+    /// Returns whether nothing is left, so that `ShutDown` is due.
     pub(crate) fn is_over<T>(self, connections: &Connections<T>, listeners: &Listeners<T>) -> bool {
         match self {
             Self::No => false,
@@ -106,7 +106,7 @@ impl Shutdown {
         }
     }
 
-    /// The slot of a connection was freed.
+    /// Records that the slot of a connection was freed.
     pub(crate) fn freed(&mut self, id: ConnectionId) {
         if let Self::Aborted { newest, left } = self
             && newest.is_as_new_as(id)

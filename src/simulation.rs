@@ -1,10 +1,10 @@
 //! The test's side of a simulated network (feature `simulation`).
 //!
-//! A [`Simulation`] gives any number of loops, which run unchanged on one simulated network and its
-//! virtual clock, and [`Peer`]s, which a test moves by hand. No thread, no socket, no sleep: what
-//! happens follows from the seed, so that a run that failed can be had again.
+//! A [`Simulation`] creates any number of loops, which run unchanged on one simulated network with
+//! a virtual clock, and [`Peer`]s, which a test moves by hand. There is no thread, no socket and no
+//! sleep: everything follows from the seed, so you can replay a failed run.
 //!
-//! A program for it is what it is for real sockets: a loop, and a function that handles its events.
+//! A program is the same as for real sockets: a loop, and a function that handles its events.
 //!
 //! ```
 //! use readiness::simulation::{Program, Simulation};
@@ -33,16 +33,16 @@
 //! # }
 //! ```
 //!
-//! Two programs, or more, are run against each other by handing them to
-//! [`advance`](Simulation::advance) together. [`try_seeds`] runs a test on as many bad networks as
-//! wanted and tells the seed of the first that it fails on.
+//! To run several programs against each other, pass them to [`advance`](Simulation::advance)
+//! together. [`try_seeds`] runs a test on any number of faulty networks and reports the first seed
+//! on which it fails.
 //!
 //! Timers, wakers, [`next_timeout`](crate::EventLoop::next_timeout) and
-//! [`shutdown`](crate::EventLoop::shutdown) work as on a real system, timers by the virtual clock.
-//! A test that wakes a loop between two calls does what a thread would.
+//! [`shutdown`](crate::EventLoop::shutdown) work as on a real system; timers follow the virtual
+//! clock. A test that wakes a loop between two calls does what a thread would do.
 //!
-//! What belongs to a real system cannot be simulated and panics in a simulated loop: adopting a
-//! socket, registering a foreign source, and asking for a descriptor.
+//! A simulated loop panics where it would need the operating system: when you adopt a socket,
+//! register a foreign source, or ask for a descriptor.
 
 mod peer;
 mod program;
@@ -68,7 +68,7 @@ pub use crate::system::simulated::Faults;
 use crate::system::simulated::{Host, Network, Random, SharedNetwork, lock};
 use script::{Happened, Script};
 
-/// A simulated network with its clock. A clone is the same network.
+/// A simulated network with its clock. A clone refers to the same network.
 #[derive(Clone, Debug)]
 pub struct Simulation {
     network: SharedNetwork,
@@ -76,17 +76,17 @@ pub struct Simulation {
     seed: u64,
 }
 
-/// How a run goes, beside what happens on the network.
+/// The state of a run besides the network.
 #[derive(Debug)]
 struct Course {
     script: Script,
-    /// For the choices of the test, so that they do not move with those of the network.
+    /// For the choices of the test, so that they are independent of the network's.
     random: Random,
 }
 
 impl Simulation {
-    /// A network without faults. What is left to chance, the order and the pieces in which bytes
-    /// are delivered, follows from the seed.
+    /// Creates a network without faults. The order and the pieces in which bytes arrive are random
+    /// and follow from the seed.
     ///
     /// ```
     /// use readiness::simulation::Simulation;
@@ -100,7 +100,7 @@ impl Simulation {
         Self::with_faults(seed, Faults::none())
     }
 
-    /// A network with these faults.
+    /// Creates a network with these faults.
     ///
     /// ```
     /// use readiness::simulation::{Faults, Simulation};
@@ -122,7 +122,7 @@ impl Simulation {
         }
     }
 
-    /// From now on the network has these faults: none, say, to see that a program recovers.
+    /// Changes the faults of the network: to none, for example, to see that a program recovers.
     ///
     /// ```
     /// use readiness::simulation::{Faults, Simulation};
@@ -135,7 +135,7 @@ impl Simulation {
         lock(&self.network).faults = faults;
     }
 
-    /// A loop on this network, with the default limits.
+    /// Creates a loop on this network with the default limits.
     ///
     /// ```
     /// use readiness::EventLoop;
@@ -152,7 +152,7 @@ impl Simulation {
         EventLoop::simulated(Limits::default(), self.network.clone())
     }
 
-    /// A loop on this network with limits of its own.
+    /// Creates a loop on this network with these limits.
     ///
     /// ```
     /// use readiness::simulation::Simulation;
@@ -165,17 +165,17 @@ impl Simulation {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the limits contradict each other.
+    /// Returns `InvalidInput` if the limits contradict each other.
     pub fn event_loop_with_limits<T>(&self, limits: Limits) -> std::io::Result<EventLoop<T>> {
         limits.check()?;
         Ok(EventLoop::simulated(limits, self.network.clone()))
     }
 
-    /// A peer that connects to a listener of one of the loops. See [`Peer`].
+    /// Creates a peer that connects to a listener of one of the loops. See [`Peer`].
     ///
     /// # Panics
     ///
-    /// If nothing listens at the address.
+    /// Panics if nothing listens at the address.
     #[must_use]
     pub fn connect(&self, address: SocketAddr) -> Peer {
         let index = lock(&self.network).connect_peer(address);
@@ -184,8 +184,8 @@ impl Simulation {
         peer
     }
 
-    /// A peer that connects in the Unix domain to a listener of one of the loops. Its
-    /// [`local_addr`](Peer::local_addr) is not a real address, but tells it from all others.
+    /// Creates a peer that connects to a Unix-domain listener of one of the loops. Its
+    /// [`local_addr`](Peer::local_addr) is not a real address, but identifies it.
     ///
     /// ```
     /// use readiness::simulation::{Program, Simulation};
@@ -213,7 +213,7 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// If nothing listens at the address.
+    /// Panics if nothing listens at the address.
     #[cfg(unix)]
     #[must_use]
     pub fn connect_unix(&self, address: impl Into<UnixAddress>) -> Peer {
@@ -223,12 +223,12 @@ impl Simulation {
         peer
     }
 
-    /// A listener of the test's own in the Unix domain, for the loops to connect to. See
+    /// Creates a Unix-domain listener that belongs to the test, for the loops to connect to. See
     /// [`PeerListener`].
     ///
     /// # Panics
     ///
-    /// If something listens there already, or the address is none.
+    /// Panics if something listens there already, or if it cannot be an address.
     #[cfg(unix)]
     #[must_use]
     pub fn listen_unix(&self, address: impl Into<UnixAddress>) -> PeerListener {
@@ -239,12 +239,12 @@ impl Simulation {
         PeerListener::new(self.clone(), index, address)
     }
 
-    /// A listener of the test's own, for the loops to connect to. Port 0 has one chosen. See
-    /// [`PeerListener`].
+    /// Creates a listener that belongs to the test, for the loops to connect to. With port 0 the
+    /// network picks a free port. See [`PeerListener`].
     ///
     /// # Panics
     ///
-    /// If something listens there already.
+    /// Panics if something listens there already.
     #[must_use]
     pub fn listen(&self, address: SocketAddr) -> PeerListener {
         let mut network = lock(&self.network);
@@ -254,8 +254,8 @@ impl Simulation {
         PeerListener::new(self.clone(), index, address)
     }
 
-    /// Sets what a name stands for: which addresses a look-up finds or how it fails, and how long it
-    /// takes. A name that was never set is looked up at once, and fails with `NotFound`.
+    /// Sets how a name is resolved: to which addresses or with which error, and how long that
+    /// takes. A name that was never set fails at once with `NotFound`.
     ///
     /// ```
     /// use readiness::simulation::Simulation;
@@ -283,13 +283,13 @@ impl Simulation {
         lock(&self.network).set_host(Host { name: name.to_owned(), after, found });
     }
 
-    /// Makes a host unreachable: from now on no connect to it is answered, neither way.
+    /// Makes a host unreachable: a connect to it is neither accepted nor refused from now on.
     pub fn set_unreachable(&self, host: IpAddr) {
         lock(&self.network).set_unreachable(host);
     }
 
-    /// Has the network do one thing by itself, such as deliver a piece. Returns whether there was
-    /// anything to do. A loop that waits does the same, and so does [`advance`](Self::advance).
+    /// Lets the network do one thing by itself, such as deliver a piece. Returns whether there was
+    /// anything to do. A waiting loop does the same, and so does [`advance`](Self::advance).
     ///
     /// ```
     /// use readiness::simulation::Simulation;
@@ -324,16 +324,15 @@ impl Simulation {
         lock(&self.network).pass_time(time);
     }
 
-    /// The virtual time. It stands still but where a wait ends by it, where
-    /// [`pass_time`](Self::pass_time) has it pass, and at the rate
-    /// [`clock_rate`](Faults::clock_rate).
+    /// Returns the virtual time. It advances only when a wait ends by its timeout, in
+    /// [`pass_time`](Self::pass_time), and at the rate [`clock_rate`](Faults::clock_rate).
     #[must_use]
     pub fn now(&self) -> Instant {
         lock(&self.network).now()
     }
 
-    /// How many simulated system calls and actions of peers there were: a step is one of either.
-    /// What the network does by itself is not counted.
+    /// Returns the number of steps so far: simulated system calls and actions of peers. What the
+    /// network does by itself is not counted.
     ///
     /// ```
     /// use readiness::simulation::Simulation;
@@ -351,13 +350,13 @@ impl Simulation {
         lock(&self.network).steps
     }
 
-    /// The seed that it was made with.
+    /// Returns the seed with which it was created.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// A number from 0 to below `end` for a choice of the test's own; it follows from the seed.
+    /// Returns a number from 0 to below `end` for a choice of the test; it follows from the seed.
     ///
     /// ```
     /// use readiness::simulation::Simulation;

@@ -1,8 +1,8 @@
 //! A slab keyed by generational ids: a stale id never refers to a later occupant of its slot.
 //!
-//! An id is a slot and a generation. A generation comes up again only after 2^32 others. Listeners,
-//! timers and sources are kept in [`Slots`]. Connections take their generations from here too, but
-//! have a slab of their own, because a connection knows its id.
+//! An id is a slot and a generation. A generation repeats only after 2^32 others. Listeners, timers
+//! and sources are kept in [`Slots`]. Connections use the same generations, but have their own
+//! slab, because a connection stores its id.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -49,34 +49,35 @@ macro_rules! id {
 }
 
 id! {
-    /// Names one connection of one loop, also after it has closed. Shown as `c<slot>.<generation>`.
+    /// Names one connection of one loop, even after it has closed. Shown as `c<slot>.<generation>`.
     ConnectionId, "c"
 }
 
 id! {
-    /// Names one listener of one loop, also after it has closed. Shown as `l<slot>.<generation>`.
+    /// Names one listener of one loop, even after it has closed. Shown as `l<slot>.<generation>`.
     ListenerId, "l"
 }
 
 id! {
-    /// Names one timer of one loop, also after it has fired or was cancelled. Shown as `t<slot>.<generation>`.
+    /// Names one timer of one loop, even after it has fired or was cancelled. Shown as
+    /// `t<slot>.<generation>`.
     TimerId, "t"
 }
 
 id! {
-    /// Names one foreign source of one loop, also after it was deregistered. Shown as
+    /// Names one foreign source of one loop, even after it was deregistered. Shown as
     /// `s<slot>.<generation>`.
     SourceId, "s"
 }
 
-/// Gives out the generations of ids: each comes up again only after 2^32 others.
+/// Hands out the generations of ids. Each repeats only after 2^32 others.
 #[derive(Debug, Default)]
 pub(crate) struct Generations {
     last: u32,
 }
 
 impl Generations {
-    /// The one given out last; zero if none was.
+    /// The last one handed out; zero if none was.
     pub(crate) fn last(&self) -> u32 {
         self.last
     }
@@ -87,7 +88,7 @@ impl Generations {
     }
 }
 
-/// What stands in slots and is named by ids of the kind `I`.
+/// A slab whose entries are named by ids of the kind `I`.
 #[derive(Debug)]
 pub(crate) struct Slots<I, V> {
     slab: Slab<(NonZero<u32>, V)>,
@@ -124,7 +125,7 @@ impl<I: Id, V> Slots<I, V> {
         self.slab.try_remove(id.slot() as usize).map(|(_, value)| value)
     }
 
-    /// What stands in a slot now, with its id.
+    /// Returns the entry that is in a slot now, with its id.
     pub(crate) fn at(&mut self, slot: u32) -> Option<(I, &mut V)> {
         let (generation, value) = self.slab.get_mut(slot as usize)?;
         Some((I::new(slot, *generation), value))

@@ -1,8 +1,8 @@
 //! Foreign sources: sockets and other things that the program reads and writes itself.
 //!
 //! The loop only watches them and passes on what the kernel reports, once: their readiness is not
-//! remembered. What the kernel has reported waits here until it is delivered; of it, the program
-//! gets what it still asks for.
+//! remembered. What the kernel has reported waits here until it is delivered, as far as the program
+//! still asks for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,9 +13,9 @@ use crate::system::{Source, System};
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// Invariant: what the kernel was asked for last.
+    /// Invariant: the interest last given to the kernel.
     interest: Interest,
-    /// What is to be delivered; nothing if it is not in the queue.
+    /// What is to be delivered; empty if the source is not in the queue.
     reported: Readiness,
 }
 
@@ -40,7 +40,7 @@ impl Sources {
         outcome.map(|()| id)
     }
 
-    /// Asks the kernel for an interest, or for the same one again (`epoll_ctl`).
+    /// Gives the kernel an interest, or the same one again (`epoll_ctl`).
     pub(crate) fn update_interest(
         &mut self,
         id: SourceId,
@@ -61,12 +61,12 @@ impl Sources {
         system: &System,
     ) -> io::Result<()> {
         let outcome = self.update_interest(id, source, Interest::None, system);
-        // Also where the kernel no longer knows it, because it was closed.
+        // Also if the kernel has forgotten it because it was closed.
         self.slots.remove(id);
         outcome
     }
 
-    /// Records what the kernel has reported of a source.
+    /// Records what the kernel has reported about a source.
     pub(crate) fn record(&mut self, slot: u32, readiness: Readiness) {
         let Some((id, watched)) = self.slots.at(slot) else { return };
         if watched.reported == Readiness::default() {
@@ -79,7 +79,7 @@ impl Sources {
         self.ready.len()
     }
 
-    /// Takes the next source that is ready, if it is still watched and asks for what was reported.
+    /// Takes the next ready source that is still watched and asks for what was reported.
     pub(crate) fn take_ready(&mut self) -> Option<(SourceId, Readiness)> {
         let id = self.ready.pop_front()?;
         let watched = self.slots.get_mut(id)?;

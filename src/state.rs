@@ -1,11 +1,11 @@
 //! The state machine of a connection: the state of both directions, and what leads from one to the
 //! next.
 //!
-//! Each direction is open or ended. Ours can also be ending (its end is due after the unsent bytes),
-//! and so can the whole connection: what arrives is then read and thrown away, because two sides that
-//! only write must not wait for each other. In the table, `·` means that the state does not change;
-//! an empty cell means that the input cannot occur in that state. A test compares the table with
-//! [`State::on`], and makes the diagram of the guide from it:
+//! Each direction is open or ended. Ours can also be ending: its end of file (FIN) is due after the
+//! unsent bytes. The whole connection can be ending too: what arrives is then read and discarded,
+//! because two sides that only write must not wait for each other. In the table, `·` means that the
+//! state does not change; an empty cell means that the input cannot occur in that state. A test
+//! compares the table with [`State::on`], and makes the diagram of the guide from it:
 //!
 //! | state | connected | peer's end | all sent | `finish` | `close` | write error |
 //! |---|---|---|---|---|---|---|
@@ -28,11 +28,11 @@
 //! - ³ Not while half-open is allowed.
 //! - ⁴ The end of our direction (FIN) is sent.
 //! - From every state a failed connect, a read error, a passed deadline, an abort and an overflow
-//!   lead to Closed. A write error does not where there is still something to read: the kernel
-//!   may hold bytes that arrived before it. Broken reads them, and the end behind them is then not
-//!   the peer's.
+//!   lead to Closed. A write error does not do so while there may be something to read: the kernel
+//!   may hold bytes that arrived before it. Broken reads them; the end behind them is then not the
+//!   peer's.
 //!
-//! What this file deliberately does not do: the conditions of the footnotes are the exchange's.
+//! This file deliberately leaves the conditions of the footnotes to the exchange.
 
 /// The state of both directions of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,22 +41,22 @@ pub(crate) enum State {
     Connecting,
     ConnectingToFinish,
     ConnectingToClose,
-    // What arrives is for the program.
+    // Input is received.
     Open,
     Finishing,
     Finished,
     Broken,
-    // What arrives is thrown away.
+    // Input is discarded.
     Closing,
     Lingering,
-    // Nothing arrives any more.
+    // The input has ended.
     PeerFinished,
     BothFinishing,
     BothClosing,
     Closed,
 }
 
-/// What changes a state.
+/// An input of the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     /// The connect has succeeded.
@@ -69,24 +69,24 @@ pub(crate) enum Input {
     Finish,
     Close,
     WriteFailed,
-    /// It is over, for whatever other reason.
+    /// The connection is over, for whatever other reason.
     End,
 }
 
-/// What becomes of the bytes that arrive.
+/// What happens to the bytes that arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intake {
     NotYet,
     /// They go to the read buffer.
     Receives,
-    /// They are thrown away.
+    /// They are discarded.
     Discards,
     /// None arrive.
     Over,
 }
 
 impl State {
-    /// The state that follows from an input: the table.
+    /// Returns the state that follows from an input, as the table says.
     #[must_use]
     pub(crate) fn on(self, input: Input) -> Self {
         use Input::{AllSent, Close, Connected, End, Finish, PeerEnded, WriteFailed};
@@ -149,13 +149,13 @@ impl State {
         matches!(self, Self::Connecting | Self::ConnectingToFinish | Self::ConnectingToClose)
     }
 
-    /// Whether the program has closed, or there is nothing left to close.
+    /// Returns whether the program has closed, or there is nothing left to close.
     pub(crate) fn is_ending(self) -> bool {
         use State::{BothClosing, Closed, Closing, ConnectingToClose, Lingering};
         matches!(self, ConnectingToClose | Closing | BothClosing | Lingering | Closed)
     }
 
-    /// Whether what the program sends can still leave.
+    /// Returns whether what the program sends can still leave.
     pub(crate) fn takes_bytes(self) -> bool {
         matches!(self, Self::Connecting | Self::Open | Self::PeerFinished)
     }

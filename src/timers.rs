@@ -1,8 +1,8 @@
 //! The program's timers: which are set, and when each repeats.
 //!
-//! A timer is an alarm that the program has an id for. One that fires is delivered in the same turn.
-//! One that is set meanwhile fires in a later turn at the earliest, so that a program which keeps
-//! setting timers of no time still has its sockets served.
+//! A timer is an alarm for which the program has an id. When it fires, `Timer` is delivered in the
+//! same turn. A timer that is set during a turn fires in a later one at the earliest, so a program
+//! that keeps setting timers of zero duration still has its sockets served.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::slots::{Slots, TimerId};
 
 #[derive(Debug)]
 struct Timer {
-    /// None if its time lies beyond the clock.
+    /// `None` if the clock cannot represent its time.
     alarm: Option<Alarm>,
     period: Option<Duration>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Sets a timer that fires after this time, and then, if it has a period, again after each.
+    /// Sets a timer that fires after this time, and then once per period if it has one.
     pub(crate) fn set(
         &mut self,
         after: Duration,
@@ -43,10 +43,11 @@ impl Timers {
         true
     }
 
-    /// The alarm of a timer has fired: one that repeats is set again, any other is gone.
+    /// Handles the alarm of a timer that has fired: a repeating timer is set again, any other is
+    /// removed.
     ///
     /// The times of a repeating timer do not drift. Those that have passed while the program was
-    /// busy are left out, so that it does not fire in a burst.
+    /// busy are skipped, so that it does not fire in a burst.
     pub(crate) fn fired(&mut self, id: TimerId, resources: &mut Resources) {
         let Some(timer) = self.slots.get(id) else { return };
         let Some(period) = timer.period else {
@@ -66,12 +67,12 @@ impl Timers {
     }
 }
 
-/// The first time after `now` that is a whole number of periods behind `last`; `now` itself if the
-/// period is zero.
+/// Returns the first time after `now` that is a whole number of periods after `last`; `now` itself
+/// if the period is zero.
 fn next_in_step(last: Instant, period: Duration, now: Instant) -> Option<Instant> {
     let since = now.saturating_duration_since(last).as_nanos();
     let into = since.checked_rem(period.as_nanos()).unwrap_or(0);
-    // As nanoseconds, 64 bits hold the time since any start of a clock.
+    // 64 bits hold the nanoseconds since any clock started.
     let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
     now.checked_add(period.saturating_sub(into))
 }

@@ -1,9 +1,9 @@
 //! Fill and flush: moving bytes between a socket and an exchange.
 //!
-//! The socket is any `impl Read` or `impl Write` that does not block, so that every way in which a
-//! kernel can answer is tested here with a script. One fill or flush goes on until its budget is
-//! spent, the exchange has no room or nothing to send, or the socket has answered that it is not
-//! ready (`EAGAIN`); what that answer disproves is cleared from the remembered readiness.
+//! The socket is any `impl Read` or `impl Write` that does not block, so a test can script every
+//! answer that a kernel can give. One fill or flush goes on until its budget is spent, the exchange
+//! has no room or nothing to send, or the socket is not ready (`EAGAIN`); that answer clears the
+//! remembered readiness.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -14,7 +14,7 @@ use crate::exchange::Exchange;
 use crate::interest::Readiness;
 use crate::pool::Pool;
 
-/// A socket whose first call was made already, and came out so.
+/// A socket whose first call was made already, with this outcome.
 pub(crate) struct Begun<S> {
     pub(crate) outcome: Option<io::Result<usize>>,
     pub(crate) socket: S,
@@ -42,31 +42,31 @@ impl<S: Write> Write for Begun<S> {
     }
 }
 
-/// Why a fill or flush came to its end.
+/// Why a fill or flush stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// We stopped: the budget is spent, there is no room for more, or nothing more to send.
+    /// The budget is spent, there is no room for more, or nothing more to send.
     Ours,
     /// The socket is not ready for more.
     NotReady,
-    /// The peer's direction is at its end.
+    /// The peer's end of file (EOF) was read.
     Ended,
     /// The call failed; the reason is in the exchange.
     Failed,
 }
 
-/// What one fill or flush came to.
+/// The outcome of one fill or flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transferred {
     pub(crate) count: usize,
     pub(crate) stop: StopReason,
 }
 
-/// Reads into the read buffer, or reads and throws away if the exchange only waits for the end.
-/// Where the read buffer is full, looks whether the end comes behind it.
+/// Reads into the read buffer, or discards what it reads if only the end is awaited. If the read
+/// buffer is full, looks for the end of file after it.
 ///
-/// `short_proves_empty` says whether a read that returns less than there was room for has emptied
-/// the socket.
+/// `short_proves_empty` says whether a read that returns less than there was room for proves that
+/// the socket is empty.
 pub(crate) fn fill(
     exchange: &mut Exchange,
     socket: &mut (impl Read + Peek),
@@ -114,7 +114,7 @@ pub(crate) fn fill(
     Transferred { count, stop }
 }
 
-/// Looks whether the peer's end comes behind a full read buffer.
+/// Checks whether an end of file follows a full read buffer.
 #[cold]
 fn look_for_end(exchange: &mut Exchange, socket: &mut impl Peek) -> StopReason {
     match attempt(|| socket.peek()) {
@@ -134,7 +134,7 @@ fn look_for_end(exchange: &mut Exchange, socket: &mut impl Peek) -> StopReason {
     }
 }
 
-/// Writes the unsent bytes, at most `budget` of them.
+/// Writes at most `budget` of the unsent bytes.
 pub(crate) fn flush(
     exchange: &mut Exchange,
     socket: &mut impl Write,
@@ -171,8 +171,7 @@ pub(crate) fn flush(
     Transferred { count, stop }
 }
 
-/// Reads what has arrived, at most `budget` bytes of it, and throws it away. Returns how much it
-/// was.
+/// Reads at most `budget` bytes of what has arrived and discards them. Returns their number.
 pub(crate) fn discard(socket: &mut impl Read, pool: &mut Pool, budget: usize) -> usize {
     let mut block = pool.take();
     let mut count = 0;

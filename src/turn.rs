@@ -5,14 +5,14 @@
 //! connection. Serving is lazy: a connection is filled, its event delivered, and what the program did
 //! with it settled, before the next is filled, so that one hot block serves all.
 //!
-//! After each event the dirty connections are settled, those that are coupled to them are informed,
-//! and any that has something left to do is queued to be served again.
+//! After each event the dirty connections are settled, connections that are coupled to them are
+//! informed, and any connection with something left to do is queued to be served again.
 //!
 //! | file | |
 //! |---|---|
-//! | `waiting.rs` | for how long to wait, and whether to busy-poll first |
+//! | `waiting.rs` | how long to wait, and whether to busy-poll first |
 //! | `service.rs` | the events of the connection that is being served |
-//! | `adding.rs` | accepted connections, and those that connect |
+//! | `adding.rs` | accepted and outgoing connections |
 
 mod adding;
 mod service;
@@ -43,20 +43,20 @@ use crate::system::System;
 use crate::timers::Timers;
 use crate::waker::Waker;
 
-/// How far a turn has come.
+/// How far a turn has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// No turn is under way.
     Over,
-    /// Alarms that were due when the turn began.
+    /// The alarms that were due when the turn began.
     Alarms(Due),
     /// Another thread may have woken the loop.
     Wake,
-    /// This many foreign sources have something that is still to be delivered.
+    /// This many foreign sources still have something to deliver.
     Sources(usize),
     /// The connections that were fresh when the stage began.
     Fresh,
-    /// This many listeners are still to be served, after the one at hand.
+    /// This many listeners are still to be served after the present one.
     Accepting {
         listeners: usize,
         at_hand: Option<(ListenerId, usize)>,
@@ -66,7 +66,7 @@ enum Stage {
     Last,
 }
 
-/// Everything that a loop has, and the course of its turns.
+/// The state of a loop, and the course of its turns.
 pub(crate) struct Turns<T> {
     pub(crate) resources: Resources,
     pub(crate) connections: Connections<T>,
@@ -77,17 +77,17 @@ pub(crate) struct Turns<T> {
     names: Names,
     shutdown: Shutdown,
     pub(crate) limits: Limits,
-    /// What each connection starts with, shared by those that have no limits of their own.
+    /// The limits that each connection starts with, shared by all that have not set their own.
     connection_limits: Arc<ConnectionLimits>,
     ready: Ready,
     stage: Stage,
     service: Option<Service>,
     spin: Spin,
-    /// An event that is no connection's, to be delivered next.
+    /// An event that is not a connection's, to be delivered next.
     announced: Option<Event>,
-    /// An event that was found in a call which ended with an observer's panic.
+    /// An event that was found in a call that ended with an observer's panic.
     kept: Option<Event>,
-    /// A wake was seen, of which the program is to hear in this turn.
+    /// A wake was seen; `Woken` is due in this turn.
     is_woken: bool,
 }
 
@@ -114,8 +114,8 @@ impl<T> Turns<T> {
         })
     }
 
-    /// Returns the next event, or `None` at the end of a turn if the time is over or an observer has
-    /// panicked.
+    /// Returns the next event, or `None` at the end of a turn if the timeout has passed or an
+    /// observer has panicked.
     pub(crate) fn next_event(&mut self, timeout: Option<Duration>) -> io::Result<Option<Event>> {
         if self.kept.is_some() {
             return Ok(self.kept.take());
@@ -127,14 +127,14 @@ impl<T> Turns<T> {
             self.free_closed();
         }
         self.settle_dirty();
-        // Mostly the next connection has an event, and the clock need not be asked.
+        // Usually the next connection has an event, and the clock need not be read.
         let mut limit = None;
         loop {
             let is_turn = self.stage != Stage::Over;
             if let Some(event) = self.next_in_turn() {
                 return Ok(Some(event));
             }
-            // A shutdown whose time is over has aborted some.
+            // A shutdown that has reached its deadline has aborted some.
             self.settle_dirty();
             if self.is_shut_down() {
                 self.shutdown.end(&mut self.resources);
@@ -150,8 +150,8 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Ends a call. If an observer has panicked, the panic is resumed, and what the call has found is
-    /// kept for the next.
+    /// Ends a call. If an observer has panicked, resumes the panic and keeps what the call has
+    /// found for the next one.
     #[inline]
     pub(crate) fn end_call(
         &mut self,
@@ -226,8 +226,8 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Frees the connection whose `Closed` was handled, and lets a listener accept that waits for
-    /// room.
+    /// Frees the connection whose `Closed` was handled, and lets a listener that waits for room
+    /// accept.
     #[cold]
     fn free_closed(&mut self) {
         let Some(slot) = self.connections.take_closed() else { return };
@@ -239,7 +239,7 @@ impl<T> Turns<T> {
         self.listeners.make_room(&self.limits, &mut self.resources);
     }
 
-    /// Has an event that is no connection's delivered next.
+    /// Makes an event that is not a connection's the next to be delivered.
     fn announce(&mut self, step: Step, event: Event) {
         self.announced = Some(event);
         self.resources.observers.see(step);
@@ -251,7 +251,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Takes the next alarm of those that were due when the turn began.
+    /// Handles the next of the alarms that were due when the turn began.
     #[inline(never)]
     fn fire_next(&mut self, due: Due) -> Stage {
         let Some(target) = self.resources.alarms.take_due(due) else { return Stage::Wake };
@@ -281,8 +281,8 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Accepts one connection and begins its service. Returns the listener and the budget that is
-    /// left for it, unless it is done for this turn.
+    /// Accepts one connection and begins its service. Returns the listener and the rest of its
+    /// budget, unless it is done for this turn.
     #[inline(never)]
     fn accept(&mut self, id: ListenerId, budget: usize) -> Option<(ListenerId, usize)> {
         let Some(left) = budget.checked_sub(1) else {
@@ -310,14 +310,14 @@ impl<T> Turns<T> {
 
     // Settling.
 
-    /// Settles what the program may have changed, and last the connection that is being served.
+    /// Settles the dirty connections, and the one that is being served as the last.
     #[inline]
     fn settle_dirty(&mut self) {
         self.settle_listed();
         if let Some(Service { slot, delivered: Some(Delivered { unsent, .. }), .. }) = self.service
         {
             self.settle(slot, unsent);
-            // Those that read for it.
+            // The connections that are coupled to it.
             self.settle_listed();
         }
     }
@@ -329,10 +329,10 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Settles a connection that had this many bytes unsent when the program got it.
+    /// Settles a connection that had this many bytes unsent when it was lent to the program.
     #[inline]
     fn settle(&mut self, slot: u32, unsent: usize) {
-        // One that has closed may be gone.
+        // A closed connection may have been freed.
         let Some(connection) = self.connections.at(slot) else { return };
         if !connection.stream.standing.dirty {
             return;
@@ -351,12 +351,12 @@ impl<T> Turns<T> {
                 self.requeue(slot);
             }
         } else if is_at_rest {
-            // Nothing is left to be delivered or to be done.
+            // Nothing is left to be delivered or done.
             self.service = None;
         }
     }
 
-    /// What a connection that was settled means for others, or for a shutdown.
+    /// Follows up on a settled connection: for those coupled to it, and for a shutdown.
     #[cold]
     fn settle_others(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
@@ -389,8 +389,8 @@ impl<T> Turns<T> {
 }
 
 impl<T> Drop for Turns<T> {
-    /// Deregisters everything, so that no duplicate of a socket can keep a duplicate of the loop's
-    /// descriptor readable.
+    /// Deregisters everything, so that duplicates of its sockets cannot keep a duplicate of the
+    /// loop's descriptor readable.
     fn drop(&mut self) {
         let system = &self.resources.system;
         if system.owns_registrations() {

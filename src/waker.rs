@@ -1,8 +1,8 @@
 //! Wakes from other threads.
 //!
-//! A wake is a flag and a notifier. Who raises the flag first rings the notifier, with one system call; all
-//! who come before the loop has looked find the flag raised, and are done. The loop lowers the flag
-//! before it tells the program, so that a wake which comes later rings again: none is lost.
+//! A wake is a flag and a notifier. The thread that raises the flag also notifies, with one system
+//! call; further wakes find the flag raised and cost nothing more. The loop lowers the flag before
+//! it delivers `Woken`, so a later wake notifies again and none is lost.
 
 use std::fmt;
 use std::io;
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::system::{Notifier, System};
 
-/// Wakes a loop from any thread: [`EventLoop::waker`](crate::EventLoop::waker) makes it.
+/// Wakes a loop from any thread. [`EventLoop::waker`](crate::EventLoop::waker) creates it.
 ///
-/// It carries nothing. What a thread has for the loop goes through a channel or behind a lock, and
-/// the wake says that it is there. A clone wakes the same loop.
+/// It carries no data: pass that through a channel or behind a lock, then wake the loop. A clone
+/// wakes the same loop.
 #[derive(Clone)]
 pub struct Waker {
     shared: Arc<Shared>,
@@ -32,30 +32,32 @@ impl Waker {
         Ok(Self { shared: Arc::new(Shared { is_raised, notifier }) })
     }
 
-    /// Has the loop give [`Event::Woken`](crate::Event::Woken) soon, also while it waits. Many
-    /// wakes may come as one event, but after each wake at least one comes, and what this thread
-    /// did before can be seen then. When the loop has gone nothing happens.
+    /// Wakes the loop, which then delivers [`Event::Woken`](crate::Event::Woken).
+    ///
+    /// Several wakes may be merged into one event, but at least one event follows every wake, and
+    /// everything this thread wrote before it called `wake` is visible to the handler. Does nothing
+    /// if the loop was dropped.
     ///
     /// # Errors
     ///
-    /// What the operating system says, which has no reason to refuse.
+    /// Returns the operating system's error. None is expected in practice.
     pub fn wake(&self) -> io::Result<()> {
         if !self.raise() {
             return Ok(());
         }
         self.shared.notifier.notify().inspect_err(|_| {
-            // The next one is to try again.
+            // The next wake tries again.
             self.shared.is_raised.store(false, Ordering::Release);
         })
     }
 
-    /// Ends the loop's wait, or else its next, without telling the program.
+    /// Ends the loop's wait, or its next one, without an event.
     pub(crate) fn notify_loop(&self) {
-        // The system has no reason to refuse.
+        // No error is expected in practice.
         let _ = self.shared.notifier.notify();
     }
 
-    /// Raises the flag, and returns whether the notifier is to be notified.
+    /// Raises the flag, and returns whether the notifier must be used.
     pub(crate) fn raise(&self) -> bool {
         !self.shared.is_raised.swap(true, Ordering::AcqRel)
     }

@@ -1,7 +1,7 @@
 //! Counts the steps of loops over many connections, listeners or bytes.
 //!
-//! A test compares the counts for a thousand and for eight thousand, and so shows that a cost is
-//! linear without a clock. Outside tests nothing is counted.
+//! A test compares the counts for 1,000 and for 8,000, and so shows without a clock that a cost is
+//! linear. Outside tests nothing is counted.
 
 #[cfg(test)]
 thread_local! {
@@ -14,7 +14,7 @@ pub(crate) fn step() {
     steps(1);
 }
 
-/// Counts as many steps.
+/// Counts `count` steps.
 #[inline]
 pub(crate) fn steps(count: usize) {
     #[cfg(test)]

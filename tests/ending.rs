@@ -116,7 +116,7 @@ fn close_lifts_a_pause_and_a_couple() {
     event_loop[id].close();
     turns(&mut event_loop, 1);
     assert!(event_loop[id].interest().is_readable(), "it reads and throws away");
-    // The peer writes before it reads: were its bytes left unread, both would wait for ever.
+    // The peer writes before it reads: were its bytes left unread, both would wait forever.
     let talker = thread::spawn(move || {
         let mut peer = peer;
         peer.write_all(&pattern(0, TOO_MUCH)).unwrap();

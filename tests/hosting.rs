@@ -29,7 +29,7 @@ fn new() -> EventLoop {
     EventLoop::new().unwrap()
 }
 
-/// Runs turns as a host does, without looking at events, until the loop lets it sleep for ever.
+/// Runs turns as a host does, without looking at events, until the loop lets it sleep forever.
 fn settle<T>(event_loop: &mut EventLoop<T>) {
     let end = Instant::now() + PATIENCE;
     while event_loop.next_timeout().is_some() {

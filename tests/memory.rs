@@ -34,7 +34,7 @@ const PAGES: i64 = 3 * 4096;
 const FIXED_COST: i64 = 256 * 1024;
 
 /// A stalled client's receive buffer: small, so that it stalls soon, but not so small that the
-/// kernel drops what should fit and waits for ever longer before it tries again.
+/// kernel drops what should fit and waits forever longer before it tries again.
 const RECEIVE_BUFFER: usize = 4 * 1024;
 
 /// How many clients leave at once what they have begun; also ten times as many.

@@ -419,7 +419,7 @@ fn child_of_wait_that_is_interrupted_goes_on() {
         return;
     }
     let (mut event_loop, _, address) = listening::<()>();
-    // Waiting for ever, a loop that finds nothing was interrupted.
+    // Waiting forever, a loop that finds nothing was interrupted.
     event_loop.set_observer(|step: Step| {
         if step == (Step::Waited { at_most: None, events: 0 }) {
             child::report("interrupted", "");

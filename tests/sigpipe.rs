@@ -270,7 +270,7 @@ fn sending_again_and_again_while_peers_close_reset_and_finish_survives() {
             let until_then = Instant::now() + PATIENCE;
             // Longer than a half-open peer lets it: the second write to it at the latest fails.
             while let Some(connection) = event_loop.get_mut(id) {
-                assert!(Instant::now() < until_then, "it can be written to for ever");
+                assert!(Instant::now() < until_then, "it can be written to forever");
                 connection.send(b"answer");
                 turns(&mut event_loop, 1);
             }

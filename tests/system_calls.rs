@@ -26,7 +26,7 @@ struct Count {
     all: usize,
     /// There was nothing to do: the call would have blocked, or a wait has reported nothing.
     in_vain: usize,
-    /// The events that waits have reported, and how many of the waits could have blocked for ever.
+    /// The events that waits have reported, and how many of the waits could have blocked forever.
     events: usize,
     endless: usize,
 }

@@ -346,7 +346,7 @@ fn wait_lasts_until_the_next_alarm_or_the_callers_time_whichever_comes_first() {
         steps.take().into_iter().filter_map(waited).collect()
     };
 
-    // Nothing to wait for but the wake: for ever.
+    // Nothing to wait for but the wake: forever.
     event_loop.waker().wake().unwrap();
     assert_eq!(event_loop.next_event().unwrap(), Event::Woken);
     assert_eq!(turns(&mut event_loop, 1), []);

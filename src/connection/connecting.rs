@@ -1,10 +1,10 @@
-//! Connects that take more than one try: several addresses of one peer, a name that is looked up
-//! first, and a Unix-domain listener whose backlog is full.
+//! Connects that take more than one attempt: to several addresses of one peer, to a name that is
+//! resolved first, and to a Unix-domain listener whose backlog is full.
 //!
-//! Several addresses are tried as RFC 8305 (*Happy Eyeballs*) has it: alternately of each family, a
-//! further one 250 ms after the last began or as soon as none is under way any more. The first to
-//! succeed becomes the connection's socket, and the others are closed. All attempts have one id, one
-//! deadline, and the slot as their token: whatever the kernel reports of one, all are looked at.
+//! Several addresses are tried as RFC 8305 (*Happy Eyeballs*) says: alternating between IPv6 and
+//! IPv4, a further one 250 ms after the last began or as soon as none is under way. The first to
+//! succeed becomes the connection's socket, and the others are closed. All attempts share one id,
+//! one deadline, and the slot as their token, so an event of one leads to a check of all.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,18 +30,18 @@ use crate::system::{ConnectOutcome, Socket, System};
 /// RFC 8305 recommends.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// How long a connect waits at first when its listener's backlog is full, and at most. No event
-/// reports that there is room, so it is tried: soon at first, since a listener that is alive makes
-/// room at once, and seldom later, since one that is not may never.
+/// The first and the longest pause of a connect whose listener's backlog is full. No event reports
+/// that there is room, so the connect is retried: soon at first, because a live listener makes room
+/// at once, and seldom later, because a dead one never does.
 #[cfg(unix)]
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 #[cfg(unix)]
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What a connect needs besides its socket.
+/// What a connect that is under way needs besides its socket.
 #[derive(Debug)]
 pub(crate) enum Connecting {
-    /// A name is looked up.
+    /// The name is being resolved.
     Resolving,
     Race(Race),
     /// The backlog of a Unix-domain listener was full, and nothing is under way.
@@ -63,14 +63,14 @@ impl Connecting {
 #[derive(Debug)]
 pub(crate) struct Race {
     waiting: VecDeque<SocketAddr>,
-    /// Those under way, each registered for writable.
+    /// The sockets of the attempts under way, each registered for writable.
     running: Vec<(SocketAddr, Socket)>,
-    /// Why the last one failed.
+    /// Why the last attempt failed.
     failure: Option<CloseReason>,
 }
 
 impl Race {
-    /// A race for these addresses: in their order, but alternately of each family.
+    /// Creates a race for these addresses: in their order, alternating between the families.
     pub(crate) fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         let addresses: Vec<SocketAddr> = addresses.into_iter().collect();
         let prefers_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
@@ -103,7 +103,7 @@ fn close(mut socket: Socket, slot: u32, system: &System) {
 }
 
 impl Stream {
-    /// Looks at what became of a connect, if the kernel has reported something of it.
+    /// Checks the outcome of a connect, if the kernel has reported something about it.
     #[cold]
     pub(super) fn look_at_connect(&mut self, resources: &mut Resources) {
         if self.exchange.readiness() == Readiness::default() {
@@ -126,7 +126,7 @@ impl Stream {
         resources.observers.see(Step::Connected { id: self.id() });
     }
 
-    /// Looks at each attempt: the first that has succeeded wins, and those that failed are closed.
+    /// Checks each attempt: the first that has succeeded wins, and those that failed are closed.
     fn look_at_race(&mut self, is_hup: bool, resources: &mut Resources) {
         let id = self.id();
         let Some(race) = race(&mut self.origin) else { return };
@@ -159,8 +159,8 @@ impl Stream {
         }
     }
 
-    /// Begins the next attempt, or the one behind it if it fails at once. If none is left nor under
-    /// way, the connection ends as the last one did.
+    /// Begins the next attempt, and further ones as long as they fail at once. If none is left or
+    /// under way, the connection ends with the reason of the last one.
     fn begin_attempt(&mut self, resources: &mut Resources) {
         let (id, limits) = (self.id(), self.exchange.limits().clone());
         let Some(race) = race(&mut self.origin) else { return };
@@ -190,19 +190,19 @@ impl Stream {
         self.deadlines_mut().set_again(next);
     }
 
-    /// A race for these addresses begins.
+    /// Begins a race for these addresses.
     pub(crate) fn begin_race(&mut self, race: Race, resources: &mut Resources) {
         self.origin = Origin::Connecting(Box::new(Connecting::Race(race)));
         self.begin_attempt(resources);
     }
 
-    /// Whether a name is looked up for it.
+    /// Returns whether its name is being resolved.
     pub(crate) fn is_resolving(&self) -> bool {
         self.exchange.is_connecting()
             && matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Resolving))
     }
 
-    /// What could not begin, or waits for its turn, is tried now.
+    /// Makes the attempt that could not begin earlier or whose turn it is now.
     pub(super) fn connect_again(&mut self, resources: &mut Resources) {
         self.deadlines_mut().set_again(None);
         #[cfg(unix)]
@@ -225,14 +225,14 @@ impl Stream {
             Attempt::Failed(error) => self.exchange.end(CloseReason::of(&error)),
             Attempt::Done(()) => {
                 self.origin = Origin::ConnectedUnix;
-                // It was registered before it was connected, and no event is promised for that.
+                // It was registered before it was connected, so no event is promised.
                 self.exchange.try_write();
                 self.serve(resources);
             }
         }
     }
 
-    /// Has a connect that could not begin be tried again after a pause.
+    /// Schedules another attempt of a connect that could not begin.
     #[cfg(unix)]
     pub(crate) fn pause_connecting(&mut self, resources: &mut Resources) {
         let Origin::Connecting(connecting) = &mut self.origin else { return };
@@ -243,7 +243,7 @@ impl Stream {
         resources.observers.see(Step::ConnectPaused { id: self.id(), pause });
     }
 
-    /// Closes what is under way besides the connection's own socket.
+    /// Closes all attempts under way other than the connection's own socket.
     pub(super) fn close_attempts(&mut self, system: &System) {
         let slot = self.id().slot;
         if let Some(race) = race(&mut self.origin) {
@@ -284,7 +284,7 @@ fn no_address() -> io::Error {
 
 #[cfg(test)]
 impl Stream {
-    /// How many attempts are under way, each with a socket of its own.
+    /// Returns how many attempts are under way, each with its own socket.
     pub(crate) fn attempt_count(&self) -> usize {
         match &self.origin {
             Origin::Connecting(connecting) => match &**connecting {

@@ -1,5 +1,5 @@
-//! Both directions of a connection lent at once, so that what was received can be sent, parsed and
-//! answered without copying it first; and whole messages taken from the read buffer.
+//! Both directions of a connection, lent at once, so that received bytes can be sent, parsed and
+//! answered without copying them; and whole messages taken from the read buffer.
 
 use std::io::{self, ErrorKind};
 
@@ -10,16 +10,15 @@ use crate::exchange::Outbound;
 
 /// The receiving direction of a [`Stream`], lent by [`Stream::halves`].
 ///
-/// Besides what a stream offers, it takes whole messages without copying them: a line
-/// ([`take_line`](Self::take_line)), what comes before a delimiter
-/// ([`take_until`](Self::take_until)), a fixed number of bytes
-/// ([`take_exact`](Self::take_exact)). Each returns `None` while the message is incomplete, and an
-/// error when it can never be whole. None of them allocates, whatever length a peer claims, and no
-/// byte is searched twice for the same delimiter.
+/// It takes whole messages without copying them: a line ([`take_line`](Self::take_line)),
+/// everything up to a delimiter ([`take_until`](Self::take_until)), or a fixed number of bytes
+/// ([`take_exact`](Self::take_exact)). Each method returns `None` while the message is incomplete,
+/// and an error when it can never be whole. None of them allocates, whatever length a peer claims.
+/// No byte is searched twice for the same delimiter.
 #[derive(Debug)]
 pub struct ReadHalf<'s> {
     buffer: &'s mut Buffer,
-    /// How many bytes the read buffer holds at most.
+    /// The limit `read_buffer_max`.
     max: usize,
     end: Option<Result<(), CloseReason>>,
     is_overfull: bool,
@@ -70,8 +69,8 @@ impl ReadHalf<'_> {
         self.buffer.consume(count);
     }
 
-    /// Takes a line, and returns it without its line ending (`\n` or `\r\n`). What the peer sent
-    /// behind the last line ending before its end is a line too.
+    /// Takes a line and returns it without its line ending (`\n` or `\r\n`). At end of file, bytes
+    /// after the last line ending are a line too.
     ///
     /// `max` bounds the line with its ending, in bytes.
     ///
@@ -110,8 +109,8 @@ impl ReadHalf<'_> {
         }))
     }
 
-    /// Takes everything up to a delimiter, and returns it with the delimiter. What the peer sent
-    /// behind the last delimiter before its end is taken too.
+    /// Takes everything up to a delimiter and returns it with the delimiter. At end of file, bytes
+    /// after the last delimiter are taken too.
     ///
     /// `max` bounds what is taken with the delimiter, in bytes.
     ///
@@ -144,8 +143,8 @@ impl ReadHalf<'_> {
     /// # Errors
     ///
     /// Returns `InvalidData` if `count` is above
-    /// [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max), `UnexpectedEof` if the peer's
-    /// end comes before that many bytes, or the error with which the connection ended. Nothing is
+    /// [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max), `UnexpectedEof` if the peer
+    /// finished before that many bytes, or the error with which the connection ended. Nothing is
     /// consumed then.
     pub fn take_exact(&mut self, count: usize) -> io::Result<Option<&[u8]>> {
         if count == 0 {
@@ -162,8 +161,8 @@ impl ReadHalf<'_> {
         }
     }
 
-    /// Takes that many bytes, if there are to be any; otherwise the program knows that what was
-    /// received is incomplete, and need not be told of it again.
+    /// Takes `count` bytes. Zero means that the message is incomplete; the program knows it now, so
+    /// `Received` is not repeated for the same bytes.
     fn take(&mut self, count: usize) -> Option<&[u8]> {
         if count == 0 {
             self.buffer.forget_progress();
@@ -179,7 +178,8 @@ impl ReadHalf<'_> {
         self.end
     }
 
-    /// How many bytes are up to and with the delimiter, or up to the end.
+    /// Returns how many bytes there are up to and including the delimiter, or up to the end of
+    /// file.
     pub(super) fn whole_until(&mut self, delimiter: u8) -> io::Result<usize> {
         match self.buffer.find(delimiter) {
             Some(count) => Ok(count),
@@ -188,8 +188,8 @@ impl ReadHalf<'_> {
         }
     }
 
-    /// How many bytes are left, once the end is among them. A connection that ended with an error
-    /// has no end: what it has received is not whole.
+    /// Returns how many bytes are left, once the end of file has been received. A connection that
+    /// ended with an error has none: its input is not whole.
     pub(super) fn whole_to_end(&mut self) -> io::Result<usize> {
         match self.end {
             Some(Ok(())) => Ok(self.buffer.len()),
@@ -199,7 +199,7 @@ impl ReadHalf<'_> {
         }
     }
 
-    /// Why `count` bytes cannot be read now, if they cannot.
+    /// Returns why `count` bytes cannot be read now, if they cannot.
     pub(super) fn check_exact(&mut self, count: usize) -> io::Result<()> {
         if count <= self.buffer.len() {
             return Ok(());
@@ -212,7 +212,8 @@ impl ReadHalf<'_> {
         })
     }
 
-    /// What was received is not whole: the program need not be told of it again.
+    /// Returns `WouldBlock`: the message is incomplete, so `Received` is not repeated for the same
+    /// bytes.
     fn incomplete(&mut self) -> io::Error {
         self.buffer.forget_progress();
         crate::attempt::would_block()
@@ -220,24 +221,24 @@ impl ReadHalf<'_> {
 }
 
 impl WriteHalf<'_> {
-    /// Appends `bytes` to the unsent ones: see [`Stream::send`].
+    /// Appends `bytes` to the unsent bytes: see [`Stream::send`].
     pub fn send(&mut self, bytes: &[u8]) {
         self.outbound.send(bytes);
     }
 
-    /// Returns how many bytes were sent and not yet taken by the kernel.
+    /// Returns how many bytes the program has sent and the kernel has not taken yet.
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.outbound.unsent()
     }
 
-    /// Returns how many bytes can no longer leave: see [`Stream::lost`].
+    /// Returns how many bytes will never be sent: see [`Stream::lost`].
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.outbound.lost()
     }
 
-    /// Returns whether to stop sending: see [`Stream::is_clogged`].
+    /// Returns whether the program should stop sending: see [`Stream::is_clogged`].
     #[must_use]
     pub fn is_clogged(&self) -> bool {
         self.outbound.is_clogged()
@@ -253,18 +254,18 @@ impl WriteHalf<'_> {
         self.outbound.close();
     }
 
-    /// Closes the connection gracefully, and gives the reason: see [`Stream::close_with`].
+    /// Closes the connection gracefully and gives a reason: see [`Stream::close_with`].
     pub fn close_with(&mut self, reason: impl Into<Failure>) {
         self.outbound.reject(reason.into());
         self.outbound.close();
     }
 
-    /// Closes the connection at once, with a reset: see [`Stream::abort`].
+    /// Closes the connection at once with a reset: see [`Stream::abort`].
     pub fn abort(&mut self) {
         self.outbound.abort();
     }
 
-    /// Closes the connection at once, and gives the reason: see [`Stream::abort_with`].
+    /// Closes the connection at once and gives a reason: see [`Stream::abort_with`].
     pub fn abort_with(&mut self, reason: impl Into<Failure>) {
         self.outbound.reject(reason.into());
         self.outbound.abort();

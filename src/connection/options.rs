@@ -1,4 +1,5 @@
-//! What can be set and asked besides the bytes: deadlines, limits, addresses, the descriptor.
+//! What can be set and asked on a connection besides the bytes: deadlines, limits, addresses, the
+//! descriptor.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,9 +26,9 @@ impl Stream {
         self.deadlines_mut().set_program(after);
     }
 
-    /// Sets how long the connection may stay open while nothing moves in either direction; `None`
-    /// for no limit. Replaces the limit [`idle_timeout`](ConnectionLimits::idle_timeout), where
-    /// it is described.
+    /// Sets how long the connection may stay open while no byte moves in either direction; `None`
+    /// for no limit. Replaces the limit [`idle_timeout`](ConnectionLimits::idle_timeout), whose
+    /// docs say more.
     ///
     /// # Errors
     ///
@@ -43,8 +44,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` if the time is out of range, `Unsupported` for a Unix-domain socket,
-    /// whose peer cannot be cut off without our kernel knowing it, or the operating system's
+    /// Returns `InvalidInput` if the time is out of range, `Unsupported` for a Unix-domain socket
+    /// (its peer is on the same machine and cannot vanish unnoticed), or the operating system's
     /// error. In each case nothing is changed.
     pub fn set_keepalive(&mut self, after: Option<Duration>) -> io::Result<()> {
         check_keepalive(after)?;
@@ -54,18 +55,19 @@ impl Stream {
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         socket.set_keepalive(after)?;
-        // So that the limits say what the socket has.
+        // The limits keep saying what the socket has.
         let limits = ConnectionLimits::clone(self.exchange.limits());
         self.exchange.set_limits(Arc::new(ConnectionLimits { keepalive: after, ..limits }));
         Ok(())
     }
 
-    /// Gives this connection limits of its own. They replace whatever was set by
-    /// [`set_idle_timeout`](Self::set_idle_timeout) and [`set_keepalive`](Self::set_keepalive). The
-    /// unsent bytes are compared with the new marks at once: the connection may become clogged, or
-    /// [`Drained`](crate::Event::Drained) may follow. A change of `reads_while_unsent` counts at once
-    /// for a connection that was accepted and is coupled to no other. Socket options are ignored for
-    /// Unix-domain sockets.
+    /// Sets the limits of this connection.
+    ///
+    /// They replace whatever was set by [`set_idle_timeout`](Self::set_idle_timeout) and
+    /// [`set_keepalive`](Self::set_keepalive). The unsent bytes are compared with the new marks at
+    /// once: the connection may become clogged, or [`Drained`](crate::Event::Drained) may follow. A
+    /// change of `reads_while_unsent` takes effect at once on an accepted connection that is not
+    /// coupled to another. Socket options are ignored for Unix-domain sockets.
     ///
     /// # Errors
     ///
@@ -87,7 +89,8 @@ impl Stream {
                 return Err(error);
             }
         }
-        // Not only if it differs: a call of its own may have set another since.
+        // Also if the limit is the same as before: `set_idle_timeout` may have changed the timeout
+        // since.
         if self.deadlines.is_some() || limits.idle_timeout.is_some() {
             self.deadlines_mut().set_idle_timeout(limits.idle_timeout);
         }
@@ -98,7 +101,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Returns the peer's address: the one that accept gave, or that was connected to.
+    /// Returns the peer's address: the one that `accept` reported, or the one that was connected
+    /// to.
     ///
     /// Available for the life of the connection, even after the peer has gone. For an
     /// [adopted](crate::EventLoop::adopt_stream) stream the operating system is asked each time.
@@ -130,8 +134,8 @@ impl Stream {
         self.socket()?.local_addr()
     }
 
-    /// Returns the peer's Unix-domain address, as the operating system reports it. A peer that has
-    /// connected mostly has none: it is unnamed.
+    /// Returns the peer's Unix-domain address, as the operating system reports it. A peer that
+    /// connected is usually unnamed.
     ///
     /// ```
     /// use readiness::{Event, EventLoop, UnixAddress};
@@ -157,8 +161,8 @@ impl Stream {
         self.socket()?.unix_peer_addr()
     }
 
-    /// Returns our own Unix-domain address, as the operating system reports it: that of its listener
-    /// for an accepted connection, mostly none for another.
+    /// Returns our own Unix-domain address, as the operating system reports it: the listener's for
+    /// an accepted connection; an outgoing one is usually unnamed.
     ///
     /// # Errors
     ///
@@ -175,24 +179,23 @@ impl Stream {
         self.origin.listener()
     }
 
-    /// Returns the interest that the kernel was asked for last (`epoll_ctl`).
+    /// Returns the interest last given to the kernel (`epoll_ctl`, `kevent`).
     #[must_use]
     pub fn interest(&self) -> Interest {
         self.standing.interest
     }
 
-    /// Returns the descriptor of the socket, as [`AsFd`](std::os::fd::AsFd) does, which panics where
-    /// this fails.
+    /// Returns the descriptor of the socket. [`AsFd`](std::os::fd::AsFd) does the same and panics
+    /// where this fails.
     ///
     /// # Errors
     ///
-    /// Returns `NotConnected` if there is no socket: while
-    /// [`Closed`](crate::Event::Closed) is handled it is closed already, and a connect may have
-    /// failed before there was one.
+    /// Returns `NotConnected` if there is no socket: it is closed already while
+    /// [`Closed`](crate::Event::Closed) is handled, and a connect may fail before there is one.
     ///
     /// # Panics
     ///
-    /// In a simulation, which has no descriptors.
+    /// Panics in a simulation, which has no descriptors.
     #[cfg(unix)]
     pub fn try_as_fd(&self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
         self.socket().map(Socket::descriptor)
@@ -203,9 +206,9 @@ impl Stream {
     }
 }
 
-/// The descriptor of the socket, to set and read its options.
+/// Lends the descriptor of the socket, to set and read its options.
 ///
-/// It must stay non-blocking. A linger time (`SO_LINGER`) is taken off before the socket is closed.
+/// The socket must stay non-blocking. A linger time (`SO_LINGER`) is removed before it is closed.
 ///
 /// # Panics
 ///
@@ -217,7 +220,7 @@ impl std::os::fd::AsFd for Stream {
     }
 }
 
-/// The descriptor of the [`Stream`]'s socket.
+/// Lends the descriptor of the [`Stream`]'s socket.
 #[cfg(unix)]
 impl<T> std::os::fd::AsFd for Connection<T> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

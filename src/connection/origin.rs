@@ -1,4 +1,4 @@
-//! Where a connection came from, and with it what is known of its peer's address.
+//! Where a connection came from, and what is known of its peer's address.
 //!
 //! TCP peer addresses are stored, because the kernel forgets them once the peer has gone: an IPv4
 //! address in place, any other in a box. Unix-domain addresses are not: the kernel can still report
@@ -18,14 +18,14 @@ pub(crate) enum Origin {
     ConnectedBoxed(Box<SocketAddr>),
     #[cfg(unix)]
     ConnectedUnix,
-    /// It takes more than one connect on one socket to find out where it leads.
+    /// A connect that takes more than one attempt is under way.
     Connecting(Box<Connecting>),
-    /// Made elsewhere: nothing is known of its peer.
+    /// The socket was made elsewhere: nothing is known of its peer.
     Adopted,
 }
 
 impl Origin {
-    /// A connection that was accepted, over a Unix-domain socket if the peer has no IP address.
+    /// Returns the origin of an accepted connection; without an IP address it is a Unix-domain one.
     pub(crate) fn accepted(listener: ListenerId, peer: Option<SocketAddr>) -> Self {
         match peer {
             Some(SocketAddr::V4(peer)) => Self::Accepted(listener, peer),
@@ -58,7 +58,7 @@ impl Origin {
         }
     }
 
-    /// The peer's address, if it was stored.
+    /// Returns the peer's address, if it was stored.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Accepted(_, peer) | Self::Connected(peer) => Some(SocketAddr::V4(*peer)),

@@ -1,12 +1,13 @@
 //! Serving one connection: from readiness to bytes.
 //!
-//! A connection is served because the kernel has reported that it is ready, or because it could have
-//! gone on when it was served last: look at what became of a connect, flush, fill. Most messages come
-//! on a connection about which nothing else is to be decided; for those the first lines of
-//! [`Stream::serve`] make the one read by themselves. What comes of it otherwise goes on in the
-//! general code, with the outcome of the call that was made.
+//! A connection is served because the kernel has reported that it is ready, or because it could
+//! have gone on when it was last served. Serving checks a connect that is under way, flushes, and
+//! fills. Most messages arrive on a connection for which nothing else is to be decided: for those,
+//! the first lines of [`Stream::serve`] make the one read (the *fast path*). Any other outcome
+//! continues in the general code (the *slow path*) with the result of the call that was made.
 //!
-//! Serving also is what an alarm leads to, since a deadline counts only after one more look.
+//! An alarm leads here too, because a deadline takes effect only after one more attempt to read and
+//! write.
 
 use std::io::{self, Read};
 use std::time::Instant;
@@ -19,7 +20,7 @@ use crate::resources::Resources;
 use crate::transfer::{self, Begun, StopReason, Transferred};
 
 impl Stream {
-    /// Does what readiness and wants allow.
+    /// Makes the transfers that the connection wants and is ready for.
     pub(crate) fn serve(&mut self, resources: &mut Resources) {
         self.standing.yielded = false;
         if self.may_receive_only() {
@@ -29,7 +30,7 @@ impl Stream {
         }
     }
 
-    /// Whether serving comes to one read.
+    /// Returns whether serving comes to one read.
     #[inline]
     fn may_receive_only(&self) -> bool {
         #[cfg(test)]
@@ -39,7 +40,7 @@ impl Stream {
         self.deadlines.is_none() && self.exchange.only_receives()
     }
 
-    /// The fast path: one read, which mostly brings less than there is room for.
+    /// The fast path: one read, which usually returns less than there is room for.
     #[inline]
     fn receive(&mut self, resources: &mut Resources) {
         let Some(socket) = &self.socket else { return };
@@ -74,20 +75,20 @@ impl Stream {
         if self.exchange.can_flush() {
             self.flush(None, resources);
             if self.unsent() == 0 {
-                // What was left from before has left: what the program sends now has a budget of
-                // its own.
+                // Bytes left over from an earlier turn have left; what the program sends now has a
+                // second budget.
                 self.standing.flushed = 0;
             }
         }
-        // What the program has left is announced first: it would only be in the way of a fill.
+        // Bytes that the program has left are announced before anything is read behind them.
         if self.exchange.readiness().is_readable() && !self.exchange.is_repeat_due() {
             // `fill` itself checks how many bytes are wanted, possibly none.
             self.fill(None, resources);
         }
     }
 
-    /// Looks at the deadlines when the alarm has fired. One that has passed takes effect; for one
-    /// that has moved meanwhile, settling sets the alarm again.
+    /// Checks the deadlines when the alarm has fired. A deadline that has passed takes effect; for
+    /// one that activity has moved, settling sets the alarm again.
     pub(crate) fn alarm_fired(&mut self, resources: &mut Resources) {
         let now = resources.system.now();
         if let Some(deadlines) = &mut self.deadlines {
@@ -102,7 +103,8 @@ impl Stream {
             Some(Passed::Again) => self.connect_again(resources),
             Some(Passed::Limit(_)) => {
                 // The program may have been busy while the socket moved on, and a send succeeds
-                // long before the kernel reports room: so one more look before it counts.
+                // long before the kernel reports room. So read and write once more before the
+                // deadline takes effect.
                 self.exchange.try_read();
                 self.exchange.try_write();
                 self.serve(resources);
@@ -116,14 +118,14 @@ impl Stream {
         }
     }
 
-    /// The deadline that has passed by `now`, if one has.
+    /// Returns the deadline that has passed by `now`, if one has.
     fn passed(&mut self, now: Instant) -> Option<Passed> {
         self.note_phase(now)?;
         let (at, passed) = self.deadlines.as_ref()?.next(self.exchange.limits())?;
         (at <= now).then_some(passed)
     }
 
-    /// Fills the read buffer. `begun` is what came of the first read, if it was made.
+    /// Fills the read buffer. `begun` is the outcome of the first read, if it was made already.
     pub(super) fn fill(&mut self, begun: Option<io::Result<usize>>, resources: &mut Resources) {
         let Some(socket) = &self.socket else { return };
         let discards = self.exchange.discards();
@@ -135,8 +137,8 @@ impl Stream {
         self.note_filled(filled, discards, resources);
     }
 
-    /// Flushes what is left of the budget at most. `begun` is what came of the first write, if it
-    /// was made.
+    /// Flushes at most the rest of the budget. `begun` is the outcome of the first write, if it was
+    /// made already.
     pub(super) fn flush(&mut self, begun: Option<io::Result<usize>>, resources: &mut Resources) {
         let Some(socket) = &self.socket else { return };
         let standing = &mut self.standing;

@@ -1,11 +1,11 @@
 //! Settling one connection: from what the program did to system calls.
 //!
-//! A connection is settled when the program may have changed it, and whenever it was served: flush,
-//! give back empty buffers, go on to the next state, ask the kernel for the interest that follows
-//! (`epoll_ctl`), set the alarm. Mostly an answer leaves by one write and nothing else is to be done;
-//! for that the first lines of [`Stream::settle`] make the write by themselves.
+//! A connection is settled after the program may have changed it, and after it was served. Settling
+//! flushes, releases empty buffers, moves to the next state, updates the interest (`epoll_ctl`) and
+//! sets the alarm. Usually an answer leaves by one write and nothing else is to be done: for that
+//! case, the first lines of [`Stream::settle`] make the write (the *fast path*).
 //!
-//! The socket is closed here too, before the program hears of it.
+//! The socket is closed here too, before `Closed` is delivered.
 
 use std::io::{self, Write};
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub(super) fn is_fast_path_off() -> bool {
     IS_FAST_PATH_OFF.get()
 }
 
-/// Runs something with every connection going through the general code, to compare the two.
+/// Runs something with the fast path switched off, to compare it with the slow one.
 #[cfg(test)]
 pub(crate) fn without_fast_path<R>(run: impl FnOnce() -> R) -> R {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -42,7 +42,7 @@ pub(crate) fn without_fast_path<R>(run: impl FnOnce() -> R) -> R {
 }
 
 impl Stream {
-    /// Makes good what the program did since it had this many bytes unsent.
+    /// Carries out what the program did. `unsent_before` is how many bytes were unsent before that.
     pub(crate) fn settle(&mut self, unsent_before: usize, resources: &mut Resources) {
         if resources.observers.see_everything() {
             self.note_queued(unsent_before, resources);
@@ -51,21 +51,31 @@ impl Stream {
         let mut begun = None;
         if self.may_send_only(resources.turn) {
             match self.send_whole(resources) {
-                Ok(()) => return,
+                Ok(()) => return self.check_interest(),
                 Err(outcome) => begun = outcome,
             }
         }
         self.settle_in_full(begun, resources);
+        self.check_interest();
     }
 
-    /// Whether settling comes to one write at most, which is the first of the turn.
+    /// Checks, in debug builds, that the kernel has the interest that follows from the wants.
+    #[inline]
+    fn check_interest(&self) {
+        debug_assert!(
+            self.socket.is_none() || self.standing.interest == self.exchange.interest(),
+            "the kernel has another interest than follows from the wants: {self:?}"
+        );
+    }
+
+    /// Returns whether settling comes to at most one write, the first of the turn.
     #[inline]
     fn may_send_only(&mut self, turn: u16) -> bool {
         #[cfg(test)]
         if is_fast_path_off() {
             return false;
         }
-        // As bytes, so that a compiler compares the three at once.
+        // As bytes, so that the compiler compares the three fields at once.
         let standing = &self.standing;
         let stands = [u8::from(standing.yielded), standing.readers as u8, standing.interest as u8];
         stands == [0, Readers::None as u8, Interest::Readable as u8]
@@ -75,8 +85,8 @@ impl Stream {
             && !self.exchange.read_buffer().has_block()
     }
 
-    /// The fast path: one write that takes everything unsent, or none if nothing is. Otherwise
-    /// returns what came of it.
+    /// The fast path: one write that takes everything unsent, or none if nothing is unsent. Returns
+    /// the outcome if the write took less than everything.
     #[inline]
     fn send_whole(&mut self, resources: &mut Resources) -> Result<(), Option<io::Result<usize>>> {
         let Some(socket) = &self.socket else { return Err(None) };
@@ -93,7 +103,7 @@ impl Stream {
             Ok(written) if written == count => {
                 resources.pool.give(self.exchange.write_buffer().take_block());
                 let standing = &mut self.standing;
-                // No more than the budget, which would not have been spent if it were larger.
+                // This is less than the budget, so the budget is not spent.
                 standing.flushed = u32::try_from(count).unwrap_or(u32::MAX);
                 (standing.flushed_in, standing.moved_at) = (resources.turn, resources.moment);
                 if resources.observers.see_everything() {
@@ -125,7 +135,7 @@ impl Stream {
         self.set_alarm(resources);
     }
 
-    /// Shows how much the program has sent since it had so much unsent.
+    /// Reports to the observers how much the program has sent since `unsent_before` bytes were unsent.
     fn note_queued(&self, unsent_before: usize, resources: &mut Resources) {
         if self.unsent() > unsent_before {
             let (id, count) = (self.id(), self.unsent() - unsent_before);
@@ -140,13 +150,13 @@ impl Stream {
         }
     }
 
-    /// Asks the kernel for the interest that follows from the wants (`epoll_ctl`), if it differs
-    /// from the one asked for last. A connection that has ended wants nothing, and so is
-    /// deregistered before it is closed.
+    /// Gives the kernel the interest that follows from the wants (`epoll_ctl`), if it differs from
+    /// the one last given. A connection that has ended wants nothing, so it is deregistered before
+    /// it is closed.
     ///
-    /// That a socket became readable meanwhile raises no new edge that mio promises, so where
-    /// readable is asked for anew, a read is tried; and where another interest was asked for before,
-    /// so is one behind it, since an end that arrived meanwhile was not reported either.
+    /// mio promises no edge for what arrived before readable was asked for. So where readable is
+    /// newly asked for, one read is tried. If the socket was registered for something else before,
+    /// a second read follows, because an end of file may have arrived unreported too.
     fn update_interest(&mut self, resources: &mut Resources) {
         let (from, to) = (self.standing.interest, self.exchange.interest());
         if from == to {
@@ -157,7 +167,7 @@ impl Stream {
         if let Err(error) = resources.system.update_interest(socket, id.slot, from, to) {
             self.exchange.end(CloseReason::of(&error));
             if to != Interest::None {
-                // What was registered before is taken back.
+                // The former registration is removed.
                 return self.update_interest(resources);
             }
         }
@@ -170,8 +180,8 @@ impl Stream {
         }
     }
 
-    /// Sets the alarm for the next deadline. One that is set already fires first, and is set again
-    /// then, so that activity costs nothing here.
+    /// Sets the alarm for the next deadline. An earlier alarm stays and is set again when it fires,
+    /// so activity costs nothing here.
     fn set_alarm(&mut self, resources: &mut Resources) {
         let next = self.next_deadline(|| resources.system.now());
         let target = AlarmTarget::Connection(self.id());
@@ -185,14 +195,21 @@ impl Stream {
             (None, alarm) => {
                 resources.cancel(alarm);
                 deadlines.alarm = None;
-                // This remembers an idle timeout of its own, which counts in another phase, and that
-                // the one of the limits was taken back.
+                // The deadlines remember an idle timeout that the program has set or removed, which
+                // matters in another phase.
                 let has_idle_timeout = deadlines.has_idle_timeout();
                 if !has_idle_timeout && self.exchange.limits().idle_timeout.is_none() {
                     self.deadlines = None;
                 }
             }
         }
+        debug_assert!(
+            next.is_none_or(|at| {
+                let alarm = self.deadlines.as_ref().and_then(|deadlines| deadlines.alarm);
+                alarm.is_some_and(|alarm| alarm.at() <= at)
+            }),
+            "no alarm fires by the next deadline"
+        );
     }
 
     fn next_deadline(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
@@ -205,11 +222,12 @@ impl Stream {
         self.deadlines_mut();
         self.note_phase(now)?;
         let next = self.deadlines.as_ref()?.next(self.exchange.limits());
-        // One that has passed already fires in the next turn, behind all that are due in this one.
+        // A deadline that has passed already fires in the next turn, after all that are due in this
+        // one.
         next.map(|(at, _)| at.max(now))
     }
 
-    /// Notes what the exchange waits for now, if anything is noted of it at all.
+    /// Notes what the exchange waits for now, if the connection has deadlines at all.
     pub(super) fn note_phase(&mut self, now: Instant) -> Option<()> {
         let (phase, is_stalled) = (self.exchange.phase(), self.exchange.is_stalled_in_reading());
         self.deadlines.as_mut()?.enter(phase, is_stalled, now);
@@ -218,8 +236,8 @@ impl Stream {
 
     // Closing the socket.
 
-    /// Closes the socket of a connection that has ended: by a reset, if bytes that the peer was to
-    /// get are given up. Otherwise the kernel goes on delivering what it has taken.
+    /// Closes the socket of a connection that has ended: with a reset if bytes are given up that
+    /// the peer should have got. Otherwise the kernel goes on delivering what it has taken.
     pub(crate) fn close_socket(&mut self, resources: &mut Resources) {
         debug_assert!(self.exchange.is_closed(), "an open connection has a socket");
         self.update_interest(resources);
@@ -232,12 +250,13 @@ impl Stream {
             self.discard_rest(resources);
         }
         if let Some(socket) = self.socket.take() {
+            debug_assert!(self.standing.interest == Interest::None, "closed while registered");
             resources.system.close(socket);
         }
     }
 
-    /// Reads what has arrived and nobody will read any more. A socket that is closed with unread
-    /// bytes sends a reset, which would destroy what the peer has not read yet.
+    /// Reads and discards what has arrived. Closing a socket with unread bytes sends a reset, which
+    /// would destroy what the peer has not read yet.
     fn discard_rest(&mut self, resources: &mut Resources) {
         let Some(socket) = &self.socket else { return };
         let (id, budget) = (self.id(), self.exchange.limits().read_budget);
@@ -248,7 +267,7 @@ impl Stream {
         }
     }
 
-    /// Gives back what a closed connection holds: its alarm and its blocks.
+    /// Releases what a closed connection holds: its alarm and its blocks.
     pub(crate) fn release(&mut self, resources: &mut Resources) {
         resources.cancel(self.deadlines.take().and_then(|deadlines| deadlines.alarm));
         for buffer in self.exchange.buffers() {
@@ -267,7 +286,8 @@ impl Stream {
         }
     }
 
-    /// Two connections that a program borrowed and swapped would each answer to the other's id.
+    /// Panics if the program has borrowed two connections and swapped them: each would answer to
+    /// the other's id.
     #[inline]
     pub(crate) fn assert_lives_in(&self, slot: u32) {
         if self.id().slot != slot {

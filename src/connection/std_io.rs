@@ -1,9 +1,9 @@
 //! The standard traits, none of which blocks: `Read` and `BufRead` on a [`ReadHalf`], `Write` on a
 //! [`WriteHalf`], and all of them on a [`Stream`].
 //!
-//! The standard library's own `read_line`, `read_exact` and their kin consume half of what they
-//! look for before they return `WouldBlock`, and so lose it. Here each of them first looks whether
-//! the whole has arrived.
+//! The standard library's own `read_line`, `read_exact` and their kin consume part of a message
+//! before they return `WouldBlock`, and lose it. Here each of them first checks that the whole has
+//! arrived.
 
 use std::fmt;
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
@@ -87,9 +87,8 @@ impl ReadHalf<'_> {
 }
 
 impl Write for WriteHalf<'_> {
-    /// Appends as many of `bytes` as fit below
-    /// [`unsent_max`](crate::ConnectionLimits::unsent_max), and returns how many that was. If it
-    /// was not all, the connection is clogged.
+    /// Appends as many of `bytes` as fit below [`unsent_max`](crate::ConnectionLimits::unsent_max),
+    /// and returns their number. If some did not fit, the connection is clogged.
     ///
     /// # Errors
     ///
@@ -125,13 +124,12 @@ impl Write for WriteHalf<'_> {
         self.outbound.write_whole(bytes)
     }
 
-    /// Appends the whole of what is formatted, or nothing of it: see
-    /// [`write_all`](Self::write_all).
+    /// Appends all of the formatted text or nothing: see [`write_all`](Self::write_all).
     fn write_fmt(&mut self, what: fmt::Arguments<'_>) -> io::Result<()> {
         self.outbound.write_formatted(what)
     }
 
-    /// Does nothing: what was appended leaves at a later call into the loop.
+    /// Does nothing: the bytes leave at a later call into the loop.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -178,7 +176,7 @@ impl BufRead for Stream {
     }
 }
 
-/// As on a [`WriteHalf`].
+/// Writes as a [`WriteHalf`] does.
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.halves().1.write(bytes)

@@ -1,6 +1,6 @@
 //! What one connection waits for, and who must move next.
 //!
-//! It follows from the state that the loop keeps anyway, and it is checked too: a loop that would
+//! It follows from state that the loop keeps anyway. Debug builds also check it: a loop that would
 //! sleep forever while a connection waits for nobody has lost a wake-up.
 
 use std::fmt;
@@ -9,14 +9,13 @@ use super::{Queued, Stream};
 use crate::exchange::Coupling;
 use crate::state::State;
 
-/// Who or what must move next, so that a connection can go on: what
-/// [`Stream::waits_for`] returns.
+/// Who or what must move next so that a connection can go on, as [`Stream::waits_for`] returns it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WaitsFor {
     /// The loop itself: an event is to be delivered, or bytes can be moved, in the next turn.
     Loop,
-    /// A name to be looked up, or a connect to be answered.
+    /// A name to be resolved, or a connect to be answered.
     Connect,
     /// The peer to read: bytes are unsent, and the kernel takes no more of them.
     PeerToRead,
@@ -24,7 +23,7 @@ pub enum WaitsFor {
     PeerToReadOrSend,
     /// The peer to send or to finish.
     PeerToSend,
-    /// The peer to finish, or a deadline: we have closed.
+    /// The peer to finish, or a deadline: the program has closed.
     PeerToFinish,
     /// The program to consume: the read buffer is full.
     ProgramToConsume,
@@ -34,7 +33,7 @@ pub enum WaitsFor {
     ProgramToFinish,
     /// The connection that it is coupled to, which has unsent bytes.
     Writer,
-    /// Nobody. This is never so, unless the loop has a bug.
+    /// Nobody. This occurs only if the loop has a bug.
     Nobody,
 }
 
@@ -57,7 +56,7 @@ impl fmt::Display for WaitsFor {
 }
 
 impl Stream {
-    /// Returns who must move next, so that this connection can go on.
+    /// Returns who or what must move next so that this connection can go on.
     ///
     /// [`EventLoop::explain`](crate::EventLoop::explain) shows it for all connections.
     ///
@@ -81,7 +80,7 @@ impl Stream {
         if self.standing.queued != Queued::No || self.standing.dirty {
             return WaitsFor::Loop;
         }
-        // What could go on now, and is in no queue.
+        // It could go on now, and is in no queue.
         if exchange.next_event().is_some() || exchange.can_fill() || exchange.can_flush() {
             return WaitsFor::Nobody;
         }
@@ -106,8 +105,8 @@ impl Stream {
     }
 }
 
-/// Panics if something of a connection is unsent or unread, and nobody is to move. To be called when
-/// the loop is about to sleep forever.
+/// Panics if a connection has something unsent or unread and nobody is to move. Call it when the
+/// loop is about to sleep forever.
 pub(crate) fn assert_somebody_moves(stream: &Stream) {
     let has_something = stream.unsent() > 0
         || !stream.received().is_empty()

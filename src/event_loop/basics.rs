@@ -1,4 +1,4 @@
-//! The public face: what every program uses.
+//! The public interface: what every program uses.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -116,7 +116,7 @@ impl<T> EventLoop<T> {
     /// Each call first carries out what the program did since the last one: it flushes what was
     /// [sent](crate::Stream::send), closes what was closed, and frees the connection whose
     /// [`Closed`](Event::Closed) was handled. Nothing else happens while the program handles an
-    /// event, so handle it without blocking and come back soon: all connections wait meanwhile.
+    /// event, so handle it without blocking and call again soon: until then, all connections wait.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};

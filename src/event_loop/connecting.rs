@@ -1,4 +1,4 @@
-//! The public face, what concerns connections that are not accepted.
+//! The public interface: connections that are not accepted.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -13,12 +13,14 @@ use crate::system::Socket;
 use crate::turn::Turns;
 
 impl<T> EventLoop<T> {
-    /// Begins a connect, and returns at once. Never fails here: every failure, also one known at
-    /// once, is that connection's [`Closed`](crate::Event::Closed). What is sent before
-    /// [`Connected`](crate::Event::Connected) leaves in order afterwards. For names see
+    /// Begins a connect and returns at once.
+    ///
+    /// The call itself never fails: every failure, even one that is known at once, is that
+    /// connection's [`Closed`](crate::Event::Closed). Bytes sent before
+    /// [`Connected`](crate::Event::Connected) leave in order afterwards. To connect to a name, use
     /// [`connect_name`](Self::connect_name).
     ///
-    /// One that is connected reads on while it has unsent bytes, other than one that was accepted:
+    /// Unlike an accepted connection, an outgoing one goes on reading while it has unsent bytes:
     /// see [`couple`](Self::couple).
     ///
     /// ```
@@ -43,12 +45,12 @@ impl<T> EventLoop<T> {
 
     /// Begins a connect to the first of several addresses that succeeds, under one id.
     ///
-    /// The addresses are tried in their order, but alternately of each family, as RFC 8305 (*Happy
-    /// Eyeballs*) has it: a further one 250 ms after the last began, or as soon as none is under way
-    /// any more. The first to succeed wins, and the others are closed. The limit
+    /// The addresses are tried in their order, alternating between IPv6 and IPv4 as RFC 8305
+    /// (*Happy Eyeballs*) says. A further attempt begins 250 ms after the last one, or as soon as
+    /// no attempt is under way. The first to succeed wins, and the others are closed. The limit
     /// [`connect_deadline`](crate::ConnectionLimits::connect_deadline) covers all of it. Like
-    /// [`connect`](Self::connect) it never fails here: if all attempts fail, `Closed` gives the
-    /// reason of the last; without an address it is `Failed` with `InvalidInput`.
+    /// [`connect`](Self::connect), the call itself never fails. If all attempts fail, `Closed` has
+    /// the reason of the last one; without an address, the reason is `Failed` with `InvalidInput`.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -75,15 +77,15 @@ impl<T> EventLoop<T> {
 
     /// Begins a connect to a name and port, such as `"localhost:80"`.
     ///
-    /// The name is looked up on a helper thread, so that nothing blocks; its addresses are then
-    /// tried as by [`connect_any`](Self::connect_any). The helper threads are started when they are
-    /// first needed, are four at most, and end with the loop. The limit
-    /// [`connect_deadline`](crate::ConnectionLimits::connect_deadline) covers the look-up too. An
-    /// IPv4 address, or an IPv6 address in brackets, is taken as it is.
+    /// The name is resolved on a helper thread, so nothing blocks; its addresses are then tried as
+    /// in [`connect_any`](Self::connect_any). At most four helper threads are started, when they
+    /// are first needed; they end with the loop. The limit
+    /// [`connect_deadline`](crate::ConnectionLimits::connect_deadline) covers resolving too. An
+    /// IPv4 address, or an IPv6 address in brackets, is used as it is.
     ///
-    /// Like [`connect`](Self::connect) it never fails here. What is no name and port is `Closed`
-    /// with `Failed` and `InvalidInput`, and a name that stands for no address with `NotFound`; the
-    /// log says more at debug.
+    /// Like [`connect`](Self::connect), the call itself never fails. If `name` is not a name and a
+    /// port, `Closed` follows with `Failed` and `InvalidInput`; if the name has no address, with
+    /// `NotFound`. The log says more at debug level.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -114,18 +116,20 @@ impl<T> EventLoop<T> {
         }
     }
 
-    /// Takes over a stream that was made elsewhere: by `std`, or with options of its own by
-    /// socket2, whose sockets become one of `std`'s. It may be connected, or connecting without
-    /// blocking: it counts as connecting until that is proven, so that its first event is
-    /// [`Connected`](crate::Event::Connected), or [`Closed`](crate::Event::Closed) if that fails.
-    /// It is coupled to nobody, also if it was accepted elsewhere: see [`couple`](Self::couple).
+    /// Takes over a stream that was made elsewhere, by `std` or by socket2 (whose sockets convert
+    /// into those of `std`).
+    ///
+    /// It may be connected, or connecting without blocking. It counts as connecting until the
+    /// opposite is proven, so its first event is [`Connected`](crate::Event::Connected), or
+    /// [`Closed`](crate::Event::Closed) if the connect fails. It is not coupled to any connection,
+    /// even if it was accepted elsewhere: see [`couple`](Self::couple).
     ///
     /// It is made non-blocking. `TCP_NODELAY` is set if the limit
     /// [`nodelay`](crate::ConnectionLimits::nodelay) is true, keepalive if
     /// [`keepalive`](crate::ConnectionLimits::keepalive) is given; every other option stays as it
-    /// is. Only a linger time (`SO_LINGER`) is taken off before the socket is closed, because it
-    /// would block the loop. What was read from the stream before is not ours; what the kernel
-    /// still holds is.
+    /// is. Only a linger time (`SO_LINGER`) is removed before the socket is closed, because it
+    /// would block the loop. The connection receives what the kernel still holds, and not what was
+    /// read from the stream before.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -145,8 +149,8 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` if it is not a stream socket, or one that listens, or the operating
-    /// system's error for an option. The stream is closed then.
+    /// Returns `InvalidInput` if it is not a stream socket or if it listens, or the operating
+    /// system's error for an option. The stream is then closed.
     pub fn adopt_stream(&mut self, stream: TcpStream, data: T) -> io::Result<ConnectionId> {
         let Turns { resources, limits, .. } = &mut self.turns;
         let socket = resources.system.adopt_stream(stream, &limits.connection)?;

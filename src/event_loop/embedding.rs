@@ -1,5 +1,5 @@
-//! The public face, what a loop needs inside another program: time, other threads, foreign
-//! sources, a host with a loop of its own, and leaving.
+//! The public interface: what a loop needs inside another program, which is time, other threads,
+//! foreign sources, a host with its own loop, and leaving.
 
 use std::io;
 use std::time::Duration;
@@ -13,15 +13,16 @@ use crate::waker::Waker;
 impl<T> EventLoop<T> {
     // Time.
 
-    /// Has [`Event::Timer`](crate::Event::Timer) come once, after this time, counted from this
-    /// call: never early, and in a later turn than the one that is under way, so that a program
-    /// which sets a timer of no time again and again still has its sockets served. Timers come in
-    /// the order of their times, and those for the same time in the order they were set. One
-    /// whose time lies beyond the clock never comes.
+    /// Sets a timer that fires once, `after` this time counted from the call, as
+    /// [`Event::Timer`](crate::Event::Timer).
     ///
-    /// Setting, coming and cancelling cost a search among the timers that are set. For a deadline
-    /// of one connection, which activity moves all the time,
-    /// [`set_deadline`](crate::Stream::set_deadline) and
+    /// It never fires early, nor in the turn that is under way, so a program that keeps setting
+    /// timers of zero duration still has its sockets served. Timers fire in the order of their
+    /// times; those with the same time, in the order they were set. A timer whose time the clock
+    /// cannot represent never fires.
+    ///
+    /// Setting, firing and cancelling take logarithmic time. For the deadline of one connection,
+    /// which activity keeps moving, [`set_deadline`](crate::Stream::set_deadline) and
     /// [`set_idle_timeout`](crate::Stream::set_idle_timeout) are cheaper.
     ///
     /// ```
@@ -41,24 +42,26 @@ impl<T> EventLoop<T> {
         self.turns.timers.set(after, None, &mut self.turns.resources)
     }
 
-    /// Has [`Event::Timer`](crate::Event::Timer) come again and again, first after this period,
-    /// until it is [cancelled](Self::cancel_timer). The times do not drift; those that pass while
-    /// the program is busy are left out, so that a timer which was held up comes once. A period of
-    /// zero comes once in every turn, and so the loop never sleeps.
+    /// Sets a timer that fires once per `period`, first after one period, until it is
+    /// [cancelled](Self::cancel_timer).
+    ///
+    /// The times do not drift. Times that pass while the program is busy are skipped, so a timer
+    /// that was held up fires once. A period of zero fires once in every turn, so the loop never
+    /// sleeps.
     pub fn set_repeating_timer(&mut self, period: Duration) -> TimerId {
         self.turns.timers.set(period, Some(period), &mut self.turns.resources)
     }
 
-    /// Takes a timer back: from now on it does not come, even if it was due in this turn. Returns
-    /// whether it was still set; one that has come, or was cancelled before, is no mistake.
+    /// Cancels a timer: it does not fire any more, even if it was due in this turn. Returns whether
+    /// it was still set; cancelling one that has fired or was cancelled before does nothing.
     pub fn cancel_timer(&mut self, id: TimerId) -> bool {
         self.turns.timers.cancel(id, &mut self.turns.resources)
     }
 
     // Threads.
 
-    /// A handle by which other threads wake this loop. What they have for it goes through a
-    /// channel, or behind a lock.
+    /// Returns a handle by which other threads wake this loop. Pass the data itself through a
+    /// channel or behind a lock.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -85,17 +88,18 @@ impl<T> EventLoop<T> {
 
     // Foreign sources.
 
-    /// Watches something that the program reads and writes itself: a UDP socket, a pipe, signals,
-    /// another loop. It tells [`Event::Ready`](crate::Event::Ready) when the source becomes ready
-    /// for what the interest asks.
+    /// Registers a source that the program reads and writes itself: a UDP socket, a pipe, signals,
+    /// another loop. [`Event::Ready`](crate::Event::Ready) is delivered when the source becomes
+    /// ready for what the interest asks.
     ///
-    /// The kernel reports a change once, and here it is not remembered: at `Ready`, read or write
-    /// until `WouldBlock`, or nothing may be heard of the rest. With [`Interest::None`] the source
-    /// is known but not watched until it is [reregistered](Self::reregister). A source must be
-    /// deregistered before it is dropped, or its id is never free again.
+    /// The kernel reports each change once (edge-triggered), and the loop does not remember it for
+    /// a foreign source. So at `Ready`, read or write until `WouldBlock`; otherwise the rest may
+    /// never be reported. With [`Interest::None`] the source has an id but is not watched until it
+    /// is [reregistered](Self::reregister). Deregister a source before you drop it; otherwise its
+    /// id is never free again.
     ///
-    /// The types are mio's, which is here as [`readiness::mio`](crate::mio); those of the standard
-    /// library become them by `from_std`.
+    /// The types are mio's, which is re-exported as [`readiness::mio`](crate::mio). Types of the
+    /// standard library convert into them by `from_std`.
     ///
     /// ```
     /// use readiness::mio::net::UdpSocket;
@@ -123,11 +127,11 @@ impl<T> EventLoop<T> {
     ///
     /// # Errors
     ///
-    /// What the operating system says; then the source is not registered.
+    /// Returns the operating system's error; the source is then not registered.
     ///
     /// # Panics
     ///
-    /// In a simulation, which has no real sources.
+    /// Panics in a simulation, which has no real sources.
     pub fn register(
         &mut self,
         source: &mut (impl Source + ?Sized),
@@ -136,17 +140,16 @@ impl<T> EventLoop<T> {
         self.turns.sources.register(source, interest, &self.turns.resources.system)
     }
 
-    /// Asks for something else of a source, or for the same again: what is ready now is then
-    /// reported anew. What is no longer asked for is not told any more, even if the kernel has
-    /// reported it.
+    /// Changes the interest in a source, or renews it: what is ready now is then reported again.
+    /// What is no longer asked for is not delivered any more, even if the kernel has reported it.
     ///
     /// # Errors
     ///
-    /// `NotFound` if the id was deregistered, or what the operating system says.
+    /// Returns `NotFound` if the id was deregistered, or the operating system's error.
     ///
     /// # Panics
     ///
-    /// As [`register`](Self::register).
+    /// See [`register`](Self::register).
     pub fn reregister(
         &mut self,
         id: SourceId,
@@ -156,16 +159,16 @@ impl<T> EventLoop<T> {
         self.turns.sources.update_interest(id, source, interest, &self.turns.resources.system)
     }
 
-    /// Watches a source no longer. Nothing more is told of it, and its id is free.
+    /// Deregisters a source. Nothing more is delivered for it, and its id is free.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it was deregistered before, or what the operating system says; the id is free
-    /// all the same.
+    /// Returns `NotFound` if it was deregistered before, or the operating system's error; the id is
+    /// free in either case.
     ///
     /// # Panics
     ///
-    /// As [`register`](Self::register).
+    /// See [`register`](Self::register).
     pub fn deregister(
         &mut self,
         id: SourceId,
@@ -176,12 +179,14 @@ impl<T> EventLoop<T> {
 
     // Hosts.
 
-    /// For a host that has a loop of its own: how long it may sleep on the loop's descriptor
-    /// before it is to call [`poll_event`](Self::poll_event) again. `None` is for ever, and zero
-    /// means that there is something to do now: events are to be told, readiness is left, what the
-    /// program did is not made good yet, or there was more than one wait could take.
+    /// Returns how long a host with its own loop may sleep on this loop's descriptor before it
+    /// calls [`poll_event`](Self::poll_event) again.
     ///
-    /// The host's contract stands in the guide, in the chapter on hosts.
+    /// `None` means forever. Zero means that there is something to do now: events are pending,
+    /// readiness is left, what the program did is not carried out yet, or the last wait could not
+    /// take all events.
+    ///
+    /// The guide states the contract of hosts, in its chapter on embedding.
     ///
     /// ```
     /// use readiness::EventLoop;
@@ -202,18 +207,22 @@ impl<T> EventLoop<T> {
 
     // Leaving.
 
-    /// Leaves gracefully, within `deadline` from now: accepts all that waits and closes the
-    /// listeners; closes each connection as soon as it is quiet, that is, when everything that had
-    /// come in was received and handled and everything that was sent has left; at the deadline
-    /// aborts the rest. Then [`Event::ShutDown`](crate::Event::ShutDown) comes.
+    /// Leaves gracefully, within `deadline` from now.
+    ///
+    /// The loop accepts all peers that wait and closes the listeners. It closes each connection as
+    /// soon as it is quiet: when everything that had arrived was received and handled, and
+    /// everything that was sent has left. At the deadline it aborts the rest. Then
+    /// [`Event::ShutDown`](crate::Event::ShutDown) is delivered, once.
     ///
     /// Until then the program goes on as before, and each connection has its
-    /// [`Closed`](crate::Event::Closed). One that is paused, or whose received bytes are not
-    /// consumed, is not quiet: so a program whose answer is still to come from elsewhere pauses its
-    /// connection meanwhile. One that others are [coupled](Self::couple) to is not quiet before
-    /// those have nothing more to read, since that is to leave by it. AlarmTarget again it sets another
-    /// deadline, and takes in what was opened since: a second call with zero aborts at once.
-    /// Timers, wakers and sources are not concerned, and the loop can be used afterwards.
+    /// [`Closed`](crate::Event::Closed). A connection is not quiet while it is paused or has
+    /// received bytes that are not consumed, so pause it if its answer is still to come from
+    /// elsewhere. A connection that others are [coupled](Self::couple) to is not quiet while they
+    /// have something to read, because that may have to leave through it.
+    ///
+    /// A second call sets another deadline and includes what was opened since; with zero it aborts
+    /// at once. Timers, wakers and foreign sources are unaffected, and the loop remains usable
+    /// afterwards.
     ///
     /// ```
     /// use readiness::{Event, EventLoop};
@@ -245,8 +254,8 @@ impl<T> EventLoop<T> {
     }
 }
 
-/// The descriptor that becomes readable when the loop has something to do: for a host to sleep on,
-/// and to watch for nothing but readable.
+/// Lends the descriptor that becomes readable when the loop has something to do (an epoll or kqueue
+/// descriptor). A host may sleep on it, and must watch it for nothing but readable.
 ///
 /// # Panics
 ///
@@ -258,7 +267,7 @@ impl<T> std::os::fd::AsFd for EventLoop<T> {
     }
 }
 
-/// As `AsFd`.
+/// Returns the same descriptor as `AsFd` does.
 #[cfg(unix)]
 impl<T> std::os::fd::AsRawFd for EventLoop<T> {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {

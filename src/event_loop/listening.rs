@@ -1,4 +1,4 @@
-//! The public face: listeners.
+//! The public interface: listeners.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,13 +9,13 @@ use crate::slots::ListenerId;
 use crate::system::ListeningSocket;
 
 impl<T> EventLoop<T> {
-    /// Takes over a socket that already listens: one that was inherited, or was made with options of
-    /// its own.
+    /// Takes over a socket that already listens, because it was inherited or made with special
+    /// options.
     ///
     /// It is made non-blocking. `TCP_NODELAY` is set if the limit
     /// [`nodelay`](crate::ConnectionLimits::nodelay) is true, keepalive if
     /// [`keepalive`](crate::ConnectionLimits::keepalive) is given; every other option stays as it
-    /// is. A linger time (`SO_LINGER`), which accepted connections inherit, is taken off before they
+    /// is. A linger time (`SO_LINGER`), which accepted connections inherit, is removed before they
     /// are closed.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl<T> EventLoop<T> {
         self.turns.listeners.get(id)?.socket.local_addr()
     }
 
-    /// Stops accepting from a listener until it is resumed. Meanwhile peers wait in the backlog.
+    /// Stops accepting from a listener until it is resumed. Peers wait in the backlog until then.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl<T> EventLoop<T> {
         self.turns.listeners.pause(id, true, &self.turns.limits, &mut self.turns.resources)
     }
 
-    /// Accepts again after a pause, beginning with the peers that have waited.
+    /// Resumes accepting after a pause, beginning with the peers in the backlog.
     ///
     /// # Errors
     ///

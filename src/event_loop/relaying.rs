@@ -1,17 +1,23 @@
-//! The public face, what concerns two connections at once: bytes that go from one to the other.
+//! The public interface: what concerns two connections at once, which is bytes that go from one to
+//! the other.
 
 use super::EventLoop;
 use crate::slots::ConnectionId;
 
 impl<T> EventLoop<T> {
-    /// Moves all that `from` has received to the unsent bytes of `to`, and returns how many bytes
-    /// that was. Where `to` has nothing unsent no byte is copied. Also above the high-water mark,
-    /// and also while [`Closed`](crate::Event::Closed) of `from` is handled. If either has gone or
-    /// `to` takes no more, nothing is moved and 0 is returned: the bytes stay with `from`. The same
-    /// if `to` would have more than [`unsent_max`](crate::ConnectionLimits::unsent_max) bytes
-    /// unsent, and that ends it as a send would.
+    /// Moves everything that `from` has received to the unsent bytes of `to`, and returns the
+    /// number of bytes.
     ///
-    /// A proxy is made of this:
+    /// If `to` has nothing unsent, no byte is copied. The high-water mark does not prevent a
+    /// transfer, and one is also possible while [`Closed`](crate::Event::Closed) of `from` is
+    /// handled.
+    ///
+    /// If either connection has closed or `to` can send no more, it moves nothing and returns 0:
+    /// the bytes stay with `from`. It also moves nothing if that would raise accumulated unsent
+    /// bytes above [`unsent_max`](crate::ConnectionLimits::unsent_max), which ends `to` as a send
+    /// would.
+    ///
+    /// A proxy is made of such transfers:
     ///
     /// ```
     /// use readiness::{CloseReason, ConnectionId, Event, EventLoop};
@@ -92,22 +98,27 @@ impl<T> EventLoop<T> {
         from.stream.exchange.transfer_to(&mut to.stream.exchange)
     }
 
-    /// Has `reader` read only while `writer` has nothing unsent, in place of what it was coupled
-    /// to before. So a proxy, which couples each half to the other (see the example of
-    /// [`transfer`](Self::transfer)), holds no more than one read of each half. Does nothing if
-    /// either has gone or the reader is closing. It ends with the writer, after which the reader
-    /// is coupled to nobody.
+    /// Pauses reading on `reader` whenever `writer` has unsent bytes (*back-pressure*).
     ///
-    /// An accepted connection begins coupled to itself: a client that sends and never reads makes
-    /// its server stop reading. One that was connected begins coupled to nobody, because if both
-    /// ends stop reading while they have unsent bytes, neither ever moves again.
+    /// Replaces any earlier coupling of `reader`. A proxy that couples each half to the other, as
+    /// in the example of [`transfer`](Self::transfer), holds no more than one read of each half.
+    /// Does nothing if either connection has closed or the reader is closing. The coupling ends
+    /// when the writer closes; the reader then is not coupled to any connection.
+    ///
+    /// An accepted connection begins coupled to itself: its server stops reading from a client that
+    /// sends and never reads. An outgoing connection begins without a coupling, because two ends
+    /// that both stop reading while they have unsent bytes wait for each other forever (a
+    /// *deadlock*).
     pub fn couple(&mut self, reader: ConnectionId, writer: ConnectionId) {
         self.turns.connections.couple(reader, writer);
     }
 
-    /// Has `reader` read however much is unsent, by itself or by another. Do so for an accepted
-    /// connection whose peer sends much before it reads: a server that answers each request while
-    /// the next ones still come in would stop reading until its answers have left.
+    /// Removes the coupling of `reader`, which then reads however much is unsent.
+    ///
+    /// Use it for an accepted connection whose peer writes everything before it reads anything:
+    /// otherwise the server stops reading until its answers have left, and both wait forever. The
+    /// limit [`reads_while_unsent`](crate::ConnectionLimits::reads_while_unsent) does the same for
+    /// all accepted connections.
     pub fn uncouple(&mut self, reader: ConnectionId) {
         self.turns.connections.uncouple(reader);
     }

@@ -1,4 +1,4 @@
-//! The public face: Unix-domain sockets.
+//! The public interface: Unix-domain sockets.
 //!
 //! Connections over them are the same [`Connection`](crate::Connection)s. What differs is said at
 //! the methods concerned: there is no IP address, no reset, and no option of TCP.

@@ -1,7 +1,7 @@
 //! The sending side of an exchange: the write buffer, and with it the states of both directions.
 //!
-//! Sending, finishing, closing and pausing need this side alone. So a program can be lent it while
-//! the read buffer is lent separately, and can send what it has received without copying it first.
+//! Sending, finishing, closing and pausing need this side alone. So it can be lent to a program
+//! together with the read buffer, and the program can send what it has received without copying it.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use crate::limits::ConnectionLimits;
 use crate::pending::{Pending, PendingEvents};
 use crate::state::{Input, State};
 
-/// How it ended, and what was lost.
+/// How the connection ended, and how many bytes were lost.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     /// How the connection ended. Invariant: known exactly in the states Broken and Closed.
@@ -26,13 +26,13 @@ pub(super) struct Ending {
     pub(super) lost: u64,
 }
 
-// In the order of C, so that what `Outbound::stands_at` compares lies side by side.
+// `repr(C)` keeps the fields that `Outbound::stands_at` compares side by side.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Outbound {
     pub(super) write_buffer: Buffer,
     pub(super) limits: Arc<ConnectionLimits>,
-    /// Only where something has ended or was lost, so that the others do not carry it.
+    /// Allocated only when something has ended or was lost.
     pub(super) ending: Option<Box<Ending>>,
     pub(super) state: State,
     pub(super) pending: PendingEvents,
@@ -98,7 +98,7 @@ impl Outbound {
         self.state.is_ending()
     }
 
-    /// Whether what the program sends can still leave.
+    /// Returns whether what the program sends can still leave.
     pub(crate) fn takes_bytes(&self) -> bool {
         self.state.takes_bytes()
     }
@@ -115,13 +115,14 @@ impl Outbound {
         self.readiness
     }
 
-    /// Why the connection was closed, once it is. What the program gave as its reason comes first.
+    /// Returns why the connection was closed, once it is. The program's own reason takes
+    /// precedence.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         let ending = self.ending.as_ref().filter(|_| self.state == State::Closed)?;
         ending.rejected.map(CloseReason::Rejected).or(ending.reason)
     }
 
-    /// How it has ended or broken, whatever the program gave as its reason.
+    /// Returns how the connection ended or broke, whatever reason the program gave.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.ending.as_ref().and_then(|ending| ending.reason)
     }
@@ -130,10 +131,10 @@ impl Outbound {
         self.state == State::Closed
     }
 
-    /// Whether the socket is to be closed by a reset: where the program wants it, and where bytes
-    /// are given up that the peer was to get, because an end would tell it that it has everything.
-    /// Not where a deadline passed and the kernel has taken every byte: a slow peer may still be
-    /// reading those, and a reset would destroy them.
+    /// Returns whether to close the socket with a reset: if the program wants it, or if bytes are
+    /// given up that the peer should have got, because an end of file would tell it that it has
+    /// everything. A passed deadline alone is no reason if the kernel has taken every byte: a slow
+    /// peer may still be reading them, and a reset would destroy them.
     pub(crate) fn ends_by_reset(&self) -> bool {
         match self.reason().filter(|_| self.is_closed()) {
             None | Some(CloseReason::Finished | CloseReason::Closed) => false,
@@ -152,11 +153,12 @@ impl Outbound {
         self.is_closed() && matches!(self.reason(), Some(CloseReason::TimedOut(_)))
     }
 
-    /// Whether it is open, free to read, has no pending event, and is ready for exactly this.
+    /// Returns whether it is open and free to read, has no pending event, and is ready for exactly
+    /// this.
     #[inline]
     pub(super) fn stands_at(&self, readiness: Readiness) -> bool {
         let Self { state, pending, readiness: remembered, paused, .. } = self;
-        // As bytes, so that a compiler compares the four at once.
+        // As bytes, so that the compiler compares the four fields at once.
         let standing = [*state as u8, pending.bits(), remembered.bits(), u8::from(*paused)];
         standing == [State::Open as u8, 0, readiness.bits(), 0]
             && self.coupling != Coupling::Writer { has_unsent: true }
@@ -170,7 +172,7 @@ impl Outbound {
         self.readiness.is_writable() && self.has_sendable()
     }
 
-    /// Whether there are unsent bytes that may leave now.
+    /// Returns whether there are unsent bytes that may leave now.
     pub(super) fn has_sendable(&self) -> bool {
         self.unsent() > 0 && !self.is_connecting() && !self.is_closed()
     }
@@ -221,13 +223,13 @@ impl Outbound {
         self.write_buffer.append(&bytes[..count]);
         self.notice_high_water();
         if count < bytes.len() {
-            // The program is to be told when there is room.
+            // `Drained` follows when there is room.
             self.clogged = true;
         }
         if count == 0 { Err(would_block()) } else { Ok(count) }
     }
 
-    /// Appends all of `bytes`, or none of them and then fails.
+    /// Appends all of `bytes`, or fails and appends none.
     pub(crate) fn write_whole(&mut self, bytes: &[u8]) -> io::Result<()> {
         let is_taken = bytes.is_empty() || self.has_room_for(bytes.len());
         if !is_taken {
@@ -238,12 +240,12 @@ impl Outbound {
         Ok(())
     }
 
-    /// Appends the whole of what is formatted, or nothing and then fails.
+    /// Appends all of the formatted text, or fails and appends nothing.
     pub(crate) fn write_formatted(&mut self, what: fmt::Arguments<'_>) -> io::Result<()> {
         let before = self.unsent();
         let outcome = fmt::write(&mut Appending(&mut self.write_buffer), what);
         let count = self.unsent() - before;
-        // It is there already: what cannot stay is taken back.
+        // The text is in the buffer already; what may not stay there is removed.
         self.write_buffer.truncate(before);
         if outcome.is_err() {
             return Err(io::Error::other("a formatting trait returned an error"));
@@ -256,8 +258,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Whether there are bytes and they may be appended to the unsent ones: any number where nothing
-    /// is unsent. Too many end the connection.
+    /// Returns whether there are bytes and they may be appended to the unsent ones: any number if
+    /// nothing is unsent. Too many end the connection.
     pub(super) fn has_room_for(&mut self, count: usize) -> bool {
         if count == 0 || !self.takes_bytes() {
             return false;
@@ -270,7 +272,7 @@ impl Outbound {
         fits
     }
 
-    /// Counts bytes that the program has given up to us and that will never be sent.
+    /// Counts bytes that were accepted from the program and will never be sent.
     #[cold]
     pub(super) fn lose(&mut self, count: usize) {
         if count > 0 {
@@ -281,7 +283,7 @@ impl Outbound {
     pub(super) fn notice_high_water(&mut self) {
         if self.unsent() > self.limits.high_water {
             self.clogged = true;
-            // One that was not delivered yet would come too early now.
+            // A `Drained` that is still pending would come too early now.
             self.pending.remove(Pending::Drained);
         }
     }
@@ -314,22 +316,22 @@ impl Outbound {
         if self.state == State::Broken
             && let Some(ending) = &mut self.ending
         {
-            // The program ends it before it has heard that the connection is broken.
+            // The program ends the connection before it was told that it is broken.
             ending.reason = Some(CloseReason::Aborted);
         }
         self.end(CloseReason::Aborted);
         self.hear_only_the_end();
     }
 
-    /// Notes why the program is about to close, if nothing has ended the connection before.
+    /// Keeps the program's reason for closing, if nothing has ended the connection before.
     pub(crate) fn reject(&mut self, failure: Failure) {
         if !self.is_ending() && self.reason().is_none() {
             self.ending.get_or_insert_default().rejected = Some(failure);
         }
     }
 
-    /// The program has closed: of all pending events only the last is still delivered, nothing that
-    /// it asked for before holds back the reading, and nothing more is received.
+    /// Records that the program has closed: only `Closed` is still delivered, no pause or
+    /// coupling holds back the reading any more, and nothing more is received.
     fn hear_only_the_end(&mut self) {
         self.pending.keep_only_closed();
         self.coupling = Coupling::None;
@@ -337,7 +339,7 @@ impl Outbound {
         self.behind = Behind::Nothing;
     }
 
-    /// Holds back what comes from the peer, unless the program hears nothing of it anyway.
+    /// Pauses reading, unless the program has closed and nothing would be delivered anyway.
     pub(crate) fn pause(&mut self) {
         let is_over = self.is_closed() && !self.pending.contains(Pending::Closed);
         self.paused = self.behind != Behind::Nothing && !is_over;
@@ -371,7 +373,7 @@ impl Outbound {
 
     // What the socket brings.
 
-    /// The connect has succeeded: from here on bytes may leave.
+    /// Records that the connect has succeeded: from here on bytes may leave.
     pub(crate) fn connected(&mut self) {
         debug_assert!(self.is_connecting(), "connected while {:?}", self.state);
         self.state = self.state.on(Input::Connected);
@@ -381,7 +383,7 @@ impl Outbound {
         }
     }
 
-    /// The end of the peer's direction was read.
+    /// Records that the peer's end of file was read.
     #[cold]
     pub(crate) fn peer_ended(&mut self) {
         match self.state {
@@ -398,13 +400,13 @@ impl Outbound {
         }
     }
 
-    /// A read failed: both directions are over.
+    /// Records that a read failed, which ends both directions.
     #[cold]
     pub(crate) fn read_failed(&mut self, reason: CloseReason) {
         self.end(reason);
     }
 
-    /// The kernel took the first `count` unsent bytes.
+    /// Records that the kernel took the first `count` unsent bytes.
     pub(crate) fn flushed(&mut self, count: usize) {
         self.write_buffer.consume(count);
         if self.clogged {
@@ -412,7 +414,7 @@ impl Outbound {
         }
     }
 
-    /// A write failed: our direction is over, and the unsent bytes are lost.
+    /// Records that a write failed, which ends our direction; the unsent bytes are lost.
     #[cold]
     pub(crate) fn write_failed(&mut self, reason: CloseReason) {
         if self.state.on(Input::WriteFailed) != State::Broken {
@@ -420,16 +422,16 @@ impl Outbound {
         }
         let unsent = self.unsent();
         self.lose(unsent);
-        // The block stays for the pool, like that of any other empty buffer.
+        // The block stays until the pool takes it back, as with any other empty buffer.
         self.write_buffer.consume(unsent);
         self.state = State::Broken;
         self.ending.get_or_insert_default().reason = Some(reason);
-        // What the kernel holds of the peer's is read to its end before it is over.
+        // The kernel may still hold bytes of the peer, which are read to their end first.
         self.try_read_to_the_end();
     }
 
-    /// It is over, for this reason unless there is one already. Received bytes stay, to be read
-    /// while `Closed` is handled.
+    /// Ends the connection, for this reason unless there is one already. Received bytes stay and
+    /// can be read while `Closed` is handled.
     #[cold]
     pub(crate) fn end(&mut self, reason: CloseReason) {
         if self.is_closed() {
@@ -444,24 +446,24 @@ impl Outbound {
         self.pending.add(Pending::Closed);
     }
 
-    /// A deadline of the limits has passed.
+    /// Records that a deadline of the limits has passed.
     pub(crate) fn pass(&mut self, deadline: Deadline) {
         self.end(CloseReason::TimedOut(deadline));
     }
 
-    /// The program has set another deadline, or none: the one before is not delivered any more.
+    /// Drops a pending `Deadline`: the program has set another deadline, or none.
     pub(crate) fn forget_deadline(&mut self) {
         self.pending.remove(Pending::Deadline);
     }
 
-    /// The deadline that the program set has passed.
+    /// Records that the program's own deadline has passed.
     pub(crate) fn program_deadline_passed(&mut self) {
         if !self.is_ending() {
             self.pending.add(Pending::Deadline);
         }
     }
 
-    /// The read buffer is full, and the socket holds more.
+    /// Records that the read buffer is full and the socket holds more.
     pub(crate) fn found_more(&mut self) {
         self.behind = Behind::More;
     }
@@ -474,45 +476,44 @@ impl Outbound {
 
     // The remembered readiness: every change of it.
 
-    /// The kernel has reported this.
+    /// Remembers what the kernel has reported.
     pub(crate) fn reported(&mut self, readiness: Readiness) {
         self.readiness.add(readiness);
     }
 
-    /// A transfer has shown that the socket is not ready for this.
+    /// Forgets readiness that a transfer has disproved.
     pub(crate) fn disproved(&mut self, readiness: Readiness) {
         self.readiness.clear(readiness);
     }
 
-    /// Nobody promises an edge for what arrived before it was asked for, so one read is tried.
+    /// Makes one read due: no edge is promised for what arrived before readable was asked for.
     pub(crate) fn try_read(&mut self) {
         self.readiness.add(Readiness::READABLE);
     }
 
-    /// One read is tried, and however little it brings, another behind it: until the socket is
-    /// empty.
+    /// Makes reads due until one finds the socket empty, however little each returns.
     pub(crate) fn try_read_to_the_end(&mut self) {
         self.readiness.add(Readiness::READABLE | Readiness::HUP);
     }
 
-    /// One write is tried: kernels take bytes long before they report that there is room.
+    /// Makes one write due: kernels take bytes long before they report that there is room.
     pub(crate) fn try_write(&mut self) {
         self.readiness.add(Readiness::WRITABLE);
     }
 
-    /// What was reported of a connect is looked at now.
+    /// Clears what was reported about a connect, which is checked now.
     pub(crate) fn take_readiness(&mut self) -> Readiness {
         std::mem::take(&mut self.readiness)
     }
 
-    /// The buffer to write from.
+    /// Returns the buffer to write from.
     #[inline]
     pub(crate) fn write_buffer(&mut self) -> &mut Buffer {
         &mut self.write_buffer
     }
 }
 
-/// Formats into a buffer.
+/// Appends formatted text to a buffer.
 struct Appending<'b>(&'b mut Buffer);
 
 impl fmt::Write for Appending<'_> {

@@ -1,4 +1,4 @@
-//! Peers: the other ends, moved by a test.
+//! Peers: the other ends of connections, moved by a test.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -7,8 +7,8 @@ use super::Simulation;
 use super::script::Happened;
 use crate::system::simulated::lock;
 
-/// A listener that the test accepts from by hand. Dropping it closes it; in the Unix domain the
-/// file of its path stays, as with `std`.
+/// A listener from which the test accepts by hand. Dropping it closes it; a Unix-domain listener
+/// leaves its file behind, as in `std`.
 ///
 /// ```
 /// use readiness::simulation::{Program, Simulation};
@@ -51,13 +51,13 @@ impl PeerListener {
         Self { simulation, index, address }
     }
 
-    /// Where it listens. In the Unix domain this is not a real address.
+    /// Returns the address at which it listens. In the Unix domain this is not a real address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The next peer that waits, if there is one.
+    /// Accepts the next waiting connection, if there is one.
     #[must_use]
     pub fn accept(&self) -> Option<Peer> {
         let index = lock(&self.simulation.network).take_waiting(self.index)?;
@@ -76,12 +76,12 @@ impl Drop for PeerListener {
     }
 }
 
-/// The other end of one connection, moved by the test. Dropping it closes it, as a process that
-/// ends closes its sockets: what it has not read is answered with a reset, and in the Unix domain
-/// with an error of the same name.
+/// The other end of one connection, moved by the test. Dropping it closes it, as the end of a
+/// process closes its sockets: unread bytes cause a reset, or in the Unix domain an error of the
+/// same name.
 ///
-/// Nothing that it does waits. What it writes is on its way when the network is stepped, and what
-/// was sent to it can be read when the network has delivered it.
+/// None of its methods waits. Written bytes travel when the network is stepped, and bytes sent to
+/// the peer can be read once the network has delivered them.
 ///
 /// ```
 /// use readiness::simulation::{PeerState, Program, Simulation};
@@ -120,12 +120,12 @@ pub struct Peer {
     by_reset: bool,
 }
 
-/// How a peer's connection stands, as far as the peer can tell.
+/// The state of a peer's connection, as far as the peer can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerState {
-    /// More may come.
+    /// More may arrive.
     Open,
-    /// The other side's end has come, and everything before it was read.
+    /// The other side's end of file has arrived, and everything before it was read.
     Ended,
     /// It was reset.
     Reset,
@@ -159,20 +159,20 @@ impl Peer {
         lock(&self.simulation.network).has_unread(self.index)
     }
 
-    /// Its own address: what [`peer_addr`](crate::Stream::peer_addr) is for the program.
+    /// Returns its own address, which is the program's [`peer_addr`](crate::Stream::peer_addr).
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// The program's address: what [`local_addr`](crate::Stream::local_addr) is for the program.
+    /// Returns the program's address, which is its [`local_addr`](crate::Stream::local_addr).
     #[must_use]
     pub fn remote_addr(&self) -> SocketAddr {
         self.remote
     }
 
-    /// Sends what the send buffer has room for, and returns how many bytes that was: none after a
-    /// reset or its own [`finish`](Self::finish). To send the rest, go on later.
+    /// Sends as many bytes as the send buffer has room for, and returns their number: zero after a
+    /// reset or its own [`finish`](Self::finish). Call it again later to send the rest.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let count = lock(&self.simulation.network).peer_write(self.index, bytes);
         if count > 0 {
@@ -181,12 +181,12 @@ impl Peer {
         count
     }
 
-    /// Reads all that has arrived; nothing, if nothing has.
+    /// Reads everything that has arrived, which may be nothing.
     pub fn read(&mut self) -> Vec<u8> {
         self.read_at_most(usize::MAX)
     }
 
-    /// Reads at most so many bytes of what has arrived.
+    /// Reads at most `max` bytes of what has arrived.
     pub fn read_at_most(&mut self, count: usize) -> Vec<u8> {
         let bytes = lock(&self.simulation.network).peer_read(self.index, count);
         if !bytes.is_empty() {
@@ -195,24 +195,24 @@ impl Peer {
         bytes
     }
 
-    /// Sends one byte of urgent data's mark behind what was sent.
+    /// Marks the end of what was sent as urgent data.
     pub fn mark_urgent(&mut self) {
         lock(&self.simulation.network).mark_urgent(self.index);
     }
 
-    /// Ends its direction, behind what was sent.
+    /// Ends its direction, after what was sent (FIN).
     pub fn finish(&mut self) {
         self.simulation.note(Happened::Finished(self.local));
         lock(&self.simulation.network).finish(self.index);
     }
 
-    /// Resets the connection and is no more. In the Unix domain, which knows no reset, it closes
-    /// it.
+    /// Resets the connection and consumes the peer. In the Unix domain, which has no reset, it
+    /// closes the connection.
     pub fn reset(mut self) {
         self.by_reset = true;
     }
 
-    /// How the connection stands.
+    /// Returns the state of the connection.
     #[must_use]
     pub fn state(&self) -> PeerState {
         match lock(&self.simulation.network).peer_error(self.index) {

@@ -1,8 +1,8 @@
-//! Programs, and driving them together.
+//! Programs, and how a simulation drives them together.
 //!
-//! One thing happens at a time: an event is handled, or the network does something, or, when
-//! neither can be, time passes to the next deadline. Which program is asked first follows from the
-//! seed. Between two things the test has everything in hand: peers, loops and clock.
+//! One thing happens at a time: an event is handled, or the network does something, or, if neither
+//! is possible, time passes to the next deadline. Which program is asked first follows from the
+//! seed. Between two such steps the test controls everything: peers, loops and clock.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::explanation::Explanation;
 use crate::system::simulated::lock;
 
-/// A loop, and the function that handles its events: what a `main` runs on real sockets.
+/// A loop and the function that handles its events: what `main` runs on real sockets.
 ///
 /// ```
 /// use readiness::simulation::{Program, Simulation};
@@ -45,7 +45,7 @@ impl<T, H> Program<T, H>
 where
     H: FnMut(&mut EventLoop<T>, Event) -> io::Result<()>,
 {
-    /// A program of this loop and the function that handles its events.
+    /// Creates a program from a loop and the function that handles its events.
     pub fn new(event_loop: EventLoop<T>, handle: H) -> Self {
         Self { event_loop, handle }
     }
@@ -59,14 +59,15 @@ impl<P: private::Driven> Driven for P {}
 mod private {
     use super::{Duration, Event, Explanation, io};
 
-    /// Not for others to implement: what it takes to drive a loop changes with the loop.
+    /// Sealed: what it takes to drive a loop changes with the loop.
     pub trait Driven {
-        /// The next event, if there is one without waiting.
+        /// Handles the next event, if there is one without waiting.
         fn poll(&mut self) -> io::Result<Option<Event>>;
         fn handle(&mut self, event: Event) -> io::Result<()>;
-        /// How long the loop would wait next: zero if it has something to do, `None` for ever.
+        /// Returns how long the loop would wait next: zero if it has something to do, `None` if
+        /// forever.
         fn next_timeout(&self) -> Option<Duration>;
-        /// What each of its connections waits for.
+        /// Returns what each of its connections waits for.
         fn explain(&self) -> Explanation;
     }
 }
@@ -93,9 +94,9 @@ where
 }
 
 impl Simulation {
-    /// Has one thing happen: one of these programs handles an event, or the network delivers
-    /// something, or, if nothing else can happen, time passes to the next deadline of a loop. The
-    /// test looks on, and moves its peers, between two calls.
+    /// Makes one thing happen: one of these programs handles an event, or the network delivers
+    /// something, or, if nothing else can happen, time passes to the next deadline of a loop.
+    /// Between two calls the test can look at everything and move its peers.
     ///
     /// Two programs against each other:
     ///
@@ -139,23 +140,23 @@ impl Simulation {
     ///
     /// # Errors
     ///
-    /// What a program's function returns. `TimedOut` if nothing can ever happen again unless the
-    /// test acts: no event, nothing under way and no deadline. It tells what each connection waits
-    /// for. So a test moves its peers between any two calls.
+    /// Returns the error of a program's function. Returns `TimedOut` if nothing can happen any more
+    /// unless the test acts: no event, nothing under way and no deadline. The error says what each
+    /// connection waits for.
     pub fn advance(&self, programs: &mut [&mut dyn Driven]) -> io::Result<()> {
         let moved = lock(&self.network).moved;
         let first = self.below(programs.len());
         for offset in 0..programs.len() {
             let place = (first + offset) % programs.len();
             if let Some(event) = programs[place].poll()? {
-                // First, so that the script tells of an event that the program fails on.
+                // First, so that the script contains the event on which the program fails.
                 self.note(Happened::Handled(place, event));
                 return programs[place].handle(event);
             }
         }
         let next = programs.iter().filter_map(|program| program.next_timeout()).min();
-        // A loop that looks for events steps the network too, and closes what it was done with.
-        // What that brought to a peer, the test may answer.
+        // A loop that looks for events steps the network too, and closes what it has finished with.
+        // The test may answer what that brought to a peer.
         if next == Some(Duration::ZERO) || self.step() || lock(&self.network).moved > moved {
             return Ok(());
         }

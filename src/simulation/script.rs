@@ -1,6 +1,6 @@
-//! The last steps of a run, told when it fails.
+//! The last steps of a run, shown when it fails.
 //!
-//! They are kept as they happened and put into words only then: noting one costs no allocation.
+//! They are kept as data and formatted only then: noting one costs no allocation.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use crate::event::Event;
 
-/// Enough to see how it came to a failure, and few enough to read.
+/// Enough to see how a failure came about, and few enough to read.
 const STEPS_KEPT: usize = 40;
 
-/// A step of a program, of a peer or of the clock. A peer goes by its own address.
+/// A step of a program, a peer or the clock. A peer is identified by its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
-    /// The program in this place of those driven together handled an event.
+    /// The program at this index handled an event.
     Handled(usize, Event),
     Connected(SocketAddr),
     Accepted(SocketAddr),
@@ -62,7 +62,7 @@ fn shown(event: Event) -> String {
     }
 }
 
-/// The last steps, the oldest first.
+/// Returns the last steps, the oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script(VecDeque<Happened>);
 

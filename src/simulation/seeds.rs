@@ -1,4 +1,4 @@
-//! Running a test on many networks, and telling the seed of the one that it fails on.
+//! Runs a test on many networks, and reports the seed on which it fails.
 
 use std::any::Any;
 use std::error::Error;
@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Faults, Simulation};
 
-/// A seed that a test fails on: which, why, and what happened last. Shown in full also by
-/// `unwrap`, and by a test that returns it.
+/// A seed on which a test fails: which one, why, and what happened last. `unwrap`, and a test that
+/// returns it, also show it in full.
 pub struct FailedSeed {
     seed: u64,
     cause: String,
@@ -18,13 +18,13 @@ pub struct FailedSeed {
 }
 
 impl FailedSeed {
-    /// The seed.
+    /// Returns the seed.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// What the test returned or panicked with.
+    /// Returns the error or panic message of the test.
     #[must_use]
     pub fn cause(&self) -> &str {
         &self.cause
@@ -48,14 +48,14 @@ impl fmt::Debug for FailedSeed {
 
 impl Error for FailedSeed {}
 
-/// Has only the seed be tried that it names.
+/// Names the only seed to try.
 const VARIABLE: &str = "READINESS_SEED";
 
-/// Runs a test on a network of each seed until one fails: by an error or by a panic. The
-/// environment variable `READINESS_SEED` has just that one be tried, to replay a failure.
+/// Runs a test on a network of each seed until one fails, by an error or a panic. To replay a
+/// failure, set the environment variable `READINESS_SEED` to the seed; only that one is tried.
 ///
 /// The networks have the faults that the seed [draws](Faults::drawn) and that a program
-/// [survives](Faults::survivable). For those that end connections too, the test begins with
+/// [survives](Faults::survivable). To include those that end connections, begin the test with
 /// `simulation.set_faults(Faults::drawn(simulation.seed()))`.
 ///
 /// ```
@@ -90,11 +90,11 @@ const VARIABLE: &str = "READINESS_SEED";
 ///
 /// # Errors
 ///
-/// The first seed that fails.
+/// Returns the first seed that fails.
 ///
 /// # Panics
 ///
-/// If the variable is set and holds no seed.
+/// Panics if the variable is set to something that is not a seed.
 pub fn try_seeds(
     mut seeds: Range<u64>,
     mut test: impl FnMut(&Simulation) -> io::Result<()>,
@@ -113,7 +113,7 @@ fn try_seed(
     test: &mut impl FnMut(&Simulation) -> io::Result<()>,
 ) -> Result<(), FailedSeed> {
     let simulation = Simulation::with_faults(seed, Faults::drawn(seed).survivable());
-    // Nothing of what the test has left half done is used after a panic.
+    // Nothing that the test left half done is used after a panic.
     let cause = match catch_unwind(AssertUnwindSafe(|| test(&simulation))) {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => error.to_string(),

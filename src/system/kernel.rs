@@ -1,13 +1,13 @@
-//! The operating system's kernel, by mio: waiting and registering.
+//! The operating system's kernel, through mio: waiting and registering.
 //!
-//! Its sockets, of TCP and of the Unix domain, stand in the folder. What mio lacks is set through
-//! socket2: the backlog, a reset on close, keepalive. All reading and writing goes through mio's
-//! own sockets, which on Windows re-arm their registration there.
+//! Its TCP and Unix-domain sockets are in the folder. socket2 sets what mio cannot: the backlog, a
+//! reset on close, keepalive. All reading and writing goes through mio's own sockets, which re-arm
+//! their registration there on Windows.
 //!
 //! | file | |
 //! |---|---|
-//! | `socket.rs` | connected sockets, and those that are connecting |
-//! | `listener.rs` | sockets that listen |
+//! | `socket.rs` | connected and connecting sockets |
+//! | `listener.rs` | listening sockets |
 //! | `bound.rs` | binding a Unix-domain socket to its path, and removing that file |
 
 #[cfg(unix)]
@@ -27,13 +27,13 @@ use super::Watched;
 use crate::attempt::was_interrupted;
 use crate::interest::{Interest, Readiness};
 
-/// The highest two bits of a token tell what its slot is of.
+/// The highest two bits of a token say what kind of slot it names.
 const KIND: usize = 3 << (usize::BITS - 2);
 const LISTENER: usize = 1 << (usize::BITS - 2);
 const SOURCE: usize = 2 << (usize::BITS - 2);
 const NOTIFIER: Token = Token(KIND);
 
-/// What another thread rings to end a wait.
+/// Ends a wait from another thread.
 pub(crate) type KernelNotifier = mio::Waker;
 
 impl Watched {
@@ -57,11 +57,11 @@ impl Watched {
     }
 }
 
-/// One mio `Poll`, and the room for the events of one wait.
+/// One mio `Poll` (an epoll or kqueue descriptor), and room for the events of one wait.
 pub(crate) struct Kernel {
     poll: Poll,
     events: Events,
-    /// The last wait brought as many events as there is room for.
+    /// The last wait returned as many events as there is room for.
     was_filled: bool,
     /// The process that made the loop.
     process: u32,
@@ -73,13 +73,14 @@ impl Kernel {
         Ok(Self { poll: Poll::new()?, events, was_filled: false, process: std::process::id() })
     }
 
-    /// Whether the registrations are this process's own. A forked child shares those of its
-    /// parent: what it deregistered, the parent would not be told of any more.
+    /// Returns whether the registrations are this process's own. A forked child shares those of its
+    /// parent: what it deregisters is not reported to the parent any more.
     pub(crate) fn owns_registrations(&self) -> bool {
         self.process == std::process::id()
     }
 
-    /// Waits for events, at most so long, and says how many came. A signal ends the wait early.
+    /// Waits for events for at most `timeout` (`epoll_wait`, `kevent`), and returns their number. A
+    /// signal ends the wait early.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -101,7 +102,7 @@ impl Kernel {
         }
     }
 
-    /// Whether there may be more events than the last wait had room for.
+    /// Returns whether there may be more events than the last wait had room for.
     pub(crate) fn was_filled(&self) -> bool {
         self.was_filled
     }
@@ -115,7 +116,7 @@ impl Kernel {
         KernelNotifier::new(self.poll.registry(), NOTIFIER)
     }
 
-    /// Hands over each event of the last wait.
+    /// Passes on each event of the last wait.
     pub(crate) fn take_events(&mut self, mut take: impl FnMut(Watched, Readiness)) {
         for event in &self.events {
             let readiness = readiness(event);
@@ -123,7 +124,8 @@ impl Kernel {
         }
     }
 
-    /// Tells the kernel the new interest in a socket, which differs from the one told last.
+    /// Gives the kernel the new interest in a socket (`epoll_ctl`, `kevent`), which differs from
+    /// the last one.
     pub(crate) fn update_interest(
         &self,
         socket: &mut KernelSocket,
@@ -134,8 +136,8 @@ impl Kernel {
         self.update_source_interest(socket.source(), Watched::Connection(slot), from, to)
     }
 
-    /// The same for anything that can be watched. Told the same again, the kernel reports again
-    /// what is ready.
+    /// Gives the kernel the interest in anything that can be registered. If it is the same as
+    /// before, the kernel reports again what is ready.
     pub(crate) fn update_source_interest(
         &self,
         source: &mut (impl Source + ?Sized),
@@ -153,7 +155,7 @@ impl Kernel {
         }
     }
 
-    /// Has the kernel tell, or no longer tell, when a listener has peers that wait.
+    /// Registers or deregisters a listener for waiting peers.
     pub(crate) fn watch_listener(
         &self,
         listener: &mut KernelListener,
@@ -170,7 +172,7 @@ impl Kernel {
     }
 }
 
-/// What mio reports, as bits.
+/// Converts what mio reports to bits.
 fn readiness(event: &mio::event::Event) -> Readiness {
     let is_closed = |event: &mio::event::Event| event.is_read_closed() || event.is_write_closed();
     if event.is_error() || event.is_priority() || is_closed(event) {
@@ -186,8 +188,8 @@ fn readiness(event: &mio::event::Event) -> Readiness {
     readiness
 }
 
-/// The same with an end, an error or urgent data. These are hints: what they announce is learnt by
-/// reading on. A failed socket is ready for everything.
+/// Converts what mio reports, including HUP, errors and urgent data; reading on reveals what they
+/// stand for. A failed socket is ready for everything.
 #[cold]
 fn hup(event: &mio::event::Event) -> Readiness {
     let mut readiness = Readiness::READABLE | Readiness::HUP;
@@ -197,8 +199,8 @@ fn hup(event: &mio::event::Event) -> Readiness {
     readiness
 }
 
-/// The interest in mio's terms, which has no word for none. On Linux urgent data is asked for with
-/// it, because a read stops short at the mark although more may follow.
+/// Converts an `Interest` to mio's, which cannot express an empty one. On Linux it includes urgent
+/// data, because a read stops at the urgent mark although more may follow.
 fn interest(interest: Interest) -> Option<mio::Interest> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let readable = mio::Interest::READABLE | mio::Interest::PRIORITY;

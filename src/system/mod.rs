@@ -1,19 +1,19 @@
 //! The seam to the kernel: waiting, registering, the clock, and the calls on sockets.
 //!
-//! All that the loop knows of an operating system stands behind [`System`], [`Socket`] and
-//! [`ListeningSocket`]; no file outside this folder names a type of mio. There are two systems: the
-//! operating system's kernel, and a simulated one for tests. A socket is used through its own
-//! system, as a pair that lives as long as one transfer ([`System::io`]), so that a simulated
-//! socket can be an index into its network.
+//! [`System`], [`Socket`] and [`ListeningSocket`] hide everything that depends on the operating
+//! system; no file outside this folder names a type of mio. There are two systems: the operating
+//! system's kernel, and a simulated one for tests. A socket is used together with its system, as a
+//! pair that lives as long as one transfer ([`System::io`]), so that a simulated socket can be an
+//! index into its network.
 //!
 //! | file | |
 //! |---|---|
-//! | `opening.rs` | listening, connecting, and taking over sockets that were made elsewhere |
-//! | `kernel.rs` | the operating system's kernel, by mio |
+//! | `opening.rs` | listening, connecting, and adopting sockets that were made elsewhere |
+//! | `kernel.rs` | the operating system's kernel, through mio |
 //! | `simulated.rs` | the other kernel, for tests |
 
-/// Uses a socket through its own system: by the first expression, or by the second if both are
-/// simulated. A socket stays with the system that made it.
+/// Uses a socket through its own system: the first expression if both are the kernel's, the second
+/// if both are simulated. A socket stays with the system that made it.
 macro_rules! own {
     (
         $system:expr, $socket:expr, $kind:ident;
@@ -51,18 +51,18 @@ use crate::interest::{Interest, Readiness};
 use crate::limits::ConnectionLimits;
 use crate::slots::ConnectionId;
 
-/// Whom an event of the kernel is for. A token is the slot alone: events are folded onto their
-/// connections before any slot is freed, so none can be left for a slot's next owner.
+/// What an event of the kernel is for. A token is the slot alone: events are recorded on their
+/// connections before any slot is freed, so none can be left for a slot's next occupant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watched {
     Connection(u32),
     Listener(u32),
     Source(u32),
-    /// Some thread has called for the loop.
+    /// Another thread has notified the loop.
     Notifier,
 }
 
-/// What became of a connect.
+/// The outcome of a connect.
 #[derive(Debug)]
 pub(crate) enum ConnectOutcome {
     Connected,
@@ -70,7 +70,7 @@ pub(crate) enum ConnectOutcome {
     Failed(io::Error),
 }
 
-/// A name that is to be looked up for a connection.
+/// A name to resolve for a connection.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) id: ConnectionId,
@@ -78,7 +78,7 @@ pub(crate) struct Question {
     pub(crate) port: u16,
 }
 
-/// The connection for which a name was looked up, and the addresses found.
+/// The connection for which a name was resolved, and its addresses.
 pub(crate) type Answer = (ConnectionId, io::Result<Vec<SocketAddr>>);
 
 /// The address from which a connection was accepted.
@@ -90,7 +90,7 @@ pub(crate) enum PeerAddr {
 }
 
 impl PeerAddr {
-    /// The IP address, unless it is a Unix-domain one.
+    /// Returns the IP address, unless it is a Unix-domain address.
     pub(crate) fn ip(&self) -> Option<SocketAddr> {
         match self {
             Self::Ip(address) => Some(*address),
@@ -107,7 +107,7 @@ pub(crate) enum System {
     Simulated(Simulated),
 }
 
-/// What another thread rings to end a wait.
+/// Ends a wait from another thread.
 pub(crate) enum Notifier {
     Kernel(KernelNotifier),
     #[cfg(any(test, feature = "simulation"))]
@@ -137,14 +137,14 @@ pub(crate) enum Io<'s> {
     Simulated(simulated::SimulatedIo<'s>),
 }
 
-/// What a Unix-domain socket answers where an address of IP is asked for.
+/// Returns the error of a Unix-domain socket that is asked for an IP address.
 pub(crate) fn no_ip_address() -> io::Error {
     let message = "a Unix-domain socket has no IP address: see unix_local_addr and unix_peer_addr \
                    of Stream, and unix_listener_addr of EventLoop";
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-/// The other way round.
+/// Returns the error of a TCP socket that is asked for a Unix-domain address.
 #[cfg(unix)]
 fn no_unix_address() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "a TCP socket has no Unix-domain address")
@@ -164,7 +164,8 @@ impl System {
         }
     }
 
-    /// Waits for events, at most so long, and says how many came. A signal ends the wait early.
+    /// Waits for events for at most `timeout` (`epoll_wait`, `kevent`), and returns their number. A
+    /// signal ends the wait early.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         match self {
             Self::Kernel(kernel) => kernel.wait(timeout),
@@ -173,8 +174,8 @@ impl System {
         }
     }
 
-    /// Looks for events again and again, without blocking, until some have come or the moment is
-    /// over. Returns how many came.
+    /// Polls for events without blocking, until some are reported or `moment` has passed. Returns
+    /// their number.
     pub(crate) fn spin(&mut self, moment: Duration) -> io::Result<usize> {
         match self {
             Self::Kernel(kernel) => kernel.spin(moment),
@@ -183,7 +184,7 @@ impl System {
         }
     }
 
-    /// Lets a simulated network look up a name. Otherwise returns it, for the helper threads.
+    /// Lets a simulated network resolve a name. Otherwise returns it, for the helper threads.
     pub(crate) fn ask_name(&self, question: Question) -> Option<Question> {
         match self {
             Self::Kernel(_) => Some(question),
@@ -195,7 +196,7 @@ impl System {
         }
     }
 
-    /// Takes an answer that a simulated network has found.
+    /// Takes an answer of a simulated network.
     pub(crate) fn take_answer(&self) -> Option<Answer> {
         match self {
             Self::Kernel(_) => None,
@@ -204,7 +205,7 @@ impl System {
         }
     }
 
-    /// In how long the next such answer comes.
+    /// Returns the time until the next such answer.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn next_answer(&self) -> Option<Duration> {
         match self {
@@ -213,7 +214,7 @@ impl System {
         }
     }
 
-    /// Whether the simulated kernel has something for a next wait that it was slow to report.
+    /// Returns whether the simulated kernel has something to report that it has held back.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn has_listed(&self) -> bool {
         match self {
@@ -222,7 +223,7 @@ impl System {
         }
     }
 
-    /// Hands over each event of the last wait.
+    /// Passes on each event of the last wait.
     pub(crate) fn take_events(&mut self, take: impl FnMut(Watched, Readiness)) {
         match self {
             Self::Kernel(kernel) => kernel.take_events(take),
@@ -231,7 +232,8 @@ impl System {
         }
     }
 
-    /// Whether what is registered is this process's own, and not that of one it was forked from.
+    /// Returns whether the registrations are this process's own, and not those of its parent before
+    /// a fork.
     pub(crate) fn owns_registrations(&self) -> bool {
         match self {
             Self::Kernel(kernel) => kernel.owns_registrations(),
@@ -240,7 +242,7 @@ impl System {
         }
     }
 
-    /// Whether there may be more events than the last wait had room for.
+    /// Returns whether there may be more events than the last wait had room for.
     pub(crate) fn was_filled(&self) -> bool {
         match self {
             Self::Kernel(kernel) => kernel.was_filled(),
@@ -249,7 +251,7 @@ impl System {
         }
     }
 
-    /// What becomes readable when a wait would bring something.
+    /// Returns the descriptor that becomes readable when a wait would report something.
     #[cfg(unix)]
     pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
@@ -259,7 +261,7 @@ impl System {
         }
     }
 
-    /// A notifier that ends a wait. There is to be one for each system.
+    /// Creates the notifier that ends a wait. Create one per system.
     pub(crate) fn notifier(&self) -> io::Result<Notifier> {
         match self {
             Self::Kernel(kernel) => kernel.notifier().map(Notifier::Kernel),
@@ -268,7 +270,7 @@ impl System {
         }
     }
 
-    /// Tells the kernel the interest in something that is not the loop's own.
+    /// Gives the kernel the interest in a foreign source.
     pub(crate) fn update_source_interest(
         &self,
         source: &mut (impl Source + ?Sized),
@@ -285,7 +287,8 @@ impl System {
         }
     }
 
-    /// Tells the kernel the new interest in a socket, which differs from the one told last.
+    /// Gives the kernel the new interest in a socket (`epoll_ctl`, `kevent`), which differs from
+    /// the last one.
     pub(crate) fn update_interest(
         &self,
         socket: &mut Socket,
@@ -301,7 +304,7 @@ impl System {
         }
     }
 
-    /// Has the kernel tell, or no longer tell, when a listener has peers that wait.
+    /// Registers or deregisters a listener for waiting peers.
     pub(crate) fn watch_listener(
         &self,
         listener: &mut ListeningSocket,
@@ -335,8 +338,8 @@ impl System {
         }
     }
 
-    /// Looks at what became of a connect, once the kernel has reported something: a hint too, or
-    /// not.
+    /// Checks the outcome of a connect, once the kernel has reported something; `is_hup` says whether
+    /// that was HUP or an error.
     pub(crate) fn connect_outcome(&self, socket: &Socket, is_hup: bool) -> ConnectOutcome {
         own! { self, socket, Socket;
             (_, socket) => {
@@ -348,7 +351,7 @@ impl System {
         }
     }
 
-    /// Whether a transfer of less than was asked for shows that the socket is empty or full.
+    /// Returns whether a short transfer proves that the socket is empty or full.
     pub(crate) fn short_proves_blocked(&self, socket: &Socket) -> bool {
         own! { self, socket, Socket;
             (_, socket) => socket.short_proves_blocked(),
@@ -358,7 +361,7 @@ impl System {
         }
     }
 
-    /// The socket as something to read from and write to.
+    /// Pairs the socket with its system, to read and write.
     pub(crate) fn io<'s>(&'s mut self, socket: &'s Socket) -> Io<'s> {
         own! { self, socket, Socket;
             (_, socket) => Io::Kernel(socket),
@@ -368,7 +371,7 @@ impl System {
         }
     }
 
-    /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
+    /// Sends our end of file (`shutdown(SHUT_WR)`). A failure shows at the next read.
     pub(crate) fn finish(&self, socket: &Socket) {
         own! { self, socket, Socket;
             (_, socket) => socket.finish(),
@@ -376,8 +379,8 @@ impl System {
         }
     }
 
-    /// Has the close that follows send a reset, where there is such a thing. What it is for has
-    /// failed already, so that a failure here changes nothing.
+    /// Makes the following close send a reset, where the protocol has one. A failure has no
+    /// consequence: the connection has ended in any case.
     pub(crate) fn reset_on_close(&self, socket: &Socket) {
         own! { self, socket, Socket;
             (_, socket) => socket.reset_on_close(),
@@ -388,7 +391,7 @@ impl System {
     }
 
     /// Closes a socket, which must not be registered: if its descriptor has a duplicate, in this
-    /// process or in a child, the registration would live on and wake the loop for ever.
+    /// process or in a child, the registration would live on and wake the loop forever.
     pub(crate) fn close(&self, socket: Socket) {
         own! { self, socket, Socket;
             (_, socket) => drop(socket),
@@ -396,7 +399,7 @@ impl System {
         }
     }
 
-    /// Closes a listening socket, which must not be registered; peers that wait are reset.
+    /// Closes a listening socket, which must not be registered; waiting peers are reset.
     pub(crate) fn close_listener(&self, listener: ListeningSocket) {
         own! { self, listener, ListeningSocket;
             (_, listener) => drop(listener),
@@ -408,7 +411,7 @@ impl System {
 }
 
 impl Notifier {
-    /// Ends the wait that is under way, or else the next.
+    /// Ends the wait that is under way, or else the next one.
     pub(crate) fn notify(&self) -> io::Result<()> {
         match self {
             Self::Kernel(waker) => waker.wake(),
@@ -456,7 +459,7 @@ impl Socket {
         }
     }
 
-    /// Whether it has no options of TCP.
+    /// Returns whether it is a Unix-domain socket, without TCP options.
     pub(crate) fn is_unix(&self) -> bool {
         match self {
             #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Opening sockets: listening, connecting, and taking over those that were made elsewhere.
+//! Opens sockets: listens, connects, and adopts sockets that were made elsewhere.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,14 +13,14 @@ use crate::address::UnixAddress;
 use crate::attempt::Attempt;
 use crate::limits::{ConnectionLimits, Limits};
 
-/// What belongs to a real system cannot be simulated.
+/// Panics: sockets of the operating system cannot be simulated.
 #[cfg(any(test, feature = "simulation"))]
 fn not_simulated() -> ! {
     panic!("a simulated loop cannot take over a real socket")
 }
 
 impl System {
-    /// Listens at an address, with the socket options that accepted sockets are to have.
+    /// Listens at an address, with the options that accepted sockets inherit.
     pub(crate) fn listen(
         &self,
         address: SocketAddr,
@@ -33,7 +33,7 @@ impl System {
         }
     }
 
-    /// Takes over a socket that listens already.
+    /// Adopts a socket that listens already.
     pub(crate) fn adopt_listener(
         &self,
         listener: TcpListener,
@@ -59,7 +59,7 @@ impl System {
         }
     }
 
-    /// Takes over a socket that is connected or connecting.
+    /// Adopts a socket that is connected or connecting.
     pub(crate) fn adopt_stream(
         &self,
         stream: TcpStream,
@@ -73,7 +73,7 @@ impl System {
     }
 }
 
-/// The same in the Unix domain.
+/// The same calls for the Unix domain.
 #[cfg(unix)]
 impl System {
     /// Listens at a path or name.
@@ -93,7 +93,7 @@ impl System {
         }
     }
 
-    /// Takes over a socket that listens already. The file of its path is not ours to remove.
+    /// Adopts a socket that listens already. Its file is not ours to remove.
     pub(crate) fn adopt_unix_listener(
         &self,
         listener: UnixListener,
@@ -105,7 +105,7 @@ impl System {
         }
     }
 
-    /// A socket that is yet to be connected.
+    /// Creates a socket that is not connected yet.
     pub(crate) fn unix_socket(&self) -> io::Result<Socket> {
         match self {
             Self::Kernel(_) => KernelSocket::new_unix().map(Socket::Kernel),
@@ -114,8 +114,8 @@ impl System {
         }
     }
 
-    /// Connects it. It is not ready if those that wait to be accepted are too many, and then
-    /// nothing is under way: the kernel will not tell when there is room.
+    /// Connects it. `NotReady` means that the listener's backlog is full: nothing is under way, and
+    /// the kernel will not report when there is room.
     pub(crate) fn connect_unix(&self, socket: &Socket, address: &UnixAddress) -> Attempt<()> {
         own! { self, socket, Socket;
             (_, socket) => socket.connect_unix(address),
@@ -125,7 +125,7 @@ impl System {
         }
     }
 
-    /// Takes over a socket that is connected.
+    /// Adopts a socket that is connected.
     pub(crate) fn adopt_unix_stream(&self, stream: UnixStream) -> io::Result<Socket> {
         match self {
             Self::Kernel(_) => KernelSocket::adopt_unix(stream).map(Socket::Kernel),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `random.rs` | the one source of chance |
 //! | `faults.rs` | what can go wrong, and how often |
-//! | `hosts.rs` | the names of hosts |
+//! | `hosts.rs` | host names and how they are resolved |
 //! | `socket.rs` | the state of a socket, and what is true of it |
 //! | `network.rs` | all sockets, the clock, and what the network does by itself |
 //! | `calls.rs` | the system calls of a loop on its sockets |
@@ -17,7 +17,7 @@
 //! | `script.rs` | failures and cuts at calls that a test chooses |
 //! | `choices.rs`, `fingerprint.rs` | for a search through all states |
 //!
-//! What it deliberately does not do: it makes no system call, reads no clock and starts no thread.
+//! It deliberately makes no system call, reads no clock and starts no thread.
 
 mod calls;
 #[cfg(test)]
@@ -75,11 +75,11 @@ pub(crate) struct Simulated {
     network: SharedNetwork,
     poller: usize,
     events: Vec<(Watched, Readiness)>,
-    /// The last wait brought as many events as one may.
+    /// The last wait returned as many events as one may.
     was_filled: bool,
 }
 
-/// What another program of the simulation rings to end a wait.
+/// Ends a wait from another program of the simulation.
 pub(crate) struct SimulatedNotifier {
     network: SharedNetwork,
     poller: usize,
@@ -109,7 +109,7 @@ impl fmt::Debug for SimulatedSocket {
 }
 
 impl SimulatedSocket {
-    /// The network twice: to be asked now, and to be kept for later.
+    /// Returns the network twice: to be used now, and to be kept for later.
     fn new(network: &Network, shared: &SharedNetwork, index: usize) -> Self {
         let local = network.local_addr(index);
         #[cfg(not(unix))]
@@ -167,7 +167,7 @@ impl Simulated {
         lock(&self.network).now()
     }
 
-    /// Whether a wait that does not wait may find something in a later try.
+    /// Returns whether a wait with a timeout of zero may find something in a later try.
     pub(crate) fn has_listed(&self) -> bool {
         lock(&self.network).has_listed(self.poller)
     }
@@ -203,7 +203,7 @@ impl Simulated {
         }
     }
 
-    /// The moment passes all at once, since nothing else makes this clock go.
+    /// The moment passes all at once, because nothing else makes this clock advance.
     pub(crate) fn spin(&mut self, moment: Duration) -> io::Result<usize> {
         let count = self.wait(Some(Duration::ZERO))?;
         if count == 0 {

@@ -205,10 +205,10 @@ fn fills_until_not_ready() -> Vec<Fill> {
     let three = [bytes(b"abc"), WouldBlock];
     let interrupted =
         [Interrupted, Interrupted, Interrupted, bytes(b"abc"), Interrupted, WouldBlock];
-    let hinted = READABLE | HUP;
+    let hup = READABLE | HUP;
     vec![
         fill_case("nothing there clears the bit", READABLE, true, &[WouldBlock]),
-        fill_case("nothing there clears the hint too", hinted, true, &[WouldBlock]),
+        fill_case("nothing there clears HUP too", hup, true, &[WouldBlock]),
         Fill {
             after: WRITABLE,
             ..fill_case("a read says nothing of writing", READABLE | WRITABLE, true, &[WouldBlock])
@@ -225,7 +225,7 @@ fn fills_until_not_ready() -> Vec<Fill> {
         Fill {
             asked: &[8, 5],
             received: b"abc",
-            ..fill_case("with a hint a short read proves nothing", hinted, true, &three)
+            ..fill_case("with HUP a short read proves nothing", hup, true, &three)
         },
         Fill {
             asked: &[8, 8, 8, 8, 5, 5],
@@ -237,17 +237,17 @@ fn fills_until_not_ready() -> Vec<Fill> {
 
 fn fills_until_stopped() -> Vec<Fill> {
     let stopped = |stop, received, fill| Fill { stop, received, after: READABLE, ..fill };
-    let hinted = READABLE | HUP;
+    let hup = READABLE | HUP;
     let three_reads = [bytes(b"a"), bytes(b"bc"), bytes(b"defgh")];
     vec![
         stopped(StopReason::Ended, b"", fill_case("the end", READABLE, true, &[Zero])),
         Fill {
             asked: &[8, 5],
-            after: hinted,
+            after: hup,
             ..stopped(
                 StopReason::Ended,
                 b"abc",
-                fill_case("the end that was hinted at", hinted, true, &[bytes(b"abc"), Zero]),
+                fill_case("the end that HUP announced", hup, true, &[bytes(b"abc"), Zero]),
             )
         },
         stopped(

@@ -1,4 +1,4 @@
-//! What is added to a loop: accepted connections, and those that connect.
+//! Adds accepted and outgoing connections to a loop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ impl<T> Turns<T> {
     pub(super) fn add_accepted(&mut self, data: T, origin: Origin, socket: Socket) -> ConnectionId {
         let mut exchange = Exchange::accepted(self.connection_limits.clone());
         if self.shutdown.is_under_way() {
-            // So that it is read until there is no more before it is closed.
+            // So that it is read to `EAGAIN` before it is closed.
             exchange.try_read_to_the_end();
         }
         let id = self
@@ -25,8 +25,8 @@ impl<T> Turns<T> {
         id
     }
 
-    /// Adds a connection that is connecting, or may be. One that has failed at once is closed, like
-    /// one that fails later.
+    /// Adds a connection that is connecting, or may be. A connect that failed at once is handled
+    /// like one that fails later.
     pub(crate) fn add_outgoing(
         &mut self,
         data: T,
@@ -46,7 +46,7 @@ impl<T> Turns<T> {
         id
     }
 
-    /// A connection has moved when it was made.
+    /// A new connection counts as having just moved.
     fn note_moved(&mut self, id: ConnectionId) {
         let moment = self.resources.moment;
         if let Some(connection) = self.connections.at_id(id) {
@@ -54,7 +54,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Begins attempts at several addresses under one id.
+    /// Begins a connect to several addresses under one id.
     pub(crate) fn add_race(&mut self, data: T, race: Race) -> ConnectionId {
         let id = self.add_outgoing(data, Origin::Adopted, None);
         if let Some(connection) = self.connections.at_id(id) {
@@ -63,7 +63,7 @@ impl<T> Turns<T> {
         id
     }
 
-    /// Begins a connect to a host whose name is looked up first.
+    /// Begins a connect to a host whose name is resolved first.
     pub(crate) fn add_named(&mut self, data: T, host: &str, port: u16) -> ConnectionId {
         let origin = Origin::Connecting(Box::new(Connecting::Resolving));
         let id = self.add_outgoing(data, origin, None);
@@ -76,7 +76,7 @@ impl<T> Turns<T> {
         id
     }
 
-    /// A name was looked up, unless its connection has ended meanwhile.
+    /// Hands the answer for a name to its connection, unless that has ended.
     pub(super) fn resolved(&mut self, id: ConnectionId, found: io::Result<Vec<SocketAddr>>) {
         let connection = self.connections.get_mut(id);
         let Some(connection) = connection.filter(|connection| connection.stream.is_resolving())

@@ -1,10 +1,10 @@
-//! The service of one connection: which of its pending events were delivered.
+//! Serves one connection: which of its pending events were delivered.
 //!
-//! A service climbs the list of pending events once: an event that becomes pending again, or one that
-//! comes before those already delivered, waits for the next turn. Only `Received` is repeated within
-//! a service, after the program has consumed something and before its answers are flushed, and that
-//! a limited number of times. So what a program does while it handles an event cannot keep a turn
-//! from its end.
+//! A service goes through the list of pending events once. An event that becomes pending again, or
+//! that comes before those already delivered, waits for the next turn. Only `Received` is repeated
+//! within a service, a limited number of times, after the program has consumed something and before
+//! its answers are flushed. So nothing that a program does while it handles events can keep a turn
+//! from ending.
 
 use super::Turns;
 use crate::connection::{Queued, Stream};
@@ -13,11 +13,11 @@ use crate::observer::Step;
 use crate::pending::Pending;
 use crate::slots::ConnectionId;
 
-/// The number of times that `Received` is repeated in a service, at most; then others are served.
+/// Maximum number of repeats of `Received` in a service; then others are served.
 pub(super) const REPEATS_MAX: u8 = 64;
 
-/// The connection that is being served. After its event was delivered it is dirty, but not in the
-/// list of those: it is settled when the program comes back, after all in the list.
+/// The connection that is being served. After the delivery of its event it is dirty, but not in the
+/// list of dirty ones: it is settled at the next call, after all in the list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Service {
     pub(super) slot: u32,
@@ -26,12 +26,12 @@ pub(super) struct Service {
     pub(super) repeats: u8,
 }
 
-/// What was delivered of a connection in a service.
+/// What a service has delivered for its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivered {
-    /// The last of its pending events.
+    /// The last of its pending events so far.
     pub(super) last: Pending,
-    /// How many bytes it had unsent when it was settled last.
+    /// How many bytes were unsent when it was last settled.
     pub(super) unsent: usize,
 }
 
@@ -40,7 +40,8 @@ impl Service {
         Self { slot, delivered: None, repeats: 0 }
     }
 
-    /// Counts an event as delivered, and returns it. What the program does now is settled after it.
+    /// Counts an event as delivered, and returns it. What the program does now is settled
+    /// afterwards.
     #[inline]
     pub(super) fn deliver(&mut self, stream: &mut Stream, pending: Pending) -> Option<Event> {
         let unsent = match self.delivered {
@@ -68,8 +69,8 @@ impl Service {
 }
 
 impl<T> Turns<T> {
-    /// Begins the service of a connection that was taken from its queue: the transfers that it
-    /// wants and is ready for. One that has closed meanwhile is skipped.
+    /// Begins the service of a connection that was taken from its queue, with the transfers that it
+    /// wants and is ready for. A closed connection is skipped.
     #[inline]
     pub(super) fn serve(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.at_id(id) else { return };
@@ -78,7 +79,8 @@ impl<T> Turns<T> {
         self.service = Some(Service::begin(id.slot));
     }
 
-    /// Returns the next event of the connection that is being served; at the end it is settled.
+    /// Returns the next event of the connection that is being served. After the last event it is
+    /// settled.
     #[inline]
     pub(super) fn go_on_serving(&mut self) -> Option<Event> {
         let Self { service, connections, .. } = self;
@@ -87,7 +89,7 @@ impl<T> Turns<T> {
         if let Some(connection) = connections.at(slot)
             && let Some(pending) = connection.stream.exchange.next_event()
         {
-            // Only a repeat comes again in the same service.
+            // Only a repeat is delivered again in the same service.
             let is_next = delivered.is_none_or(|delivered| pending > delivered.last);
             let is_repeat = !is_next && connection.exchange.is_repeat_next();
             if is_next || is_repeat && at_hand.repeats < REPEATS_MAX {
@@ -101,18 +103,18 @@ impl<T> Turns<T> {
         self.service = None;
         match delivered {
             None => {
-                // With those that read for it: whether it has unsent bytes may have changed.
+                // Its coupled readers too: whether it has unsent bytes may have changed.
                 self.connections.lend(slot);
                 self.settle_dirty();
             }
-            // The last event was settled when the program came back for the next.
+            // After the last event it was settled when the program asked for the next.
             Some(_) => self.requeue(slot),
         }
         None
     }
 
-    /// Delivers `Received` again, before anything that the program has just sent is flushed, if it
-    /// has consumed something and bytes are left: so a handler may take one message per event.
+    /// Delivers `Received` again, before the program's answers are flushed, if it has consumed
+    /// something and bytes are left. So a handler may take one message per event.
     #[inline]
     pub(super) fn repeat(&mut self) -> Option<Event> {
         let service = self.service.as_mut().filter(|service| service.delivered.is_some())?;
@@ -133,8 +135,8 @@ impl<T> Turns<T> {
         None
     }
 
-    /// Delivers the last event of a connection. Its socket is closed first, so that its peer hears of
-    /// it no later than the program.
+    /// Delivers `Closed`. The socket is closed first, so the peer is told no later than the
+    /// program.
     #[cold]
     fn deliver_closed(&mut self, slot: u32) -> Option<Event> {
         let stream = &mut self.connections.at(slot)?.stream;

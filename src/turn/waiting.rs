@@ -1,9 +1,9 @@
-//! Waiting: for how long, and whether to busy-poll first. This file alone waits.
+//! Waits for the kernel: how long, and whether to busy-poll first. This file alone waits.
 //!
 //! Putting a thread to sleep and waking it takes longer than a peer on the same machine takes to
-//! answer. Where the answer comes within a moment, busy-polling for that moment saves both; where it
-//! does not, the moment is lost. So a spin that found nothing is remembered: after a few in a row the
-//! loop rests from it, for twice as many waits each time, until one finds something again.
+//! answer. If the answer arrives within a moment, busy-polling for that moment saves both; if not,
+//! the moment is lost. So the loop remembers spins that found nothing. After a few in a row the
+//! next waits do not spin, twice as many each time, until a spin finds something again.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::connection::assert_somebody_moves;
 use crate::observer::Step;
 use crate::system::Watched;
 
-/// For how long a call may wait.
+/// How long a call may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitLimit {
     NoWait,
@@ -26,7 +26,7 @@ impl WaitLimit {
         match timeout {
             None => Self::Forever,
             Some(Duration::ZERO) => Self::NoWait,
-            // A time beyond the clock never comes.
+            // A time that the clock cannot represent never passes.
             Some(timeout) => now().checked_add(timeout).map_or(Self::Forever, Self::At),
         }
     }
@@ -41,10 +41,11 @@ impl WaitLimit {
 }
 
 impl<T> Turns<T> {
-    /// Begins a turn: waits for the kernel, unless something is left to do, and records what it
+    /// Begins a turn: waits for the kernel unless something is left to do, and records what it
     /// reports.
     #[inline(never)]
     pub(super) fn wait_for_events(&mut self, limit: WaitLimit) -> io::Result<()> {
+        debug_assert!(!self.connections.has_dirty(), "everything is settled before a wait");
         self.resources.observers.refresh();
         let mut timeout = self.wait_timeout(limit);
         if timeout.is_none() {
@@ -78,7 +79,7 @@ impl<T> Turns<T> {
         Ok(())
     }
 
-    /// Records what the kernel has reported, and queues those that it is about.
+    /// Records what the kernel has reported, and queues the connections and listeners concerned.
     fn record_readiness(&mut self) {
         let Self { resources, connections, listeners, sources, waker, is_woken, ready, .. } = self;
         let observers = &mut resources.observers;
@@ -95,16 +96,16 @@ impl<T> Turns<T> {
         });
     }
 
-    /// Takes the answers to names that were looked up.
+    /// Takes the answers for names that were resolved.
     fn take_names(&mut self) {
         while let Some((id, found)) = self.names.take_answer(&self.resources.system) {
             self.resolved(id, found);
         }
-        // What came of them is settled before anything else.
+        // The connects that they begin are settled before anything else.
         self.settle_dirty();
     }
 
-    /// Returns how long the program may sleep on the descriptor before it is to come back.
+    /// Returns how long a host may sleep on the descriptor before it must call again.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         let is_in_turn = self.stage != Stage::Over;
         let is_unsettled = self.connections.has_dirty() || self.connections.is_any_closed();
@@ -132,16 +133,16 @@ impl<T> Turns<T> {
         end.map(|end| end.saturating_duration_since(self.resources.system.now()))
     }
 
-    /// A loop that would wait forever while something is unsent or unread, and nobody is named to
-    /// move, has lost a wake-up: a bug of ours that must not hide. Checked in debug builds, of as
-    /// many connections at a time as bounds the cost.
+    /// Panics if the loop would wait forever while something is unsent or unread and nobody is to
+    /// move: then a wake-up was lost, which is a bug of this crate that must not stay hidden. Debug
+    /// builds check a bounded number of connections at a time.
     fn check_that_somebody_moves(&mut self) {
         if cfg!(debug_assertions) {
             self.connections.check_some(assert_somebody_moves);
         }
     }
 
-    /// The timeout for a test that drives several loops on one simulated clock, and has no
+    /// Returns the timeout for a test that drives several loops on one simulated clock and has no
     /// descriptors.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn simulated_timeout(&self) -> Option<Duration> {
@@ -159,7 +160,7 @@ impl<T> Turns<T> {
     }
 }
 
-/// This many spins in a row that find nothing begin a rest.
+/// After this many spins in a row that find nothing, a rest begins.
 const FRUITLESS_MAX: u32 = 4;
 /// The longest rest, in waits: a loop that is idle now may be busy later.
 const REST_MAX: u32 = 1024;
@@ -170,7 +171,7 @@ pub(crate) struct Spin {
     moment: Option<Duration>,
     /// How many spins in a row have found nothing.
     fruitless: u32,
-    /// How many waits are still to block at once.
+    /// How many more waits block without a spin.
     resting: u32,
     /// How long the last rest was, in waits.
     rest: u32,
@@ -198,7 +199,7 @@ impl Spin {
         }
         self.fruitless += 1;
         if self.fruitless >= FRUITLESS_MAX {
-            // Each spin after a rest that finds nothing begins another.
+            // If the one spin after a rest finds nothing, another rest begins.
             self.fruitless = FRUITLESS_MAX - 1;
             self.rest = (self.rest * 2).clamp(1, REST_MAX);
             self.resting = self.rest;

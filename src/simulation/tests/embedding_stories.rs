@@ -37,7 +37,7 @@ fn repeating_timer_is_held_up_for_periods_comes_once_and_stays_in_step() {
     assert_eq!(event_loop.next_timeout(), Some(5 * SECOND));
 }
 
-/// It waited for ever: the listener was neither watched nor tried again.
+/// It waited forever: the listener was neither watched nor tried again.
 #[test]
 fn shutdown_of_a_paused_listener_whose_registration_fails_still_accepts_and_ends() {
     let simulation = Simulation::new(1);

@@ -71,6 +71,31 @@ fn accepted(server: &mut EventLoop) -> Vec<ConnectionId> {
     ids.collect()
 }
 
+/// Retries of the alarm that find no descriptor say nothing about what a close makes free.
+#[test]
+fn first_close_after_retries_in_vain_lets_the_listener_accept_at_once() {
+    let mut faults = Faults::none();
+    faults.descriptors_max = 3; // one is the listener's
+    let simulation = Simulation::with_faults(1, faults);
+    let (mut server, listener) = listening(&simulation, Limits::default());
+    let count = watch(&mut server);
+    let mut peers = peers(&simulation, &server, listener, 3);
+    let Some(Event::Accepted(_, first)) = turn(&mut server) else { panic!("it is accepted") };
+    assert!(matches!(turn(&mut server), Some(Event::Accepted(..))));
+    assert!(matches!(turn(&mut server), Some(Event::AcceptFailed(..))));
+    assert_eq!(server.poll_event(Some(Duration::from_millis(100))).unwrap(), None);
+    assert!(count(is_paused) >= 4, "the alarm has retried in vain");
+
+    let before = simulation.now();
+    peers.remove(0).finish();
+    while simulation.step() {}
+    assert_eq!(turn(&mut server), Some(Event::PeerFinished(first)));
+    assert!(matches!(turn(&mut server), Some(Event::Closed(id, _)) if id == first));
+    let events: Vec<Event> = std::iter::from_fn(|| turn(&mut server)).collect();
+    assert!(matches!(events[..], [Event::Accepted(..)]), "{events:?}");
+    assert_eq!(simulation.now(), before);
+}
+
 /// `accept` passes on the errors of connections that had failed before they were accepted.
 #[test]
 fn errors_of_single_peers_skip_those_and_pause_nothing() {

@@ -143,7 +143,7 @@ impl Run {
         of_flows.chain(&self.strays)
     }
 
-    /// At rest the loop waits for ever without a turn, and then nothing is left of anything.
+    /// At rest the loop waits forever without a turn, and then nothing is left of anything.
     fn leave_nothing(&mut self) {
         self.leave_no_timer();
         let turns = self.checker.turns;

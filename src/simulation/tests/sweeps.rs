@@ -11,7 +11,7 @@ use crate::event_loop::EventLoop;
 use crate::simulation::{Faults, PeerState, Simulation};
 use crate::system::simulated::{Failing, NO_BUFFERS, Random, lock};
 
-/// How a call can fail. The ones that only pass, and the peer that had gone, cannot come for ever.
+/// How a call can fail. The ones that only pass, and the peer that had gone, cannot come forever.
 const ERRORS: [(fn() -> io::Error, bool); 14] = [
     (|| ErrorKind::Interrupted.into(), false),
     (|| ErrorKind::WouldBlock.into(), false),

@@ -1,10 +1,10 @@
-//! Binding a Unix-domain socket to its path, and removing the file that stands for it.
+//! Binds a Unix-domain socket to its path, and removes the file that the bind creates.
 //!
 //! A bound path is a file that outlives its socket. It is removed when the listener is closed, but
-//! only if it is still the one that we bound: another process may have put its own there. A file is
-//! known by its device and inode, and while our socket is open the kernel gives the inode to no
-//! other file, so the file is removed first and the socket closed afterwards. It belongs to the
-//! process that bound it: a forked child that drops its copy of the loop leaves it alone.
+//! only if it is still the file that we bound: another process may have put its own there. A file
+//! is identified by its device and inode. While our socket is open, the kernel gives the inode to
+//! no other file, so the file is removed first and the socket closed afterwards. The file belongs
+//! to the process that bound it: a forked child that drops its copy of the loop leaves it alone.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,10 +16,10 @@ use socket2::Socket;
 use super::socket::system_address;
 use crate::address::UnixAddress;
 
-/// The file of a socket of ours. Dropping it removes the file, if it still is that file.
+/// The file of a bound socket. Dropping this removes the file, if it is still the same file.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    /// Absolute, so that it is found again from another working directory.
+    /// Absolute, so that it is found from another working directory.
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -42,7 +42,7 @@ impl Bound {
         Ok(path.and_then(Self::of))
     }
 
-    /// The file at a path; none if somebody has removed it already.
+    /// Returns the file at a path; `None` if it was removed already.
     fn of(path: PathBuf) -> Option<Self> {
         let file = fs::symlink_metadata(&path).ok()?;
         let process = std::process::id();
@@ -55,13 +55,14 @@ impl Drop for Bound {
         let is_ours = |file: fs::Metadata| (file.dev(), file.ino()) == (self.device, self.inode);
         let is_our_process = self.process == std::process::id();
         if is_our_process && fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            // Nobody can be told; what is left is in the way of the next as after a crash.
+            // The error cannot be reported; a file that is left blocks the next bind, as after a
+            // crash.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Removes what stands in the way, if it is the file of a socket.
+/// Removes the existing file, if it is a socket file.
 fn remove_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => match fs::remove_file(path) {
@@ -72,13 +73,13 @@ fn remove_socket(path: &Path) -> io::Result<()> {
             let message = format!("{} is not a socket, and is not replaced", path.display());
             Err(io::Error::new(ErrorKind::AlreadyExists, message))
         }
-        // It has gone meanwhile.
+        // It was removed in the meantime.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// The error with the address that it is about.
+/// Returns the error with the address that it is about.
 fn explained(error: &io::Error, address: &UnixAddress) -> io::Error {
     let message = match error.kind() {
         ErrorKind::AddrInUse if address.as_path().is_some() => {

@@ -1,4 +1,4 @@
-//! Sockets of the kernel that listen.
+//! Listening sockets of the kernel.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -22,24 +22,24 @@ use crate::system::PeerAddr;
 #[cfg(unix)]
 use crate::system::{no_ip_address, no_unix_address};
 
-/// A socket that listens. Dropping it closes it. Like any other it must be deregistered first.
+/// A listening socket. Dropping it closes it. Deregister it first, like any other socket.
 #[derive(Debug)]
 pub(crate) enum KernelListener {
     Tcp {
         listener: TcpListener,
-        /// Others may have set its options, which those that it accepts have too.
+        /// Others may have set its options, which accepted sockets inherit.
         is_adopted: bool,
     },
     #[cfg(unix)]
     Unix {
-        /// Ours to remove when this is dropped. It stands before the socket, so that it is removed
-        /// while the socket still holds it.
+        /// Removed when this is dropped. The field precedes the socket, so that the file is removed
+        /// while the socket still holds its inode.
         _file: Option<Bound>,
         listener: UnixListener,
     },
 }
 
-/// Whether accepted sockets have the listener's options, so that they need not be set again.
+/// Whether accepted sockets inherit the listener's options, so that they need not be set again.
 const OPTIONS_ARE_INHERITED: bool = cfg!(target_os = "linux");
 
 impl KernelListener {
@@ -47,8 +47,8 @@ impl KernelListener {
         let stream = Type::STREAM;
         let socket =
             socket2::Socket::new(Domain::for_address(address), stream, Some(Protocol::TCP))?;
-        // Without it a restarted server waits minutes for its port. On Windows the same option
-        // would let another process take the port over.
+        // Without it, a restarted server waits minutes for its port. On Windows the same option
+        // would let another process take over the port.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
@@ -92,7 +92,8 @@ impl KernelListener {
                         if *is_adopted { LingerTime::unknown() } else { LingerTime::none() };
                     let socket = KernelSocket::Tcp(stream, linger_time);
                     if !OPTIONS_ARE_INHERITED {
-                        // A socket that cannot take an option still works, or fails when it is used.
+                        // A socket on which an option cannot be set still works, or fails when it
+                        // is used.
                         let _ = socket.set_options(limits);
                     }
                     (socket, PeerAddr::Ip(peer))

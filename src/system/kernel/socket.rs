@@ -1,8 +1,7 @@
-//! Connected sockets of the kernel, and those that are connecting.
+//! Connected and connecting sockets of the kernel.
 //!
-//! One of TCP and one of the Unix domain differ in more than their addresses: the second has no
-//! options of TCP, knows no reset, connects at once or not at all, and a short transfer on it
-//! proves nothing.
+//! TCP and Unix-domain sockets differ in more than their addresses: a Unix-domain socket has no TCP
+//! options and no reset, connects at once or not at all, and a short transfer on it proves nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 #[cfg(unix)]
@@ -31,8 +30,8 @@ use crate::system::ConnectOutcome;
 #[cfg(unix)]
 use crate::system::{no_ip_address, no_unix_address};
 
-/// A connected socket, or one that is connecting. Dropping it closes it, and never blocks. It must
-/// be deregistered first: if its descriptor has a duplicate, closing it ends no registration.
+/// A connected or connecting socket. Dropping it closes it and never blocks. Deregister it first:
+/// if its descriptor has a duplicate, closing it does not end the registration.
 #[derive(Debug)]
 pub(crate) enum KernelSocket {
     Tcp(TcpStream, LingerTime),
@@ -40,21 +39,21 @@ pub(crate) enum KernelSocket {
     Unix(UnixStream),
 }
 
-/// Whether a TCP socket may have a linger time (`SO_LINGER`) that we have not set.
+/// Whether a TCP socket may have a linger time (`SO_LINGER`) that this crate has not set.
 ///
-/// A linger time above zero makes `close(2)` block until the peer has acknowledged everything, on
-/// a non-blocking socket too; one of zero turns the close into a reset. It can be set by whoever
-/// has the descriptor, and a listener hands it down to what it accepts.
+/// A linger time above zero makes `close(2)` block until the peer has acknowledged everything, even
+/// on a non-blocking socket; zero turns the close into a reset. Everything that has the descriptor
+/// can set it, and accepted sockets inherit it from their listener.
 #[derive(Debug)]
 pub(crate) struct LingerTime(AtomicBool);
 
 impl LingerTime {
-    /// That of a socket that we have made.
+    /// The value for a socket that this crate has made.
     pub(super) fn none() -> Self {
         Self(AtomicBool::new(false))
     }
 
-    /// That of a socket whose options others may have set.
+    /// The value for a socket whose options others may have set.
     pub(super) fn unknown() -> Self {
         Self(AtomicBool::new(true))
     }
@@ -76,7 +75,7 @@ const IN_PROGRESS: Option<i32> = match () {
     () => None,
 };
 
-/// What the system knows an address as; an error if it cannot be one.
+/// Converts an address to the system's form; fails if it cannot be one.
 #[cfg(unix)]
 pub(super) fn system_address(address: &UnixAddress) -> io::Result<SockAddr> {
     use std::os::unix::ffi::OsStrExt;
@@ -96,7 +95,7 @@ impl KernelSocket {
     }
 
     pub(crate) fn adopt(stream: StdTcpStream, limits: &ConnectionLimits) -> io::Result<Self> {
-        // First, so that an error does not close it with its linger time.
+        // First, so that an error does not close the socket with its linger time.
         let socket = Self::Tcp(TcpStream::from_std(stream), LingerTime::unknown());
         check_kind(&socket.options(), false)?;
         socket.options().set_nonblocking(true)?;
@@ -104,7 +103,7 @@ impl KernelSocket {
         Ok(socket)
     }
 
-    /// One of the Unix domain that is not connected yet.
+    /// Creates a Unix-domain socket that is not connected yet.
     #[cfg(unix)]
     pub(crate) fn new_unix() -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -119,8 +118,8 @@ impl KernelSocket {
         Ok(Self::Unix(UnixStream::from_std(stream)))
     }
 
-    /// Connects. It is not ready if those that wait to be accepted are too many, and then nothing
-    /// is under way: the kernel will not tell when there is room.
+    /// Connects. `NotReady` means that the listener's backlog is full: nothing is under way, and
+    /// the kernel will not report when there is room.
     #[cfg(unix)]
     pub(crate) fn connect_unix(&self, address: &UnixAddress) -> Attempt<()> {
         let address = match system_address(address) {
@@ -133,7 +132,7 @@ impl KernelSocket {
         }
     }
 
-    /// Looks at what became of a connect, once the kernel has reported that the socket is writable.
+    /// Checks the outcome of a connect, once the kernel has reported that the socket is writable.
     pub(crate) fn connect_outcome(&self) -> ConnectOutcome {
         match self.outcome() {
             ConnectOutcome::UnderWay => self.begin_deferred(),
@@ -141,16 +140,16 @@ impl KernelSocket {
         }
     }
 
-    /// Begins a connect that waits for something to be sent. So does one with TCP fast open
-    /// (`TCP_FASTOPEN_CONNECT` on Linux), whose socket counts as writable before it is connected:
-    /// an empty write begins it, and does nothing where a connect is under way.
+    /// Begins a connect that waits for something to be sent, as with TCP fast open
+    /// (`TCP_FASTOPEN_CONNECT` on Linux): such a socket counts as writable before it is connected.
+    /// An empty write begins the connect, and does nothing if one is under way.
     fn begin_deferred(&self) -> ConnectOutcome {
         let Self::Tcp(stream, _) = self else { return ConnectOutcome::UnderWay };
         if !cfg!(any(target_os = "linux", target_os = "android")) {
             return ConnectOutcome::UnderWay;
         }
         let is_pending = |error: &io::Error| {
-            // The second is what a socket answers that nobody connects.
+            // `ENOTCONN` is the answer of a socket for which no connect was begun.
             error.raw_os_error() == IN_PROGRESS || error.kind() == ErrorKind::BrokenPipe
         };
         match attempt(|| (&*stream).write(&[])) {
@@ -186,19 +185,19 @@ impl KernelSocket {
         }
     }
 
-    /// The same if there was a hint of an end or an error. That may be of the connect, or of what
-    /// came after it: a socket that was connected may have no peer any more, and an error pending,
-    /// and still hold what the peer had sent before. So it is looked into first.
+    /// Checks the outcome of a connect after HUP or an error was reported. That may concern the
+    /// connect or what followed it: the socket may have been connected, may have lost its peer
+    /// since, and may still hold what the peer had sent. So look for input first.
     pub(crate) fn hup_outcome(&self) -> ConnectOutcome {
         match attempt(|| self.peek()) {
             Attempt::Done(true) => ConnectOutcome::Connected,
-            // It is at its end, so that a connect is no longer under way.
+            // It has an end of file, so no connect is under way any more.
             Attempt::Done(false) => match self.outcome() {
                 ConnectOutcome::UnderWay => ConnectOutcome::Failed(ErrorKind::NotConnected.into()),
                 outcome => outcome,
             },
             Attempt::NotReady => self.outcome(),
-            // So say sockets that are not connected yet.
+            // Sockets that are not connected yet answer with these.
             Attempt::Failed(error)
                 if matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::InvalidInput) =>
             {
@@ -208,8 +207,8 @@ impl KernelSocket {
         }
     }
 
-    /// Returns whether there is a byte to read, or the end if not. This goes through mio's socket,
-    /// which on Windows re-arms its registration where it would block.
+    /// Returns whether there is a byte to read; if not, there is an end of file. The call goes
+    /// through mio's socket, which re-arms its registration on Windows if it would block.
     pub(crate) fn peek(&self) -> io::Result<bool> {
         let count = match self {
             Self::Tcp(stream, _) => stream.peek(&mut [0])?,
@@ -226,8 +225,8 @@ impl KernelSocket {
         matches!(self, Self::Unix(_))
     }
 
-    /// So it is for a TCP socket whose readiness comes as edges from epoll or kqueue. On one of
-    /// the Unix domain a read ends also where the sender of what follows is another.
+    /// It does for a TCP socket with epoll or kqueue. On a Unix-domain socket, a read also ends
+    /// where the following bytes have another sender.
     pub(crate) fn short_proves_blocked(&self) -> bool {
         match self {
             Self::Tcp(..) => cfg!(any(
@@ -254,7 +253,7 @@ impl KernelSocket {
 
     // Ending.
 
-    /// Sends the end of our direction. A peer that has gone meanwhile shows elsewhere.
+    /// Sends our end of file (`shutdown(SHUT_WR)`). A failure shows at the next read.
     pub(crate) fn finish(&self) {
         let _ = match self {
             Self::Tcp(stream, _) => stream.shutdown(Shutdown::Write),
@@ -263,8 +262,8 @@ impl KernelSocket {
         };
     }
 
-    /// There is no reset in the Unix domain: the peer of a socket that is closed with unread bytes
-    /// reads an error, and that of any other an end.
+    /// The Unix domain has no reset: if a socket is closed with unread bytes, its peer reads an
+    /// error, otherwise an end of file.
     pub(crate) fn reset_on_close(&self) {
         match self {
             Self::Tcp(stream, linger_time) => {
@@ -345,21 +344,20 @@ impl KernelSocket {
 }
 
 impl Drop for KernelSocket {
-    /// Takes off a linger time, so that the close that follows neither blocks nor resets the
-    /// connection.
+    /// Removes a linger time, so that the following close neither blocks nor resets the connection.
     fn drop(&mut self) {
         if let Self::Tcp(stream, linger_time) = self
             && linger_time.is_unknown()
         {
-            // It fails only where the descriptor is no socket any more.
+            // It fails only if the descriptor is not a socket any more.
             let _ = SockRef::from(&*stream).set_linger(None);
         }
     }
 }
 
-/// Refuses a socket that was made elsewhere and is of another kind than it is taken for.
+/// Refuses a socket that was made elsewhere and is of an unexpected kind.
 pub(super) fn check_kind(socket: &SockRef<'_>, listens: bool) -> io::Result<()> {
-    // Windows and some others cannot tell whether a socket listens.
+    // Windows and some other systems cannot say whether a socket listens.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     let is_listener = socket.is_listener()?;
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
@@ -384,11 +382,11 @@ pub(super) fn set_options(socket: &SockRef<'_>, limits: &ConnectionLimits) -> io
     }
 }
 
-/// Sets when keepalive probes are sent, or that none are. If it fails, nothing is changed.
+/// Sets when keepalive probes are sent, or turns them off. If it fails, nothing is changed.
 fn set_keepalive(socket: &SockRef<'_>, after: Option<Duration>) -> io::Result<()> {
     let Some(after) = after else { return socket.set_keepalive(false) };
     let was_on = socket.keepalive()?;
-    // This turns probes on before it sets the time.
+    // socket2 turns probes on before it sets the time.
     let outcome = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after));
     if outcome.is_err() && !was_on {
         socket.set_keepalive(false)?;

@@ -13,12 +13,12 @@ use crate::address::UnixAddress;
 use crate::interest::Readiness;
 use crate::system::ConnectOutcome;
 
-/// The numbers that Unix systems give when the system or the process has no descriptor left; no
-/// `ErrorKind` stands for them.
+/// `ENFILE` and `EMFILE`: the system or the process has no descriptor left. There is no `ErrorKind`
+/// for them.
 const NO_DESCRIPTOR_IN_SYSTEM: i32 = 23;
 const NO_DESCRIPTOR: i32 = 24;
 
-/// The number for no buffer space, for which there is no `ErrorKind` either.
+/// `ENOBUFS`, for which there is no `ErrorKind` either.
 pub(crate) const NO_BUFFERS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
 
 /// What is closed while it is registered would be reported forever, if its descriptor had a
@@ -89,8 +89,8 @@ impl Network {
         Ok((accepted, stream.remote))
     }
 
-    /// One of the ways in which accepting fails for a lack of something. Those who wait go on to
-    /// wait.
+    /// Returns one of the errors with which accepting fails for a lack of something. The peers go
+    /// on waiting.
     fn lack(&mut self) -> io::Error {
         match self.random.below(4) {
             0 => ErrorKind::OutOfMemory.into(),
@@ -118,7 +118,7 @@ impl Network {
 
     // Connecting.
 
-    /// Begins a connect; what becomes of it shows when the network moves on, if not at once.
+    /// Begins a connect, whose outcome is known at once or when the network moves on.
     pub(crate) fn connect(&mut self, poller: usize, to: SocketAddr) -> io::Result<usize> {
         self.begin_call_to_the_end()?;
         self.take_descriptor(poller)?;
@@ -149,7 +149,7 @@ impl Network {
         Ok(index)
     }
 
-    /// A Unix-domain socket that is yet to connect.
+    /// Creates a Unix-domain socket that is not connected yet.
     #[cfg(unix)]
     pub(crate) fn unix_socket(&mut self, poller: usize) -> io::Result<usize> {
         self.begin_call_to_the_end()?;
@@ -189,7 +189,7 @@ impl Network {
         Ok(())
     }
 
-    /// What the error that a socket holds, and then its peer's address, tell of its connect.
+    /// Returns what a socket's pending error and then its peer's address say about its connect.
     pub(crate) fn connect_outcome(&mut self, index: usize, is_hup: bool) -> ConnectOutcome {
         if let Err(error) = self.begin_call_to_the_end() {
             return ConnectOutcome::Failed(error);
@@ -228,7 +228,7 @@ impl Network {
         }
         let is_cut = count < into.len().min(available);
         let stream = self.stream(index);
-        // A read stops at the mark of urgent data. No edge tells that more is behind it.
+        // A read stops at the mark of urgent data, and no edge reports what follows it.
         match stream.urgent {
             Some(0) => stream.urgent = None,
             Some(before) => {
@@ -238,14 +238,14 @@ impl Network {
             None => {}
         }
         move_bytes(&mut stream.receive, &mut into[..count]);
-        // In the Unix domain a read may end before what follows, and no edge tells of that.
+        // In the Unix domain a read may stop before what follows, and no edge reports that.
         if is_cut && !self.stream(index).is_unix() {
             self.list(index, Readiness::READABLE);
         }
         Ok(count)
     }
 
-    /// Whether there is a byte to read, or the end if not.
+    /// Returns whether there is a byte to read; if not, there is an end of file.
     pub(crate) fn peek(&mut self, index: usize) -> io::Result<bool> {
         self.begin_call().or_else(|error| self.unless_blocked(index, error))?;
         self.may_interrupt()?;
@@ -285,7 +285,7 @@ impl Network {
         let is_short = self.happens(|faults| faults.short_rate);
         let send_buffer = self.faults.send_buffer;
         let stream = self.stream(index);
-        // The error of one that was hung up is for the next read.
+        // The error of a socket that was hung up is for the next read.
         if let Some(error) = stream.error.take_if(|_| !stream.hung_up) {
             return Err(error.into());
         }
@@ -304,7 +304,8 @@ impl Network {
         }
         let stream = self.stream(index);
         stream.send.extend(&bytes[..count]);
-        // In the Unix domain one that is short for another reason than a lack of room says nothing.
+        // In the Unix domain, a write that is short for another reason than a lack of room proves
+        // nothing.
         if count < bytes.len() && (!stream.is_unix() || count == 0 || count == free) {
             stream.was_full = true;
         }
@@ -315,7 +316,7 @@ impl Network {
         Ok(count)
     }
 
-    /// A scripted `WouldBlock` that is not there for good is followed by an edge, as it must be.
+    /// A scripted `WouldBlock` that is not permanent is followed by an edge, as it must be.
     fn unless_blocked(&mut self, index: usize, error: io::Error) -> io::Result<()> {
         let is_persistent = self.failing().is_some_and(|failing| failing.is_persistent);
         if error.kind() == ErrorKind::WouldBlock && !is_persistent {
@@ -328,14 +329,14 @@ impl Network {
         Err(error)
     }
 
-    /// Ends our direction. A connection that is broken is not connected, which changes nothing.
+    /// Sends our end of file. On a broken connection this changes nothing.
     pub(crate) fn finish(&mut self, index: usize) {
         self.steps += 1;
         self.stream(index).finished = true;
         self.list(index, Readiness::WRITABLE);
     }
 
-    /// Has the close that follows be a reset.
+    /// Makes the following close a reset.
     pub(crate) fn reset_on_close(&mut self, index: usize) {
         self.steps += 1;
         self.stream(index).resets_on_close = true;
@@ -352,7 +353,8 @@ impl Network {
         self.close_uncounted(index, by_reset);
     }
 
-    /// The same where it is no call: the kernel does it to those that wait at a listener.
+    /// Closes a socket without a system call: the kernel does so to peers that wait at a closed
+    /// listener.
     pub(super) fn close_uncounted(&mut self, index: usize, by_reset: bool) {
         match &mut self.entries[index] {
             Entry::Free => {}

@@ -1,7 +1,7 @@
-//! All outcomes of chance, one combination after the other, for a search that leaves none out.
+//! Every combination of random outcomes, one after the other, for an exhaustive search.
 
-/// Where a kernel may answer in several ways, the next answer of a list that is gone through until
-/// every combination has been. The kindest answer is the first.
+/// The answers of a kernel that may answer in several ways: a list that runs through every
+/// combination, the most friendly answer first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choices {
     taken: Vec<(usize, usize)>,
@@ -9,7 +9,7 @@ pub(crate) struct Choices {
 }
 
 impl Choices {
-    /// One of so many.
+    /// Returns one of `count` answers.
     pub(crate) fn choose(&mut self, count: usize) -> usize {
         if self.next == self.taken.len() {
             self.taken.push((0, count));

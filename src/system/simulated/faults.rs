@@ -1,29 +1,29 @@
 //! What a simulated kernel and network do to a program.
 //!
-//! Each of them is something that a real kernel does. So a call that stops short although more was
-//! there is always followed by another edge, as if the rest had come a moment later: a kernel that
-//! reports edges and kept silent there would be broken, and no loop could work on it.
+//! Each fault is something that a real kernel does. So a call that stops short although there was
+//! more is always followed by another edge, as if the rest had arrived a moment later: on an
+//! edge-triggered kernel that stayed silent, no loop could work.
 
 use super::random::Random;
 
-/// How unfriendly the simulated kernel and network are. Each `_rate` is how many times in a
-/// thousand the thing happens when it could.
+/// The faults of the simulated kernel and network. Each `_rate` says how many times in a thousand
+/// the fault happens when it could.
 ///
-/// [`Faults::none`] is a kind network, [`Faults::drawn`] one that a seed draws.
+/// [`Faults::none`] is a network without faults; [`Faults::drawn`] draws them from a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Faults {
     /// A call or a wait is interrupted by a signal.
     pub interrupted_rate: u16,
-    /// A read or an accept finds nothing although something is there; an edge follows.
+    /// A read or an accept finds nothing although there is something; an edge follows.
     pub not_ready_rate: u16,
     /// A write finds no room although there is some; an edge follows.
     pub no_room_rate: u16,
     /// A read or a write moves less than it could; an edge follows.
     pub short_rate: u16,
-    /// A wait reports a readiness that is not there.
+    /// A wait reports readiness that does not exist (a spurious event).
     pub spurious_rate: u16,
-    /// Readable and writable come as two events, not one.
+    /// Readable and writable are reported as two events, not one.
     pub split_rate: u16,
     /// An event is left for a later wait.
     pub delayed_rate: u16,
@@ -31,52 +31,52 @@ pub struct Faults {
     pub reordered_rate: u16,
     /// Accepting fails: no descriptor in the process or the system, no memory, or no buffers.
     pub accept_rate: u16,
-    /// Accepting fails because the peer that was its next had gone.
+    /// Accepting fails because the next peer's connection has failed.
     pub aborted_rate: u16,
     /// Registering a socket fails.
     pub register_rate: u16,
-    /// A connect is refused, unreachable or never answered, at once or later.
+    /// A connect is refused, fails as unreachable or is never answered, at once or later.
     pub connect_rate: u16,
-    /// A connect in the Unix domain finds the listener's backlog full, and is not begun.
+    /// A Unix-domain connect finds the listener's backlog full and is not begun.
     pub backlog_full_rate: u16,
-    /// Bytes that were received before a reset are discarded by it.
+    /// A reset discards bytes that were received before it.
     pub discard_rate: u16,
     /// Between two system calls an established connection breaks: it is reset from within the
     /// network, times out or becomes unreachable.
     pub broken_rate: u16,
     /// Between two system calls the network moves on by one step.
     pub busy_rate: u16,
-    /// A few milliseconds at most pass where no time would need to.
+    /// A few milliseconds pass where no time needs to.
     pub clock_rate: u16,
-    /// Many seconds pass at once, as for a computer that was suspended.
+    /// Many seconds pass at once, as on a computer that was suspended.
     pub suspended_rate: u16,
-    /// The most bytes that the network delivers in one piece.
+    /// Maximum number of bytes that the network delivers in one piece.
     pub piece_max: usize,
-    /// The bytes that a kernel's send buffer holds.
+    /// The size of a kernel's send buffer, in bytes.
     pub send_buffer: usize,
-    /// The bytes that a kernel's receive buffer holds.
+    /// The size of a kernel's receive buffer, in bytes.
     pub receive_buffer: usize,
-    /// Behind so many peers that wait to be accepted, and one more, a connect in the Unix domain
-    /// finds the backlog full.
+    /// The backlog of a Unix-domain listener: a connect finds it full when more peers than this
+    /// wait to be accepted.
     pub backlog_max: usize,
-    /// The most events in one wait.
+    /// Maximum number of events per wait.
     pub event_capacity: usize,
-    /// The most sockets that a loop can have open.
+    /// Maximum number of sockets that a loop can have open.
     pub descriptors_max: usize,
-    /// An interest is disarmed when it is reported, until a call would block or it is told again,
-    /// as mio does it on Windows.
+    /// An interest is disarmed when it is reported, until a call would block or it is registered
+    /// again, as in mio on Windows.
     pub disarms_on_report: bool,
-    /// Readable and writable have edges of their own, as with kqueue; with epoll any edge has all
-    /// reported that is true.
+    /// Readable and writable have separate edges, as with kqueue; with epoll, every edge reports
+    /// everything that is true.
     pub separate_edges: bool,
-    /// Telling an interest anew does not report what was readable before, which mio promises
-    /// nowhere. As on all systems other than those with epoll and kqueue, which do report it, a
-    /// short read is not taken for the end of what is there.
+    /// Registering an interest again does not report what was readable before; mio promises no such
+    /// report, though epoll and kqueue give one. As on all other systems, a short read then does
+    /// not prove that the socket is empty.
     pub silent_rearm: bool,
 }
 
 impl Faults {
-    /// A network without faults, with large buffers.
+    /// Returns a network without faults and with large buffers.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Faults {
         }
     }
 
-    /// Faults drawn from a seed: each kind is absent, rare or frequent.
+    /// Draws faults from a seed: each kind is absent, rare or frequent.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -149,10 +149,10 @@ impl Faults {
         faults
     }
 
-    /// The same without the faults that end a connection through nobody's doing: a registration or
-    /// a connect that fails, a peer that has gone before it was accepted, a connection that breaks,
-    /// time that leaps past deadlines, and a lack of descriptors for good. What is left only
-    /// disturbs, and no program may show that it did.
+    /// Removes the faults that end a connection by themselves: a registration or a connect that
+    /// fails, a peer whose connection failed before it was accepted, a connection that breaks, time
+    /// that leaps past deadlines, and a permanent lack of descriptors. The faults that are left
+    /// only disturb; no program's behaviour may show them.
     ///
     /// ```
     /// use readiness::simulation::Faults;
@@ -173,7 +173,7 @@ impl Faults {
         }
     }
 
-    /// The same kernel and network, behaving well: the sizes and the rules of its edges stay.
+    /// Removes all faults and keeps the sizes and the rules of edges.
     #[must_use]
     pub fn calmed(&self) -> Self {
         Self {

@@ -27,12 +27,12 @@ impl Network {
         self.script.spurious.hash(hasher);
     }
 
-    /// The sockets by which the network can move on.
+    /// Returns the sockets with which the network can do something.
     pub(crate) fn places(&self) -> std::ops::Range<usize> {
         0..self.entries.len()
     }
 
-    /// Has the network do what it does for one socket. Returns whether it was anything.
+    /// Lets the network do what it does for one socket. Returns whether there was anything to do.
     pub(crate) fn step_at(&mut self, place: usize) -> bool {
         self.step_entry(place)
     }

@@ -1,4 +1,4 @@
-//! The names of simulated hosts: what a look-up finds, and how long it takes.
+//! The names of simulated hosts: how they are resolved, and how long that takes.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +12,12 @@ use crate::system::{Answer, Question};
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) name: String,
-    /// How long a look-up takes; forever, if that lies beyond the clock.
+    /// How long resolving takes; forever, if the clock cannot represent it.
     pub(crate) after: Duration,
     pub(crate) found: Result<Vec<IpAddr>, ErrorKind>,
 }
 
-/// A look-up that is under way.
+/// A name that is being resolved.
 #[derive(Debug)]
 pub(super) struct LookUp {
     poller: usize,
@@ -28,7 +28,7 @@ pub(super) struct LookUp {
 }
 
 impl Network {
-    /// Sets what a name stands for.
+    /// Sets how a name is resolved.
     pub(crate) fn set_host(&mut self, host: Host) {
         self.hosts.retain(|known| known.name != host.name);
         self.hosts.push(host);

@@ -28,7 +28,7 @@ pub(crate) struct Network {
     /// How often something arrived that the other end can see.
     pub(crate) moved: u64,
     pub(crate) script: Script,
-    /// How many calls there were that can fail.
+    /// How many calls that can fail were made.
     pub(crate) calls: u64,
     /// How many sockets their loop has closed by a reset.
     pub(crate) resets_asked: u64,
@@ -37,22 +37,22 @@ pub(crate) struct Network {
     pub(super) entries: Vec<Entry>,
     /// For each loop the sockets to look at in its next wait, in order.
     pub(super) listed: Vec<VecDeque<usize>>,
-    /// For each loop whether somebody has notified for it.
+    /// For each loop, whether it has been notified.
     pub(super) notified: Vec<bool>,
     next_port: u16,
     pub(super) hosts: Vec<Host>,
     pub(super) look_ups: Vec<LookUp>,
-    /// Hosts that answer nothing.
+    /// Hosts that never answer.
     pub(super) unreachable: Vec<IpAddr>,
     /// The names of Unix-domain sockets, each known by its number here.
     #[cfg(unix)]
     pub(super) names: Vec<UnixAddress>,
-    /// The places of those whose files were left behind: nobody listens there.
+    /// The places of stale socket files: nothing listens there.
     #[cfg(unix)]
     pub(super) left_behind: BTreeSet<SocketAddr>,
 }
 
-/// Ports from here on are given out by the network, one to each connection.
+/// The network hands out ports from here on, one per connection.
 pub(super) const FIRST_PORT: u16 = 49_152;
 
 impl Network {
@@ -109,7 +109,7 @@ impl Network {
         }
     }
 
-    /// How many sockets a loop has open, and how many of them are registered.
+    /// Returns how many sockets a loop has open, and how many of them are registered.
     pub(crate) fn open_and_watched(&self, poller: usize) -> (usize, usize) {
         let mut count = (0, 0);
         for entry in &self.entries {
@@ -127,7 +127,7 @@ impl Network {
         count
     }
 
-    /// Opens a socket under the lowest number that none has.
+    /// Opens a socket under the lowest free number.
     pub(super) fn insert(&mut self, entry: Entry) -> usize {
         let is_closed = |entry: &Entry| match entry {
             Entry::Free => true,
@@ -144,7 +144,7 @@ impl Network {
         index
     }
 
-    /// Has a closed socket that still has something to deliver, and no number any more, make room.
+    /// Moves a closed socket that still has something to deliver, so that its number is free.
     fn move_up(&mut self, index: usize) {
         let free = self.entries.iter().rposition(|entry| matches!(entry, Entry::Free));
         let free = free.unwrap_or_else(|| {
@@ -181,8 +181,8 @@ impl Network {
         self.random.happens(rate)
     }
 
-    /// What is the same at the beginning of each system call: the network may have moved on since
-    /// the last, and the call may fail as a test's script wants it.
+    /// Begins a system call: the network may have moved on since the last one, and the call may
+    /// fail as a test's script demands.
     pub(super) fn begin_call(&mut self) -> io::Result<()> {
         self.steps += 1;
         self.calls += 1;
@@ -198,7 +198,8 @@ impl Network {
         }
     }
 
-    /// How the script has the call at hand fail, if it does. The last counts that says so.
+    /// Returns how the script makes the present call fail, if it does. The last entry that applies
+    /// counts.
     pub(super) fn failing(&self) -> Option<&Failing> {
         let fails = |failing: &&Failing| {
             self.calls == failing.at || self.calls > failing.at && failing.is_persistent
@@ -206,7 +207,7 @@ impl Network {
         self.script.failures.iter().rfind(fails)
     }
 
-    /// As [`Network::begin_call`], for a call that neither blocks nor is interrupted.
+    /// Begins a call that neither blocks nor is interrupted: see [`Network::begin_call`].
     pub(super) fn begin_call_to_the_end(&mut self) -> io::Result<()> {
         let is_passing = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted);
         self.begin_call().or_else(|error| match is_passing(error.kind()) {
@@ -224,10 +225,10 @@ impl Network {
 
     // What the network does.
 
-    /// One thing that the network does by itself, if there is any: delivers a piece, an end or the
-    /// outcome of a connect.
+    /// Does one thing that the network does by itself, if there is any: delivers a piece, an end of
+    /// file or the outcome of a connect.
     pub(crate) fn step(&mut self) -> bool {
-        // Another thread is as fast as it likes.
+        // Another thread may act at any time.
         if !self.script.wakes.is_empty() && self.random.below(4) == 0 {
             return self.wake_one();
         }
@@ -238,7 +239,7 @@ impl Network {
         has_moved || self.wake_one()
     }
 
-    /// Has a wake come that a test's script holds.
+    /// Performs a wake that a test's script holds.
     fn wake_one(&mut self) -> bool {
         let Some(wake) = self.script.wakes.pop_front() else { return false };
         if (wake.raise)() {
@@ -281,7 +282,7 @@ impl Network {
         false
     }
 
-    /// Carries a connect to its outcome.
+    /// Delivers the outcome of a connect.
     pub(super) fn establish(&mut self, index: usize) {
         let (local, remote) = (self.stream(index).local, self.stream(index).remote);
         let Some(listener) = self.listener_at(remote) else {
@@ -304,7 +305,7 @@ impl Network {
         self.list(listener, Readiness::READABLE);
     }
 
-    /// Delivers a piece of what was sent. Bytes for an end that is closed are answered by a reset.
+    /// Delivers a piece of what was sent. Bytes for a closed end cause a reset.
     fn deliver(&mut self, index: usize, other: usize) -> bool {
         let receiver = self.stream(other);
         if receiver.is_closed {
@@ -331,8 +332,8 @@ impl Network {
         true
     }
 
-    /// Delivers the end of what `index` sends. When both ends are closed and have each other's
-    /// finish, nothing is left of the connection.
+    /// Delivers the end of file of `index`. When both ends are closed and have each other's, the
+    /// connection is removed.
     fn deliver_finish(&mut self, index: usize, other: usize) {
         let receiver = self.stream(other);
         receiver.ended = true;
@@ -347,7 +348,7 @@ impl Network {
         }
     }
 
-    /// Has a reset arrive, or whatever else ends a connection for both its directions.
+    /// Delivers a reset, or another error that ends both directions of a connection.
     pub(super) fn reset(&mut self, index: usize, error: ErrorKind) {
         self.moved += 1;
         let discards = self.happens(|faults| faults.discard_rate);
@@ -359,7 +360,7 @@ impl Network {
             stream.receive.clear();
             stream.ended = false;
         }
-        // Behind the peer's end a reset can only concern what we write.
+        // After the peer's end of file, a reset can only concern what we write.
         let has_end = stream.ended && error == ErrorKind::ConnectionReset;
         stream.error = Some(if has_end { ErrorKind::BrokenPipe } else { error });
         if stream.is_closed {
@@ -369,7 +370,8 @@ impl Network {
         }
     }
 
-    /// Breaks an established connection from within the network. There is none in the Unix domain.
+    /// Breaks an established connection from within the network, which the Unix domain does not
+    /// have.
     fn break_one(&mut self) {
         let index = self.random.below(self.entries.len());
         let Some(Entry::Stream(stream)) = self.entries.get(index) else { return };
@@ -380,8 +382,8 @@ impl Network {
         self.reset(index, error);
     }
 
-    /// Closes one end in the Unix domain. What it has sent is with the other end already; that one
-    /// can write no more, and reads an error if something was left unread.
+    /// Closes one end in the Unix domain. What it has sent has arrived already; the other end can
+    /// write no more, and reads an error if something was left unread.
     pub(super) fn hang_up(&mut self, index: usize, is_waiting: bool) {
         let stream = self.stream(index);
         let (other, sent) = (stream.other, std::mem::take(&mut stream.send));
@@ -399,7 +401,7 @@ impl Network {
         self.list(other, Readiness::READABLE | Readiness::WRITABLE);
     }
 
-    /// Frees an entry, which its other end no longer knows then.
+    /// Frees an entry, and removes the other end's reference to it.
     pub(super) fn forget(&mut self, index: usize) {
         if let Some(other) = self.stream(index).other {
             self.stream(other).other = None;

@@ -13,12 +13,12 @@ use super::socket::{Entry, Stream};
 use crate::interest::Interest;
 use crate::interest::Readiness;
 
-/// What is true of a socket and what its loop will be told.
+/// What is true of a socket, and what will be reported to its loop.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Probe {
     pub(crate) interest: Interest,
-    /// A connect could not begin: the kernel will tell nothing of it.
+    /// A connect could not begin: the kernel will report nothing about it.
     pub(crate) is_idle: bool,
     /// A connect has come to its outcome.
     pub(crate) is_decided: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Probe {
     /// The next wait looks for news, or for room.
     pub(crate) read_edge: bool,
     pub(crate) write_edge: bool,
-    /// So many bytes have arrived and are not read.
+    /// This many bytes have arrived and are not read.
     pub(crate) arrived: usize,
 }
 

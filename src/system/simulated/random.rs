@@ -1,4 +1,4 @@
-//! The one source of chance: a run follows from its seed alone.
+//! The only source of randomness: a run follows from its seed alone.
 
 #[cfg(test)]
 use super::choices::Choices;
@@ -31,7 +31,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to below `end`.
+    /// Returns a number from 0 to below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         #[cfg(test)]
         if let Some(choices) = &mut self.choices {
@@ -40,12 +40,12 @@ impl Random {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// One of several.
+    /// Returns one of several.
     pub(crate) fn one_of<C: Copy>(&mut self, choices: &[C]) -> C {
         choices[self.below(choices.len())]
     }
 
-    /// Whether something happens that happens so many times in a thousand.
+    /// Returns whether something happens that happens `per_mille` times in a thousand.
     pub(crate) fn happens(&mut self, per_mille: u16) -> bool {
         #[cfg(test)]
         if let Some(choices) = &mut self.choices {
@@ -54,7 +54,8 @@ impl Random {
         per_mille > 0 && self.below(1000) < usize::from(per_mille)
     }
 
-    /// How many things happen by the way; none where a search has each happen by itself.
+    /// Returns how many things happen between two calls; zero in a search, which makes each happen
+    /// by itself.
     pub(crate) fn few(&mut self) -> usize {
         #[cfg(test)]
         if self.choices.is_some() {

@@ -1,4 +1,4 @@
-//! What a test has the kernel do at calls of its choice, beside what its faults make likely.
+//! What a test makes the kernel do at chosen calls, in addition to its faults.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,17 +6,17 @@ use std::io;
 
 use crate::interest::Readiness;
 
-/// What a test has the kernel do at calls of its choice.
+/// What a test makes the kernel do at chosen calls.
 #[derive(Default)]
 pub(crate) struct Script {
-    /// Each fails the call of its number, and all behind it if it is persistent.
+    /// Each entry makes the call of its number fail, and all later ones if it is persistent.
     pub(crate) failures: Vec<Failing>,
     /// What the next wait reports besides.
     pub(crate) spurious: Vec<(usize, Readiness)>,
-    /// The most bytes of each of the next reads and writes that move any.
+    /// Maximum number of bytes of each of the next reads and writes that move any.
     pub(crate) reads: VecDeque<usize>,
     pub(crate) writes: VecDeque<usize>,
-    /// Wakes that are to come from another thread at some time, in the middle of a wait too.
+    /// Wakes that another thread performs at some time, possibly in the middle of a wait.
     pub(crate) wakes: VecDeque<Wake>,
 }
 

@@ -75,9 +75,9 @@ pub(super) struct Stream {
     pub(super) error: Option<ErrorKind>,
     /// In the Unix domain: the other end was closed.
     pub(super) hung_up: bool,
-    /// So many bytes stand before a mark of urgent data; those that have not arrived count too.
+    /// This many bytes precede a mark of urgent data, including those that have not arrived.
     pub(super) urgent: Option<usize>,
-    /// Closed by its owner; here only until what it sent is delivered.
+    /// Closed by its owner; it exists only until what it sent is delivered.
     pub(super) is_closed: bool,
     /// Its owner asked for a reset when it closes.
     pub(super) resets_on_close: bool,
@@ -116,7 +116,7 @@ impl Stream {
         self.error.is_some() || self.is_reset
     }
 
-    /// Whether a write would be reported: a kernel waits until it is worth while.
+    /// Returns whether a write would be reported: a kernel waits until there is enough room.
     pub(super) fn has_room(&self, send_buffer: usize) -> bool {
         let free = send_buffer.saturating_sub(self.send.len());
         free > 0 && free >= send_buffer / 3

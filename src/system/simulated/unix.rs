@@ -1,8 +1,8 @@
 //! The names of simulated Unix-domain sockets.
 //!
-//! What is known by a name has a place in the network, which is an address of a host that TCP does
-//! not have: so connects find a listener by one rule in both worlds. An end that has connected has
-//! a place too, but no name.
+//! Each name has a place in the network: an address of a host that TCP does not have, so that
+//! connects find a listener by one rule in both domains. An end that has connected has a place too,
+//! but no name.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::socket::{Connect, Entry, Stream, UNIX_DOMAIN, is_unix};
 use crate::address::UnixAddress;
 
 impl Network {
-    /// The place of a name. It is the same for ever.
+    /// Returns the place of a name, which never changes.
     pub(super) fn place_of(&mut self, address: &UnixAddress) -> SocketAddr {
         let bytes = address.bytes();
         let known = self.names.iter().position(|name| name.bytes() == bytes);
@@ -25,7 +25,7 @@ impl Network {
         SocketAddr::new(UNIX_DOMAIN, port.expect("a simulation has fewer names than ports"))
     }
 
-    /// The name of a place, as the system tells it: none, if it has none.
+    /// Returns the name of a place as the system reports it, if it has one.
     fn name_at(&self, place: SocketAddr) -> io::Result<UnixSocketAddr> {
         let name = usize::from(place.port()).checked_sub(1).and_then(|at| self.names.get(at));
         name.map_or_else(|| UnixSocketAddr::from_pathname(""), UnixAddress::of_system)
@@ -43,7 +43,7 @@ impl Network {
         }
     }
 
-    /// Listens at a name. Whoever listened there is reached no more, if that is asked for.
+    /// Listens at a name. If asked to, it replaces a listener that can then no longer be reached.
     pub(crate) fn listen_unix(
         &mut self,
         poller: usize,

@@ -1,8 +1,8 @@
-//! Registration and waiting: which edges a loop is told, and when.
+//! Registration and waiting: which edges are reported to a loop, and when.
 //!
-//! A socket is listed when something happens to it, or when its interest is told; what is reported
-//! is what is true when the wait looks at it and is asked for, like with epoll. A loop that misses
-//! an edge, or clears what no edge will bring again, waits for ever.
+//! A socket is listed when something happens to it or when its interest is registered. A wait
+//! reports what is true when it looks at the socket and what is asked for, as epoll does. A loop
+//! that misses an edge, or clears what no edge will report again, waits forever.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::socket::{Entry, Watch};
 use crate::interest::{Interest, Readiness};
 use crate::system::Watched;
 
-/// Begins the error of a wait that would last for ever; the loop adds what it waits for.
+/// The beginning of the error of a wait that would last forever; the loop adds what it waits for.
 const NOTHING_CAN_END_IT: &str = "nothing in the simulation can ever end this wait";
 
 impl Network {
