@@ -26,7 +26,7 @@ mod progress;
 #[path = "common/sent_file.rs"]
 mod sent_file;
 
-use common::{Address, Outcome};
+use common::{Name, Outcome};
 use judge::Judge;
 use progress::progress_bar;
 use sent_file::SentFile;
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 fn echo(arguments: common::Arguments) -> Outcome {
     let file = arguments.file();
     let [address, message] = arguments.values()?;
-    let address = common::address(address)?;
+    let address = common::name(address)?;
     common::start_log();
     match (file, message) {
         (Some(_), Some(_)) => Err("either a message or a file, not both".into()),
@@ -75,7 +75,7 @@ fn echo(arguments: common::Arguments) -> Outcome {
     }
 }
 
-fn echo_message(address: &Address, message: String) -> Outcome {
+fn echo_message(address: &Name, message: String) -> Outcome {
     let mut echo = Echo {
         judge: Judge::new(message.len() as u64),
         outgoing: Box::new(Cursor::new(message.clone())),
@@ -92,7 +92,7 @@ fn echo_message(address: &Address, message: String) -> Outcome {
     common::print(verdict?)
 }
 
-fn echo_file(address: &Address, path: OsString) -> Outcome {
+fn echo_file(address: &Name, path: OsString) -> Outcome {
     let cannot_send = |error| format!("cannot send {}: {error}", path.display());
     let file = SentFile::open(path.clone()).map_err(cannot_send)?;
     let mut echo = Echo {
@@ -112,11 +112,10 @@ fn echo_file(address: &Address, path: OsString) -> Outcome {
 }
 
 /// Sends everything and takes what comes back. Returns the verdict.
-fn exchange(address: &Address, echo: &mut Echo) -> Outcome<String> {
+fn exchange(address: &Name, echo: &mut Echo) -> Outcome<String> {
     let mut client: EventLoop = EventLoop::new()?;
-    client.connect(address.all()[0], ());
-    // A name can stand for several addresses. They are tried in turn until one answers.
-    let mut others = address.all()[1..].iter();
+    // A name is looked up by the loop, and its addresses are tried until one answers.
+    client.connect_name(address.as_str(), ());
     let mut is_connected = false;
     loop {
         match client.next_event()? {
@@ -127,15 +126,13 @@ fn exchange(address: &Address, echo: &mut Echo) -> Outcome<String> {
             Event::Drained(id) => echo.send_until_clogged(&mut client[id])?,
             Event::Received(id) => echo.take(&mut client[id])?,
             Event::PeerFinished(_) => return echo.conclude(),
-            Event::Closed(id, reason) => {
-                let peer = client[id].peer_addr()?;
-                let failed = format!("the connection to {peer} failed: {reason}");
-                if is_connected {
-                    let came = echo.judge.so_far();
-                    return Err(format!("{came} came back before {failed}").into());
-                }
-                let Some(next) = others.next() else { return Err(failed.into()) };
-                client.connect(*next, ());
+            Event::Closed(_, reason) => {
+                address.check(reason)?;
+                let failed = format!("the connection to {address} failed: {reason}");
+                return Err(match is_connected {
+                    true => format!("{} came back before {failed}", echo.judge.so_far()).into(),
+                    false => failed.into(),
+                });
             }
             _ => {}
         }

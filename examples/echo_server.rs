@@ -9,6 +9,9 @@
 //! no more clients, echoes what has come, and ends when every client has its bytes, or after ten
 //! seconds. A second Ctrl-C aborts those that are left.
 //!
+//! And it shows how to find out why nothing happens: `kill -USR1` with its process id prints what
+//! each connection waits for, and for how long nothing has moved.
+//!
 //! ```text
 //! cargo run --example echo_server
 //! RUST_LOG=readiness=trace cargo run --example echo_server
@@ -37,6 +40,7 @@ Usage: echo_server [ADDRESS]
   -h, --help  print this
 
 Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
+The signal USR1 prints what each client waits for, where there are signals.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 fn main() -> ExitCode {
@@ -51,7 +55,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let mut server: EventLoop = EventLoop::new()?;
     let listener =
         server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
-    let mut ctrl_c = CtrlC::new(&mut server)?;
+    let mut ctrl_c = CtrlC::explaining(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
         match server.next_event()? {

@@ -67,14 +67,15 @@ fn play(arguments: common::Arguments) -> common::Outcome {
     let mut handle = |game: &mut EventLoop<Player>, event| {
         has_ended |= event == Event::ShutDown;
         ctrl_c.handle(game, event);
-        handle(game, event).map(|()| has_ended)
+        handle(game, event);
+        has_ended
     };
     let mut frame = 0_u64;
     loop {
         if game.connection_count() == 0 {
             // Idle: nobody would see a frame.
             let event = game.next_event()?;
-            if handle(&mut game, event)? {
+            if handle(&mut game, event) {
                 return Ok(());
             }
             continue;
@@ -93,11 +94,11 @@ fn play(arguments: common::Arguments) -> common::Outcome {
 /// budget. Ends early when `handle` answers that the game is over.
 pub(crate) fn serve_frame<T>(
     event_loop: &mut EventLoop<T>,
-    mut handle: impl FnMut(&mut EventLoop<T>, Event) -> io::Result<bool>,
+    mut handle: impl FnMut(&mut EventLoop<T>, Event) -> bool,
 ) -> io::Result<bool> {
     for _ in 0..FRAME_BUDGET {
         match event_loop.poll_event(Some(Duration::ZERO))? {
-            Some(event) if handle(event_loop, event)? => return Ok(true),
+            Some(event) if handle(event_loop, event) => return Ok(true),
             Some(_) => {}
             None => break,
         }
@@ -105,7 +106,7 @@ pub(crate) fn serve_frame<T>(
     Ok(false)
 }
 
-fn handle(game: &mut EventLoop<Player>, event: Event) -> io::Result<()> {
+fn handle(game: &mut EventLoop<Player>, event: Event) {
     if let Event::Received(id) = event {
         let (player, stream) = game[id].split();
         for sign in stream.received() {
@@ -118,7 +119,6 @@ fn handle(game: &mut EventLoop<Player>, event: Event) -> io::Result<()> {
         }
         stream.consume(stream.received().len());
     }
-    Ok(())
 }
 
 /// Tells all players where they stand, if anybody has moved. One that does not read is left out,

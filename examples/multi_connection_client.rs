@@ -9,8 +9,6 @@
 //! cargo run --example multi_connection_client 127.0.0.1:65432 1000
 //! ```
 
-use std::mem;
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::process::ExitCode;
 
@@ -41,9 +39,6 @@ const MESSAGES: u32 = 3;
 #[derive(Default)]
 struct Talk {
     number: u16,
-    /// How many addresses were tried before: a name can stand for several.
-    tried: usize,
-    is_connected: bool,
     /// The message that was sent last and has not come back.
     awaited: String,
     /// How many have come back.
@@ -72,7 +67,7 @@ fn main() -> ExitCode {
 
 fn talk(arguments: common::Arguments) -> common::Outcome {
     let [address, count] = arguments.values()?;
-    let address = common::address(address)?;
+    let address = common::name(address)?;
     let count = count.as_deref().unwrap_or("10");
     let count: NonZero<u16> = count
         .parse()
@@ -81,22 +76,15 @@ fn talk(arguments: common::Arguments) -> common::Outcome {
 
     let mut client = EventLoop::new()?;
     for number in 1..=count.get() {
-        client.connect(address.all()[0], Talk::new(number));
+        client.connect_name(address.as_str(), Talk::new(number));
     }
     let (mut complete, mut bytes) = (0, 0);
     while client.connection_count() > 0 {
         match client.next_event()? {
-            Event::Connected(id) => {
-                client[id].data.is_connected = true;
-                send_next(&mut client[id]);
-            }
+            Event::Connected(id) => send_next(&mut client[id]),
             Event::Received(id) => receive(&mut client[id]),
             Event::Closed(id, reason) => {
-                if let Some(next) = next_address(&mut client[id].data, &address) {
-                    let talk = mem::take(&mut client[id].data);
-                    client.connect(next, talk);
-                    continue;
-                }
+                address.check(reason)?;
                 conclude(&mut client[id], reason)?;
                 complete += u16::from(client[id].data.judge.is_whole());
                 bytes += client[id].data.judge.identical();
@@ -110,12 +98,6 @@ fn talk(arguments: common::Arguments) -> common::Outcome {
         return Err(format!("{address}: only {summary}").into());
     }
     common::print(summary)
-}
-
-/// The address that a connection tries after one that did not answer.
-fn next_address(talk: &mut Talk, address: &common::Address) -> Option<SocketAddr> {
-    talk.tried += 1;
-    address.all().get(talk.tried).filter(|_| !talk.is_connected).copied()
 }
 
 fn send_next(connection: &mut Connection<Talk>) {

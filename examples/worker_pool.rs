@@ -21,13 +21,13 @@
 //! Then, in another terminal, `nc 127.0.0.1 65432`: for each number, how many primes are below it.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, ErrorKind};
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use readiness::{ConnectionId, Event, EventLoop, Stream, Waker};
+use readiness::{Connection, ConnectionId, Event, EventLoop, Waker};
 
 mod common;
 #[path = "common/signals.rs"]
@@ -51,6 +51,9 @@ RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 /// The highest number that is answered; it keeps a worker busy for seconds.
 const LIMIT_MAX: u32 = 10_000_000;
+
+/// The longest line that is a request.
+const LINE_MAX: usize = 1_000;
 
 /// What the program knows of each connection.
 #[derive(Default)]
@@ -98,53 +101,46 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
             return Ok(());
         }
         ctrl_c.handle(&mut server, event);
-        handle(&mut server, event, &pool)?;
+        handle(&mut server, event, &pool);
     }
 }
 
-fn handle(server: &mut EventLoop<Client>, event: Event, pool: &Pool) -> io::Result<()> {
+fn handle(server: &mut EventLoop<Client>, event: Event, pool: &Pool) {
     match event {
         // At the peer's end what is left is a line too, its last.
         Event::Received(id) | Event::PeerFinished(id) => {
-            let (client, stream) = server[id].split();
-            hand_out(id, client, stream, pool);
+            server[id].attend(|connection| hand_out(connection, pool));
         }
         Event::Woken => {
             for answer in pool.answers.try_iter() {
                 match server.get_mut(answer.id) {
-                    Some(connection) => {
-                        let (client, stream) = connection.split();
-                        take_in(answer, client, stream);
-                    }
+                    Some(connection) => take_in(answer, connection),
                     None => log::debug!("{} has gone before its answer came", answer.id),
                 }
             }
         }
         _ => {}
     }
+}
+
+/// Hands every whole line to the workers, and pauses until all are answered. What is no text, or no
+/// line, ends this connection alone.
+fn hand_out(connection: &mut Connection<Client>, pool: &Pool) -> io::Result<()> {
+    let id = connection.id();
+    let (client, stream) = connection.split();
+    let (mut read, mut write) = stream.halves();
+    while let Some(line) = read.take_line(LINE_MAX)? {
+        let text = std::str::from_utf8(line).map_err(|_| ErrorKind::InvalidData)?.to_owned();
+        pool.hand_out(Job { id, number: client.asked, text });
+        client.asked += 1;
+        write.pause();
+    }
     Ok(())
 }
 
-/// Hands every whole line to the workers, and pauses until all are answered.
-fn hand_out(id: ConnectionId, client: &mut Client, stream: &mut Stream, pool: &Pool) {
-    loop {
-        let mut text = String::new();
-        match stream.read_line(&mut text) {
-            Ok(0) => return,
-            Ok(_) => {
-                pool.hand_out(Job { id, number: client.asked, text });
-                client.asked += 1;
-                stream.pause();
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            // No text, or a line without an end.
-            Err(_) => return stream.abort(),
-        }
-    }
-}
-
 /// Sends an answer and those that have waited for it, and reads on after the last.
-fn take_in(answer: Job, client: &mut Client, stream: &mut Stream) {
+fn take_in(answer: Job, connection: &mut Connection<Client>) {
+    let (client, stream) = connection.split();
     client.early.insert(answer.number, answer.text);
     while let Some(text) = client.early.remove(&client.answered) {
         stream.send(text.as_bytes());

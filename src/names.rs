@@ -127,7 +127,10 @@ pub(crate) fn parse(name: &str) -> io::Result<Target<'_>> {
     let Some((host, port)) = name.rsplit_once(':') else {
         return refuse("a port is missing, as in localhost:80");
     };
-    if host.contains([':', '[', ']']) {
+    // The scope of a link-local address may be the name of an interface, which is looked up.
+    let scoped = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = scoped.filter(|host| host.contains('%')).unwrap_or(host);
+    if host.contains(['[', ']']) || host.contains(':') && scoped.is_none() {
         return refuse("an IPv6 address stands in brackets, as in [::1]:80");
     }
     if host.is_empty() || host.contains(char::is_whitespace) {
@@ -150,6 +153,7 @@ mod tests {
         assert_eq!(parse("[::1]:80").unwrap(), address("[::1]:80"));
         assert_eq!(parse("localhost:80").unwrap(), Target::Host("localhost", 80));
         assert_eq!(parse("a-b.example.:0").unwrap(), Target::Host("a-b.example.", 0));
+        assert_eq!(parse("[fe80::1%lo]:80").unwrap(), Target::Host("fe80::1%lo", 80));
     }
 
     #[test]
@@ -165,6 +169,8 @@ mod tests {
             ("a host:80", "the name of a host is missing"),
             ("::1:80", "an IPv6 address stands in brackets"),
             ("[::1:80", "an IPv6 address stands in brackets"),
+            ("[nonsense]:80", "an IPv6 address stands in brackets"),
+            ("fe80::1%lo:80", "an IPv6 address stands in brackets"),
         ] {
             let error = parse(name).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");

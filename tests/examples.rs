@@ -335,6 +335,31 @@ fn one_message_changed_the_others_go_on_and_the_difference_is_told() {
     assert_eq!(ended.stdout.matches(": 3 of 3 messages").count(), 3, "{ended:?}");
 }
 
+// What everybody waits for.
+
+#[cfg(unix)]
+#[test]
+fn signal_prints_what_each_client_waits_for_and_the_server_goes_on() {
+    let (mut server, address) = server("echo_server");
+    let mut clients = [peer(address), peer(address)];
+    clients.iter_mut().for_each(|client| assert_echoes(client, b"here"));
+    for _ in 0..2 {
+        server.signal("USR1");
+        assert_eq!(server.stdout.next().unwrap(), "2 connections, 1 listener");
+        let listener = format!("  l0.1 at {address}: waits for a peer to connect");
+        assert_eq!(server.stdout.next().unwrap(), listener);
+        for (client, id) in clients.iter_mut().zip(["c0.1", "c1.2"]) {
+            let line = server.stdout.next().unwrap();
+            let peer = client.local_addr().unwrap();
+            assert!(line.starts_with(&format!("  {id} with {peer}: Open, ")), "{line}");
+            assert!(line.ends_with("waits for the peer to send or to finish"), "{line}");
+            assert_echoes(client, b"still here");
+        }
+    }
+    let help = Program::run("echo_server", &["--help"]).stdout;
+    assert!(help.contains("USR1"), "{help}");
+}
+
 // Leaving by Ctrl-C.
 
 /// Those that Ctrl-C has leave.
@@ -528,15 +553,28 @@ fn answer_to_a_connection_that_has_closed_meanwhile_reaches_nobody() {
     let (mut server, address) =
         Program::start_logged("worker_pool", &arguments, "debug").listening();
     let mut closed = peer(address);
-    // The second line is no text, for which the server resets a client.
+    // The second line is no text, for which the server closes a connection.
     closed.write_all(b"300000\n\xff\n").unwrap();
-    server.stderr.until("closed: aborted by us (0 unsent, 0 lost)");
+    assert_eq!(closed.read(&mut [0]).unwrap(), 0);
+    drop(closed);
+    server.stderr.until("closed: rejected by us: invalid data (0 unsent, 0 lost)");
     let mut next = peer(address);
     next.write_all(b"10\n").unwrap();
     server.stderr.until("c0.1 has gone before its answer came");
     // It has the same slot, and only its own answer.
     assert_answers(&mut next, &["4 primes below 10"]);
-    assert_eq!(closed.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// An error of one connection ends that connection, and no server.
+#[test]
+fn line_of_one_client_that_is_too_long_leaves_the_others_their_answers() {
+    let (_server, address) = Program::start("worker_pool", &["127.0.0.1:0", "1"]).listening();
+    let mut wrong = peer(address);
+    wrong.write_all(&[b'1'; 2_000]).unwrap();
+    assert_eq!(wrong.read(&mut [0]).unwrap(), 0);
+    let mut right = peer(address);
+    right.write_all(b"10\n").unwrap();
+    assert_answers(&mut right, &["4 primes below 10"]);
 }
 
 #[cfg(unix)]

@@ -50,7 +50,7 @@ mod frames {
         loop {
             let is_done = frame_loop::serve_frame(&mut event_loop, |event_loop, event| {
                 program.handle(event_loop, event);
-                Ok(program.is_done())
+                program.is_done()
             });
             program.own_work(&mut event_loop);
             if is_done.unwrap() || program.is_done() {

@@ -377,6 +377,7 @@ impl<W: World> Stage<W> {
             Event::Accepted(_, id) => (id, "accepted".to_owned()),
             Event::Connected(id) => (id, "connected".to_owned()),
             Event::Received(id) => (id, "received".to_owned()),
+            Event::Full(id) => (id, "full".to_owned()),
             Event::Drained(id) => (id, "drained".to_owned()),
             Event::PeerFinished(id) => (id, "peer finished".to_owned()),
             Event::Deadline(id) => (id, "deadline".to_owned()),
@@ -716,6 +717,208 @@ mod scenarios {
         stage.told()
     }
 
+    /// What a handler leaves comes again, before the peer's end does.
+    pub(super) fn lines_taken_one_for_each_event_are_all_answered<W: World>(
+        world: W,
+    ) -> Vec<String> {
+        const LINES: &[u8] = b"one\ntwo\n\nfour\n";
+        let mut stage = Stage::new(world);
+        stage.program(|event_loop, event| {
+            if let Event::Received(id) = event {
+                event_loop[id].attend(|one| {
+                    let (mut read, mut write) = one.halves();
+                    if let Some(line) = read.take_line(10)? {
+                        write.send(line);
+                        write.send(b"!");
+                    }
+                    Ok(())
+                });
+            }
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, LINES);
+        peer.finish();
+        assert_eq!(stage.read(&mut peer, 14), b"one!two!!four!");
+        assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Ended");
+        stage.until_all_closed();
+        stage.told()
+    }
+
+    /// The answers to what was taken clog the connection, so that the rest waits for them.
+    pub(super) fn requests_for_much_taken_one_for_each_event_are_answered_one_by_one<W: World>(
+        world: W,
+    ) -> Vec<String> {
+        let mut stage = Stage::new(world);
+        stage.program(|event_loop, event| {
+            if let Event::Received(id) = event {
+                event_loop[id].consume(1);
+                event_loop[id].send(&vec![7; W::MUCH]);
+            }
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, b"??");
+        assert!(stage.read(&mut peer, 2 * W::MUCH).iter().all(|byte| *byte == 7));
+        peer.finish();
+        assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Ended");
+        stage.until_all_closed();
+        stage.told()
+    }
+
+    pub(super) fn read_buffer_full_is_told_once_and_its_deadline_passes<W: World>(
+        world: W,
+    ) -> Vec<String> {
+        let mut limits = Limits::default();
+        limits.connection.read_buffer_max = 10;
+        limits.connection.stalled_read_deadline = 20 * MOMENT;
+        let mut stage = Stage::with_limits(world, limits);
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, b"no end of line in it");
+        stage.until_event(|event| matches!(event, Event::Full(_)));
+        stage.until_all_closed();
+        stage.told()
+    }
+
+    pub(super) fn full_read_buffer_that_is_emptied_is_told_again_when_full<W: World>(
+        world: W,
+    ) -> Vec<String> {
+        let mut limits = Limits::default();
+        limits.connection.read_buffer_max = 10;
+        let mut stage = Stage::with_limits(world, limits);
+        stage.program(|event_loop, event| match event {
+            Event::Full(id) => event_loop[id].consume(10),
+            Event::PeerFinished(id) => event_loop[id].consume(5),
+            _ => {}
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, &[b'x'; 25]);
+        peer.finish();
+        stage.until_event(is_accepted);
+        stage.until_all_closed();
+        stage.told()
+    }
+
+    pub(super) fn write_takes_what_fits_and_goes_on_at_drained<W: World>(world: W) -> Vec<String> {
+        const ANSWER: usize = 20_000;
+        let mut limits = Limits::default();
+        limits.connection.low_water = 10;
+        limits.connection.high_water = 100;
+        limits.connection.unsent_max = 100;
+        let mut stage = Stage::with_limits(world, limits);
+        let mut left = ANSWER;
+        let mut write_on = move |event_loop: &mut EventLoop<Data>, id| {
+            event_loop[id].attend(|one| {
+                while left > 0 {
+                    left -= one.write(&vec![7; left.min(150)])?;
+                }
+                one.finish();
+                Ok(())
+            });
+        };
+        stage.program(move |event_loop, event| match event {
+            Event::Received(id) => {
+                event_loop[id].consume(1);
+                write_on(event_loop, id);
+            }
+            Event::Drained(id) => write_on(event_loop, id),
+            _ => {}
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, b"?");
+        assert_eq!(stage.read_to_end(&mut peer), format!("{ANSWER} bytes, Ended"));
+        peer.finish();
+        stage.until_all_closed();
+        // How often it is clogged is the network's affair.
+        let mut told = stage.told();
+        while told[0].contains("drained, drained") {
+            told[0] = told[0].replace("drained, drained", "drained");
+        }
+        told
+    }
+
+    pub(super) fn formatted_answer_beyond_the_cap_is_an_error_and_overflows<W: World>(
+        world: W,
+    ) -> Vec<String> {
+        let mut limits = Limits::default();
+        limits.connection.low_water = 5;
+        limits.connection.high_water = 10;
+        limits.connection.unsent_max = 10;
+        let mut stage = Stage::with_limits(world, limits);
+        stage.program(|event_loop, event| {
+            if let Event::Received(id) = event {
+                event_loop[id].attend(|one| {
+                    one.consume(1);
+                    write!(one, "1234567")?;
+                    write!(one, "{} and more", 890)
+                });
+            }
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, b"?");
+        assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
+        stage.until_all_closed();
+        stage.told()
+    }
+
+    pub(super) fn handler_fails_its_connection_ends_and_the_error_answer_arrives<W: World>(
+        world: W,
+    ) -> Vec<String> {
+        let mut stage = Stage::new(world);
+        stage.program(|event_loop, event| {
+            if let Event::Received(id) = event {
+                event_loop[id].attend(|one| {
+                    one.send(b"error");
+                    Err(ErrorKind::InvalidData.into())
+                });
+            }
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, b"?");
+        assert_eq!(stage.read_to_end(&mut peer), "5 bytes, Ended");
+        peer.finish();
+        stage.until_all_closed();
+        stage.told()
+    }
+
+    /// It waits for the whole message, and its reading would block until then.
+    pub(super) fn handler_that_would_block_goes_on_when_more_comes<W: World>(
+        world: W,
+    ) -> Vec<String> {
+        let mut stage = Stage::new(world);
+        stage.program(|event_loop, event| {
+            if let Event::Received(id) = event {
+                event_loop[id].attend(|one| {
+                    let mut message = [0; 6];
+                    one.read_exact(&mut message)?;
+                    one.write_all(&message)
+                });
+            }
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, b"mes");
+        stage.until(|stage| stage.event_loop.connections().any(|one| one.received() == b"mes"));
+        stage.stay_quiet();
+        stage.write_all(&mut peer, b"sage");
+        assert_eq!(stage.read(&mut peer, 6), b"messag");
+        peer.finish();
+        stage.until_all_closed();
+        stage.told()
+    }
+
+    pub(super) fn aborted_for_a_reason_peer_reads_a_reset<W: World>(world: W) -> Vec<String> {
+        let mut stage = Stage::new(world);
+        stage.program(|event_loop, event| {
+            if let Event::Received(id) = event {
+                event_loop[id].consume(1);
+                event_loop[id].abort_with(ErrorKind::PermissionDenied);
+            }
+        });
+        let mut peer = stage.connect();
+        stage.write_all(&mut peer, b"?");
+        assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
+        stage.until_all_closed();
+        stage.told()
+    }
+
     pub(super) fn clogged_peer_reads_again_drains_once<W: World>(world: W) -> Vec<String> {
         let mut stage = Stage::new(world);
         stage.program(|event_loop, event| match event {
@@ -958,6 +1161,28 @@ heard_in_both_worlds! {
         ["accepted 0: accepted, received, closed: aborted by us, 1 received, some lost"];
     send_beyond_the_cap_overflows_and_peer_reads_a_reset:
         ["accepted 0: accepted, received, closed: overflow of unsent bytes, some lost"];
+    lines_taken_one_for_each_event_are_all_answered:
+        ["accepted 0: accepted, received, peer finished, closed: finished by both sides"];
+    requests_for_much_taken_one_for_each_event_are_answered_one_by_one:
+        ["accepted 0: accepted, received, drained, received, drained, peer finished, \
+          closed: finished by both sides"];
+    read_buffer_full_is_told_once_and_its_deadline_passes:
+        ["accepted 0: accepted, received, full, closed: timed out on a full read buffer, \
+          10 received"];
+    full_read_buffer_that_is_emptied_is_told_again_when_full:
+        ["accepted 0: accepted, received, full, received, full, received, peer finished, \
+          closed: finished by both sides"];
+    write_takes_what_fits_and_goes_on_at_drained:
+        ["accepted 0: accepted, received, drained, peer finished, closed: finished by both sides"];
+    formatted_answer_beyond_the_cap_is_an_error_and_overflows:
+        ["accepted 0: accepted, received, closed: overflow of unsent bytes, some lost"];
+    handler_fails_its_connection_ends_and_the_error_answer_arrives:
+        ["accepted 0: accepted, received, closed: rejected by us: invalid data, 1 received"];
+    handler_that_would_block_goes_on_when_more_comes:
+        ["accepted 0: accepted, received, peer finished, closed: finished by both sides, \
+          1 received"];
+    aborted_for_a_reason_peer_reads_a_reset:
+        ["accepted 0: accepted, received, closed: rejected by us: permission denied"];
     clogged_peer_reads_again_drains_once:
         ["accepted 0: accepted, drained, peer finished, closed: finished by both sides"];
     connect_where_nobody_listens_is_refused:

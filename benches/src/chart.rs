@@ -28,10 +28,10 @@ const LABEL_HEIGHT: f64 = 38.0;
 const RATIO_MAX: f64 = 2.5;
 
 /// Told apart also by those who see few colours: neighbours differ in brightness.
-const COLOURS: [&str; 17] = [
+const COLOURS: [&str; 18] = [
     "#d1495b", "#1b3a4b", "#66a182", "#edae49", "#00798c", "#9d6b9e", "#8d99ae", "#3f6634",
     "#c97b4a", "#274690", "#f4b6c2", "#7a5c00", "#a3d5ff", "#6f1d1b", "#b8c480", "#444444",
-    "#e07be0",
+    "#e07be0", "#2fbf71",
 ];
 
 /// What a column shows.

@@ -118,6 +118,7 @@ pub(crate) fn all() -> Vec<Server> {
         script("uvloop", "asyncio_server.py", UVLOOP),
         script("node", "node_server.js", NODE),
         default(lines("lines-readiness", rust("lines-readiness", "readiness"))),
+        default(lines("lines-readiness-one", rust("lines-readiness-one", "readiness"))),
         default(lines("lines-tokio", rust("lines-tokio", "tokio"))),
         lines("lines-tokio-buffered", rust("lines-tokio-buffered", "tokio")),
         default(lines("lines-libuv", c("lines_libuv.c", Some(LIBUV)))),

@@ -1,11 +1,14 @@
 //! The address of the command line: numbers or a name, with a port.
 //!
-//! A name is looked up here, before the loop starts: that can block.
+//! A server looks a name up here, before its loop starts: that can block. A client has its loop look
+//! it up, so here only the spelling is checked.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::vec;
+
+use readiness::CloseReason;
 
 /// Where the servers listen, and the clients connect, unless they are told otherwise.
 const HOST: &str = "127.0.0.1";
@@ -25,18 +28,13 @@ impl Address {
     ///
     /// Returns what is wrong with it, and how it would be right.
     pub(crate) fn new(argument: Option<String>) -> Result<Self, String> {
-        let text = argument.unwrap_or_else(|| format!("{HOST}:{PORT}"));
+        let Name { text } = Name::new(argument)?;
         let all = match text.parse() {
             Ok(address) => Ok(vec![address]),
             Err(_) => look_up(&text),
         };
-        let all = all.map_err(|why| format!("bad address {text:?}: {why}"))?;
+        let all = all.map_err(|why| bad(&text, &why))?;
         Ok(Self { text, all })
-    }
-
-    /// All addresses, in the order in which they are to be tried. There is at least one.
-    pub(crate) fn all(&self) -> &[SocketAddr] {
-        &self.all
     }
 
     /// The port, which is the same in all.
@@ -60,6 +58,52 @@ impl Address {
     }
 }
 
+/// A host and a port, for [`connect_name`](readiness::EventLoop::connect_name) to look up.
+#[derive(Debug)]
+pub(crate) struct Name {
+    text: String,
+}
+
+impl Name {
+    /// Reads an argument; without one it is 127.0.0.1:65432.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with its spelling, and how it would be right.
+    pub(crate) fn new(argument: Option<String>) -> Result<Self, String> {
+        let text = argument.unwrap_or_else(|| format!("{HOST}:{PORT}"));
+        if text.parse::<SocketAddr>().is_err() {
+            host_and_port(&text).map_err(|why| bad(&text, &why))?;
+        }
+        Ok(Self { text })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Says what is wrong with the name, if that is why a connection has closed.
+    pub(crate) fn check(&self, reason: CloseReason) -> Result<(), String> {
+        match reason {
+            CloseReason::Failed(failure) if failure.kind() == ErrorKind::NotFound => {
+                Err(bad(&self.text, "cannot look up the host"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// As it was given.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn bad(text: &str, why: &str) -> String {
+    format!("bad address {text:?}: {why}")
+}
+
 /// As it was given.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,11 +121,15 @@ impl ToSocketAddrs for Address {
 }
 
 fn look_up(text: &str) -> Result<Vec<SocketAddr>, String> {
-    let (host, port) = if text.starts_with('[') { in_brackets(text) } else { plain(text) }?;
+    let (host, port) = host_and_port(text)?;
     let found = (host, port).to_socket_addrs();
     let found: Vec<_> =
         found.map_err(|error| format!("cannot look up {host:?}: {error}"))?.collect();
     if found.is_empty() { Err(format!("there is no address for {host:?}")) } else { Ok(found) }
+}
+
+fn host_and_port(text: &str) -> Result<(&str, u16), String> {
+    if text.starts_with('[') { in_brackets(text) } else { plain(text) }
 }
 
 /// Host and port of an IPv6 address as it is to be written.

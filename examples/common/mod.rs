@@ -22,7 +22,7 @@ use lexopt::{Arg, Parser, ValueExt};
 mod address;
 pub(crate) mod leaving;
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, Name};
 
 /// How a program ends: an error's message is for the user and names what it is about.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -133,7 +133,12 @@ impl Arguments {
     }
 }
 
-/// The address that an argument gives, or 127.0.0.1:65432. A name is looked up.
+/// The address that an argument gives, or 127.0.0.1:65432, to connect to. A name is not looked up.
+pub(crate) fn name(argument: Option<String>) -> Outcome<Name> {
+    Ok(Name::new(argument)?)
+}
+
+/// The address that an argument gives, or 127.0.0.1:65432, to listen at. A name is looked up.
 pub(crate) fn address(argument: Option<String>) -> Outcome<Address> {
     Ok(Address::new(argument)?)
 }

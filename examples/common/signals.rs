@@ -10,6 +10,7 @@ use std::io;
 use readiness::{Event, EventLoop};
 
 use super::common::leaving::Leaving;
+use super::common::status;
 
 pub(crate) use own::Signals;
 
@@ -22,7 +23,16 @@ pub(crate) struct CtrlC {
 
 impl CtrlC {
     pub(crate) fn new<T>(event_loop: &mut EventLoop<T>) -> io::Result<Self> {
-        let signals = Signals::new(event_loop, &ENDING)?;
+        Self::of(event_loop, &ENDING)
+    }
+
+    /// The same, and the signal USR1 too: it prints what each connection and listener waits for.
+    pub(crate) fn explaining<T>(event_loop: &mut EventLoop<T>) -> io::Result<Self> {
+        Self::of(event_loop, &[&ENDING[..], &EXPLAINING].concat())
+    }
+
+    fn of<T>(event_loop: &mut EventLoop<T>, which: &[i32]) -> io::Result<Self> {
+        let signals = Signals::new(event_loop, which)?;
         Ok(Self { signals, leaving: Leaving::default() })
     }
 
@@ -30,8 +40,11 @@ impl CtrlC {
     pub(crate) fn handle<T>(&mut self, event_loop: &mut EventLoop<T>, event: Event) {
         match event {
             Event::Ready(..) => {
-                for _ in 0..self.count(event) {
-                    self.leaving.shut_down(event_loop);
+                for signal in self.signals.take(event) {
+                    match EXPLAINING.contains(&signal) {
+                        true => status(event_loop.explain()),
+                        false => self.leaving.shut_down(event_loop),
+                    }
                 }
             }
             Event::Accepted(..) | Event::Closed(..) => self.leaving.watch(event_loop, event),
@@ -49,6 +62,11 @@ impl CtrlC {
 const ENDING: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 #[cfg(not(unix))]
 const ENDING: [i32; 0] = [];
+
+#[cfg(unix)]
+const EXPLAINING: [i32; 1] = [signal_hook::consts::SIGUSR1];
+#[cfg(not(unix))]
+const EXPLAINING: [i32; 0] = [];
 
 #[cfg(unix)]
 mod own {

@@ -1,4 +1,4 @@
-//! The loop, answering each line by a `writeln!` of its own.
+//! The loop, answering each line by a `writeln!` of its own, all that have come for one event.
 
 use std::io::{self, BufRead, Write};
 
@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
     let mut line = String::new();
     loop {
         if let Event::Received(id) = server.next_event()? {
-            answer(&mut server[id], &mut line)?;
+            server[id].attend(|connection| answer(connection, &mut line));
         }
     }
 }
@@ -20,11 +20,9 @@ fn main() -> io::Result<()> {
 fn answer(connection: &mut Connection<()>, line: &mut String) -> io::Result<()> {
     loop {
         line.clear();
-        match connection.read_line(line) {
-            Ok(0) => return Ok(()),
-            Ok(_) => writeln!(connection, "{}", line.trim_end())?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
+        if connection.read_line(line)? == 0 {
+            return Ok(());
         }
+        writeln!(connection, "{}", line.trim_end())?;
     }
 }
