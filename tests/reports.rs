@@ -3,6 +3,10 @@
 //! or short of something.
 
 #![cfg(unix)]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, unused_imports, reason = "some of the tests are for Linux alone")
+)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
 mod common;
