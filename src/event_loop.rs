@@ -145,7 +145,7 @@ impl<T> EventLoop<T> {
 /// What the simulation makes loops with, and asks of them.
 #[cfg(any(test, feature = "simulation"))]
 impl<T> EventLoop<T> {
-    pub(crate) fn simulated(limits: crate::Limits, network: SharedNetwork) -> Self {
+    pub(crate) fn simulated(limits: crate::limits::Limits, network: SharedNetwork) -> Self {
         let system = crate::system::System::Simulated(Simulated::new(network));
         let turns = Turns::new(limits, system);
         Self { turns: turns.expect("the simulated system gives a notifier to every loop") }
