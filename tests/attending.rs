@@ -7,6 +7,7 @@ mod common;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use common::{
     PATIENCE, accepted, connection_limits, listening_with, next, pair, peer, read_in_thread, reset,
     turns, until, until_closed,
 };
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use readiness::{CloseReason, Connection, Event, EventLoop, Limits};
 
 fn rejected(kind: ErrorKind) -> CloseReason {
@@ -96,6 +98,38 @@ fn number_of_the_operating_systems_error_is_kept() {
     let CloseReason::Rejected(failure) = reason else { panic!("{reason:?}") };
     assert_eq!(failure.raw_os_error(), Some(28));
     assert_eq!(reason.to_string(), format!("rejected by us: {failure}"));
+}
+
+/// Keeps every line that comes.
+struct Lines(Mutex<Vec<(Level, String)>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.0.lock().unwrap().push((record.level(), record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn message_of_the_error_is_logged_at_debug_and_nothing_louder() {
+    log::set_logger(&LINES).unwrap();
+    log::set_max_level(LevelFilter::Debug);
+    let (mut server, id, _client) = pair::<()>();
+    server[id].attend(|_| Err(io::Error::new(ErrorKind::InvalidData, "no such verb: HELO")));
+    server[id].attend(|_| Err(ErrorKind::WouldBlock.into()));
+    let lines = LINES.0.lock().unwrap();
+    let rejected =
+        |line: &&(Level, String)| line.1 == format!("{id} is rejected: no such verb: HELO");
+    let found: Vec<_> = lines.iter().filter(rejected).collect();
+    assert_eq!(found.len(), 1, "{lines:?}");
+    assert_eq!(found[0].0, Level::Debug);
 }
 
 #[test]
