@@ -43,7 +43,7 @@ impl Pool {
 
     /// Has a buffer take a larger block than it has, if it needs one.
     fn make_room(&mut self, buffer: &mut Buffer, max: usize) {
-        let wanted = buffer.len() + max;
+        let wanted = buffer.len().saturating_add(max);
         if buffer.size() < wanted.min(BLOCK_SIZE) {
             let block = self.take();
             self.give(buffer.move_into(block));
