@@ -42,7 +42,7 @@ impl Pool {
 
     /// Gives a buffer a larger block if it needs one.
     fn make_room(&mut self, buffer: &mut Buffer, max: usize) {
-        let wanted = buffer.len() + max;
+        let wanted = buffer.len().saturating_add(max);
         if buffer.size() < wanted.min(BLOCK_SIZE) {
             let block = self.take();
             self.give(buffer.move_into(block));

@@ -77,16 +77,18 @@ pub(crate) fn fill(
     let mut scratch = Buffer::default();
     let mut count = 0;
     let stop = loop {
-        let max = exchange.wanted().min(budget - count);
+        let wanted = exchange.wanted();
+        let max = wanted.min(budget - count);
         if max == 0 {
             let looks = count < budget && exchange.looks_for_end();
             break if looks { look_for_end(exchange, socket) } else { StopReason::Ours };
         }
         let discards = exchange.discards();
         let buffer = if discards { &mut scratch } else { exchange.read_buffer() };
-        let room = pool.room(buffer, max);
-        let asked = room.len();
-        match attempt(|| socket.read(room)) {
+        // For all that is wanted, so that a block which is too small doubles, whatever the budget.
+        let room = pool.room(buffer, wanted);
+        let asked = room.len().min(max);
+        match attempt(|| socket.read(&mut room[..asked])) {
             Attempt::Done(0) => {
                 exchange.peer_ended();
                 break StopReason::Ended;

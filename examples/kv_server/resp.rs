@@ -40,7 +40,10 @@ impl Parser {
     pub(crate) fn next(&mut self, read: &mut ReadHalf<'_>) -> Result<Option<usize>, Refusal> {
         match read.received().first() {
             None => Ok(None),
-            Some(b'*') => self.array(read.received()),
+            Some(b'*') => match self.array(read.received())? {
+                None if read.received().len() >= REQUEST_MAX => Err("too big request".into()),
+                next => Ok(next),
+            },
             Some(_) => match read.take_until(b'\n', INLINE_MAX) {
                 Ok(Some(line @ [.., b'\n'])) => self.split(line),
                 Err(error) if error.kind() == ErrorKind::InvalidData => {

@@ -350,6 +350,29 @@ fn budget_that_just_fills_the_read_buffer_leaves_the_look_behind_it_to_the_next_
 }
 
 #[test]
+fn read_buffer_that_grows_over_many_fills_doubles_whatever_the_budget() {
+    let mut limits = ConnectionLimits::default();
+    limits.read_buffer_max = 4 << 20;
+    let piece = vec![1; limits.read_budget];
+    let mut exchange = Exchange::accepted(Arc::new(limits));
+    exchange.set_coupling(Coupling::None);
+    exchange.delivered(Pending::Accepted);
+    let mut pool = Pool::default();
+    let mut sizes = Vec::new();
+    for _ in 0..64 {
+        exchange.set_readiness(READABLE);
+        let mut socket = Script::new(&[Answer::Bytes(piece.clone())]);
+        fill(&mut exchange, &mut socket, &mut pool, true);
+        pool.reclaim(exchange.read_buffer());
+        sizes.push(exchange.read_buffer().size());
+    }
+    assert_eq!(exchange.received().len(), 4 << 20);
+    sizes.dedup();
+    // Each time all bytes are copied.
+    assert_eq!(sizes, [64, 128, 256, 512, 1024, 2048, 4096].map(|size| size << 10));
+}
+
+#[test]
 fn exchange_that_wants_no_read_is_not_filled() {
     let paused = || {
         let mut exchange = open();
