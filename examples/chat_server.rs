@@ -1,10 +1,11 @@
 //! A chat room for thousands, in one thread.
 //!
-//! It shows what one connection's bytes do to the others. What is said in one turn of the loop is
-//! gathered, and leaves in one send to each member ([`EventLoop::send_each`]): a timer of no time
-//! fires at the beginning of the next turn. Back-pressure goes from the room to its talkers: while a
-//! member reads more slowly than the others talk, nobody who talks is read from. Only a member that
-//! reads nothing is not waited for. It is dropped, by a limit, and the others are told.
+//! It shows what one connection's bytes do to the others. What members say is gathered for as long
+//! as each turn of the loop brings more, and leaves in one send to each of them
+//! ([`EventLoop::send_each`]). A timer of no time, which fires in the next turn, tells the turns
+//! apart. Back-pressure goes from the room to its talkers: while a member reads more slowly than the
+//! others talk, none of them is read from. Only a member that reads nothing is not waited for. It is
+//! dropped, by a limit, and the others are told.
 //!
 //! It also shows what a server owes to those behind a terminal. What is no text, such as the escape
 //! sequences that move a cursor or change a window's title, never reaches another member.
@@ -131,8 +132,10 @@ pub(crate) struct Room {
     members: BTreeMap<String, (String, ConnectionId)>,
     /// What was said and is to be sent to all.
     said: Vec<u8>,
-    /// Fires when that is to be sent.
+    /// Fires at the beginning of the next turn, when that is to be sent.
     speaking: Option<TimerId>,
+    /// How much it was in the turn before.
+    listened: usize,
     /// Those for whom the room waits, with what they had unsent when the room looked last.
     slow: Vec<(ConnectionId, usize)>,
     /// Fires when the room looks again.
@@ -171,7 +174,7 @@ impl Room {
                 self.tell(&["* The server is shutting down"]);
                 self.speak(chat);
             }
-            Event::Timer(id) if self.speaking == Some(id) => self.speak(chat),
+            Event::Timer(id) if self.speaking == Some(id) => self.speak_or_listen(chat),
             Event::Timer(id) if self.looking == Some(id) => self.look(chat),
             Event::Closed(id, reason) => {
                 self.part(&mut chat[id].data, farewell(reason));
@@ -180,7 +183,17 @@ impl Room {
             _ => {}
         }
         if !self.said.is_empty() && self.slow.is_empty() && self.speaking.is_none() {
+            self.listened = self.said.len();
             self.speaking = Some(chat.set_timer(Duration::ZERO));
+        }
+    }
+
+    /// A turn is over. What was said leaves if nobody has added to it, or if it is enough: so the
+    /// lines of all who talk at the same time leave together.
+    fn speak_or_listen(&mut self, chat: &mut EventLoop<Member>) {
+        self.speaking = None;
+        if self.said.len() == self.listened || self.said.len() >= SAID_MAX {
+            self.speak(chat);
         }
     }
 
@@ -280,7 +293,6 @@ impl Room {
 
     /// Sends what was said to all members, and looks for those for whom that was too much.
     fn speak(&mut self, chat: &mut EventLoop<Member>) {
-        self.speaking = None;
         let ids = self.members.values().map(|(_, id)| *id);
         chat.send_each(ids.clone(), &self.said);
         self.said.clear();
