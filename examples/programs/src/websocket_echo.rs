@@ -29,6 +29,10 @@ pub const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 /// The longest request that opens a connection.
 pub const REQUEST_MAX: usize = 8 * 1024;
 
+/// The most unsent bytes of a connection. tungstenite moves what is left of a message at each write,
+/// so a message of [`MESSAGE_MAX`] should not take too many of them.
+const UNSENT_MAX: usize = 1024 * 1024;
+
 /// How long a client may take for that request.
 pub const OPENING_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -61,9 +65,8 @@ enum Phase {
 pub fn limits() -> Limits {
     let mut limits = Limits::default();
     let connection = &mut limits.connection;
-    connection.low_water = 128 * 1024;
-    connection.high_water = 512 * 1024;
-    connection.unsent_max = 1024 * 1024;
+    (connection.low_water, connection.high_water) = (128 * 1024, UNSENT_MAX);
+    connection.unsent_max = UNSENT_MAX;
     limits
 }
 
@@ -168,9 +171,6 @@ fn config() -> WebSocketConfig {
 fn echo(context: &mut WebSocketContext, stream: &mut Stream) -> Result<(), Error> {
     loop {
         context.flush(stream)?;
-        if stream.is_clogged() {
-            return Ok(()); // so that there is always room for what the context answers itself
-        }
         let message = context.read(stream)?;
         // After our own close a client may still be in the middle of something.
         if (message.is_text() || message.is_binary()) && context.can_write() {

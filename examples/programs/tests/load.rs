@@ -265,6 +265,25 @@ fn stall_of_a_second_is_seen_by_every_message_that_was_due_in_it() {
 }
 
 #[test]
+fn latency_counts_from_the_due_time_also_where_the_generator_itself_was_held_up() {
+    let simulation = Simulation::new(1);
+    let clock = simulation.clone();
+    let mut was_held_up = false;
+    let plan = Plan { time: Duration::from_secs(2), rate: Some(100.0), ..PLAN };
+    let load = run(&simulation, plan, Faults::none(), |server, event| {
+        if matches!(event, Event::Received(_)) && !was_held_up {
+            was_held_up = true;
+            clock.pass_time(Duration::from_secs(1)); // the whole machine stood still
+        }
+        echo(server, event)
+    });
+    let load = load.unwrap();
+    let half = Duration::from_millis(500).as_nanos() as u64;
+    let slow = load.latencies.count_between(half, u64::MAX);
+    assert!((49..=52).contains(&slow), "{slow}");
+}
+
+#[test]
 fn server_that_never_reads_or_never_answers_is_waited_for_only_so_long() {
     for depth in [1, 1000] {
         let simulation = Simulation::new(1);

@@ -347,7 +347,7 @@ fn write_buffer_smaller_than_a_record_passes_everything_on_piece_by_piece() {
 fn client_that_is_done_before_it_reads_has_all_back() {
     let mut limits = tls_echo::limits();
     let connection = &mut limits.connection;
-    (connection.low_water, connection.high_water, connection.unsent_max) = (100, 1000, 1000);
+    (connection.low_water, connection.high_water, connection.unsent_max) = (0, 1000, 1000);
     connection.reads_while_unsent = true;
     let mut faults = Faults::none();
     (faults.send_buffer, faults.receive_buffer) = (60_000, 1000);

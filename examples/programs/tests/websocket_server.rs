@@ -276,6 +276,32 @@ fn longest_message_comes_back_and_one_in_fragments_that_is_longer_does_not() {
 }
 
 #[test]
+fn longest_message_with_the_end_right_behind_it_comes_back_whole() {
+    let mut faults = Faults::none();
+    // Kernels that take whatever they are given.
+    (faults.send_buffer, faults.receive_buffer) = (64 * MESSAGE_MAX, 64 * MESSAGE_MAX);
+    let (mut server, mut peer) = connected_on(&Simulation::with_faults(1, faults));
+    let text = vec![b'x'; MESSAGE_MAX];
+    let bytes = [REQUEST.as_bytes(), &message(TEXT, &text)].concat();
+    assert_eq!(peer.write(&bytes), bytes.len());
+    peer.finish();
+    server.rest();
+    assert!(answer(&peer.read()).1 == [(FINAL | TEXT, text)]);
+}
+
+#[test]
+fn close_whose_answer_does_not_fit_at_once_is_answered_all_the_same() {
+    let (mut server, mut peer) = opened();
+    // With its head of ten bytes it leaves room for two.
+    let room = websocket_echo::limits().connection.unsent_max;
+    let text = vec![b'x'; room - 12];
+    let bytes = [message(TEXT, &text), close_frame(1000), message(TEXT, b"too late")].concat();
+    let back = frames(&exchange(&mut server, &mut peer, &bytes));
+    let close = (FINAL | CLOSE, 1000_u16.to_be_bytes().to_vec());
+    assert!(back == [(FINAL | TEXT, text), close], "{} frames", back.len());
+}
+
+#[test]
 fn requests_that_open_nothing_are_answered_by_their_status() {
     let without = |line: &str| {
         let kept: Vec<&str> = REQUEST.split("\r\n").filter(|kept| !kept.contains(line)).collect();
