@@ -9,6 +9,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 const LISTENER: Token = Token(usize::MAX);
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 struct Connection {
     stream: TcpStream,
@@ -37,9 +38,8 @@ fn main() -> io::Result<()> {
             {
                 gone.push(key);
             } else if let Some(connection) = connections.get_mut(key) {
-                // Asks again each time, for both, so that no report is missed.
-                let both = Interest::READABLE | Interest::WRITABLE;
-                poll.registry().reregister(&mut connection.stream, Token(key), both)?;
+                // Asks again each time, so that no report is missed.
+                poll.registry().reregister(&mut connection.stream, Token(key), BOTH)?;
             }
         }
         // Only now may others have their slots: no event of this batch is left to be misread.
@@ -48,7 +48,7 @@ fn main() -> io::Result<()> {
         }
         while let Some(mut stream) = accept(&listener)? {
             let slot = connections.vacant_entry();
-            poll.registry().register(&mut stream, Token(slot.key()), Interest::READABLE)?;
+            poll.registry().register(&mut stream, Token(slot.key()), BOTH)?;
             slot.insert(Connection::new(stream));
         }
     }

@@ -13,7 +13,7 @@ use slab::Slab;
 
 const LISTENER: Token = Token(usize::MAX);
 /// The most bytes that are read from one connection before the others have their turn.
-const READ_BUDGET: usize = 64 * 1024;
+const READ_BUDGET: usize = 16 * 1024;
 
 struct Connection {
     stream: TcpStream,

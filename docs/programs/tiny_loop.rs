@@ -134,8 +134,6 @@ impl Connection {
         }
     }
 
-    // For the handler.
-
     /// Sends bytes: all of them, in order, as soon as the client takes them.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.unsent.extend(bytes);
@@ -150,8 +148,6 @@ impl Connection {
     pub(crate) fn finish(&mut self) {
         self.output = Output::Finishing;
     }
-
-    // For the loop.
 
     /// Remembers what the kernel reports. An end or an error is found by reading or writing.
     fn note(&mut self, event: &Event) {
