@@ -72,6 +72,9 @@ pub fn missing_tools(blocks: &[String]) -> Vec<&'static str> {
             .status()
             .is_ok_and(|status| status.success()),
     };
+    if shell("true").status().is_err() {
+        return vec!["bash"];
+    }
     TOOLS.into_iter().filter(|tool| is_used(tool) && !is_there(tool)).collect()
 }
 
@@ -215,7 +218,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn shell(command: &str) -> Command {
-    let mut shell = Command::new("sh");
+    let mut shell = Command::new("bash");
     shell.args(["-c", command]).env("LC_ALL", "C.UTF-8");
     shell
 }
