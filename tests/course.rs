@@ -120,7 +120,10 @@ fn differences_in_the_pages_lead_from_each_program_to_the_next() {
         }
         // Those that are shown whole.
         reached.extend(files("docs/programs", "rs").into_iter().filter(|file| {
-            blocks(&page, "rust,no_run").contains(&read(&format!("docs/programs/{file}")))
+            let program = read(&format!("docs/programs/{file}"));
+            ["rust,no_run", "rust,ignore"]
+                .iter()
+                .any(|fence| blocks(&page, fence).contains(&program))
         }));
     }
     for file in files("docs/programs", "rs") {

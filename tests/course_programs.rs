@@ -11,14 +11,21 @@ mod common;
 mod echo;
 #[path = "common/programs.rs"]
 mod programs;
+#[expect(dead_code, reason = "what only its second server needs")]
+#[path = "../docs/programs/tiny_loop.rs"]
+mod tiny_loop;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, await_unaccepted, child, measure, peer, reset};
+use common::{
+    PATIENCE, await_end_acknowledged, await_unaccepted, child, measure, pattern, peer, reset,
+};
 use programs::{Program, assert_succeeded};
+use socket2::{Domain, SockRef, Socket, Type};
+use tiny_loop::{Connection, TinyLoop};
 
 /// A program of the course, on a port that the system has chosen.
 fn start(name: &str) -> (Program, SocketAddr) {
@@ -49,6 +56,34 @@ mod of_the_crate {
         let process = program.process_id();
         (program, address, process)
     });
+}
+
+/// Through buffers as small as the kernel makes them: of what the loop has read, nearly all is unsent
+/// when it finds the client's end behind it.
+#[test]
+fn end_of_a_client_found_with_unsent_bytes_leaves_them_to_it() {
+    const COUNT: usize = 50_000;
+    let mut server = TinyLoop::listen("127.0.0.1:0").unwrap();
+    SockRef::from(&server.listener).set_send_buffer_size(1).unwrap();
+    let address = server.listener.local_addr().unwrap();
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    client.set_recv_buffer_size(1).unwrap();
+    client.connect(&address.into()).unwrap();
+    let mut client = TcpStream::from(client);
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&pattern(0, COUNT)).unwrap();
+    await_unaccepted(address, &client, COUNT);
+    client.shutdown(Shutdown::Write).unwrap();
+    await_end_acknowledged(&client);
+    thread::spawn(move || {
+        loop {
+            server.turn(Connection::send_received).unwrap();
+        }
+    });
+    client.peek(&mut [0]).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert!(answer == pattern(0, COUNT), "{} bytes came back", answer.len());
 }
 
 // The client.
