@@ -55,7 +55,7 @@ impl TinyLoop {
         self.accept()
     }
 
-    /// Notes what the kernel reports. Blocks only while nobody can go on without a report.
+    /// Notes what the kernel reports. Blocks only if no connection can go on without a report.
     fn wait(&mut self) -> io::Result<()> {
         let timeout = (!self.ready.is_empty()).then_some(Duration::ZERO);
         if let Err(error) = self.poll.poll(&mut self.events, timeout)
@@ -73,7 +73,7 @@ impl TinyLoop {
         Ok(())
     }
 
-    /// Accepts whoever waits, while there is room. What is left waits for the next turn.
+    /// Accepts the clients that wait, while there is room for them.
     fn accept(&mut self) -> io::Result<()> {
         while self.connections.len() < CONNECTIONS_MAX {
             match self.listener.accept() {
