@@ -219,6 +219,46 @@ fn each_chapter_has_a_session_or_a_program_that_is_run() {
     }
 }
 
+// The translations.
+
+/// A page's code, of all kinds, with the marks of its fences.
+fn all_code(page: &str) -> Vec<&str> {
+    let mut in_code = false;
+    let is_code = |line: &&str| {
+        let is_fence = line.starts_with("```");
+        in_code ^= is_fence;
+        in_code || is_fence
+    };
+    page.lines().filter(is_code).collect()
+}
+
+/// A number that a page changes with (FNV-1a).
+fn hash(page: &str) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    page.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// A translation that lags behind is no failure: it says so, and is counted.
+#[test]
+fn translations_have_the_code_of_their_originals_and_say_if_they_lag_behind() {
+    let mut lagging = Vec::new();
+    let names: Vec<String> =
+        files("docs/ja", "md").into_iter().filter(|name| name != "README.md").collect();
+    for name in &names {
+        let (original, page) = (chapter(name), read(&format!("docs/ja/{name}")));
+        assert_eq!(all_code(&page), all_code(&original), "{name}");
+        let (now, front) = (hash(&original), page.lines().next().unwrap());
+        let expected = format!("a translation of docs/{name}, which had the hash ");
+        assert!(front.to_lowercase().contains(&expected), "{name}: {front}");
+        if !front.contains(&format!("{now:016x}")) {
+            lagging.push(format!("docs/ja/{name} (its original has the hash {now:016x} now)"));
+        }
+    }
+    assert!(names.len() >= 4, "{names:?}");
+    let what = format!("translations lag behind: {}", lagging.join(", "));
+    common::skipping::runs_in_part(test_name!(), (!lagging.is_empty()).then_some(what));
+}
+
 // The sessions.
 
 macro_rules! sessions {

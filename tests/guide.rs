@@ -157,10 +157,12 @@ fn transcript_matches_what_it_stands_for_and_nothing_else() {
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> =
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(String::from).to_vec();
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
-            pages.push(format!("docs/{name}"));
+    for folder in ["docs", "docs/ja"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
+                pages.push(format!("{folder}/{name}"));
+            }
         }
     }
     pages

@@ -186,36 +186,62 @@ pub fn client_that_ends_first_gets_its_whole_answer_and_then_the_end(
 pub fn idle_clients_cost_no_processor_time(_: &str, address: SocketAddr, process: u32) {
     let mut clients: Vec<TcpStream> = (0..20).map(|_| peer(address)).collect();
     clients.iter_mut().for_each(|client| assert_echoes(client, b"and now silence"));
-    assert!(is_at_rest(process), "it does not come to rest");
+    assert_rests(process);
 }
 
-/// Whether a process comes to rest: it neither uses processor time nor wakes while ten moments
-/// pass. One that goes on by itself never does.
+/// Fails unless a process comes to rest: it sleeps, and neither uses processor time nor wakes, each
+/// time that it is looked at. One that goes on by itself never does, nor one that waits for its
+/// processor.
 #[cfg(target_os = "linux")]
-pub fn is_at_rest(process: u32) -> bool {
-    let end = Instant::now() + Duration::from_secs(3);
-    let mut seen = activity(process);
+pub fn assert_rests(process: u32) {
+    let end = Instant::now() + PATIENCE;
+    let mut seen = Activity::of(process);
     let mut calm = 0;
     while calm < 10 {
-        if Instant::now() > end {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(20));
-        let now = activity(process);
-        calm = if now == seen { calm + 1 } else { 0 };
+        assert!(Instant::now() < end, "it does not come to rest: {seen:?}");
+        thread::sleep(Duration::from_millis(20)); // between two looks
+        let now = Activity::of(process);
+        calm = if now == seen && now.sleeps { calm + 1 } else { 0 };
         seen = now;
     }
-    true
 }
 
-/// The processor time that a process has used, in ticks, and how often it went to sleep.
+/// Fails unless a process goes on using processor time, although nothing happens. One that rests
+/// never does.
 #[cfg(target_os = "linux")]
-fn activity(process: u32) -> (u64, u64) {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    (ticks(11) + ticks(12), line.unwrap().trim().parse().unwrap())
+pub fn assert_burns(process: u32) {
+    let end = Instant::now() + PATIENCE;
+    let begin = Activity::of(process).ticks;
+    while Activity::of(process).ticks < begin + 20 {
+        assert!(Instant::now() < end, "it does not use the processor");
+        thread::sleep(Duration::from_millis(20)); // between two looks
+    }
+}
+
+/// What a process is doing.
+#[cfg(target_os = "linux")]
+#[derive(Debug, PartialEq)]
+struct Activity {
+    sleeps: bool,
+    /// The processor time that it has used so far.
+    ticks: u64,
+    /// How often it has gone to sleep.
+    sleep_count: u64,
+}
+
+#[cfg(target_os = "linux")]
+impl Activity {
+    fn of(process: u32) -> Self {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        Self {
+            sleeps: fields[0] == "S",
+            ticks: ticks(11) + ticks(12),
+            sleep_count: line.unwrap().trim().parse().unwrap(),
+        }
+    }
 }
