@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use common::{
     PATIENCE, await_end_acknowledged, await_unaccepted, child, measure, pattern, peer, reset,
 };
-use programs::{Program, assert_succeeded};
+use programs::{Program, TempFile, assert_succeeded};
 use socket2::{Domain, SockRef, Socket, Type};
 use tiny_loop::{Connection, TinyLoop};
 
@@ -84,6 +84,20 @@ fn end_of_a_client_found_with_unsent_bytes_leaves_them_to_it() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).unwrap();
     assert!(answer == pattern(0, COUNT), "{} bytes came back", answer.len());
+}
+
+#[test]
+fn clients_of_the_crate_get_everything_back_from_the_loop_that_was_built() {
+    let (_server, address) = start("15_two_servers");
+    let address = address.to_string();
+    let hello = "Received \"Hello, world\"\n12 bytes came back identical\n";
+    assert_succeeded(&Program::run("echo_client", &[&address]), hello);
+    let file = TempFile::new("course", &pattern(0, 3 * 1024 * 1024 + 1));
+    let ended = Program::run("echo_client", &[&address, "--file", file.path()]);
+    assert_succeeded(&ended, "3145729 bytes came back identical\n");
+    let ended = Program::run("multi_connection_client", &[&address, "100"]);
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(ended.stdout.contains("\n100 of 100 connections got all back identical"), "{ended:?}");
 }
 
 // The client.
