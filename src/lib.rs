@@ -124,18 +124,38 @@ pub use waker::Waker;
 mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
-    #[doc = include_str!("../docs/1-loopback.md")]
+    #[doc = include_str!("../docs/01-loopback.md")]
     struct Loopback;
-    #[doc = include_str!("../docs/2-one-client.md")]
+    #[doc = include_str!("../docs/02-one-client.md")]
     struct OneClient;
-    #[doc = include_str!("../docs/3-a-byte-at-a-time.md")]
-    struct AByteAtATime;
-    #[doc = include_str!("../docs/4-a-partial-send.md")]
+    #[doc = include_str!("../docs/03-a-stream.md")]
+    struct AStream;
+    #[doc = include_str!("../docs/04-a-partial-send.md")]
     struct APartialSend;
-    #[doc = include_str!("../docs/5-threads.md")]
+    #[doc = include_str!("../docs/05-threads.md")]
     struct Threads;
     #[doc = include_str!("../docs/a-slow-reader.md")]
     struct ASlowReader;
+    #[doc = include_str!("../docs/06-would-block.md")]
+    struct WouldBlock;
+    #[doc = include_str!("../docs/07-asking-the-kernel.md")]
+    struct AskingTheKernel;
+    #[doc = include_str!("../docs/08-many-connections.md")]
+    struct ManyConnections;
+    #[doc = include_str!("../docs/09-the-read-buffer.md")]
+    struct TheReadBuffer;
+    #[doc = include_str!("../docs/10-the-write-buffer.md")]
+    struct TheWriteBuffer;
+    #[doc = include_str!("../docs/11-the-interest-rule.md")]
+    struct TheInterestRule;
+    #[doc = include_str!("../docs/12-edges-and-memory.md")]
+    struct EdgesAndMemory;
+    #[doc = include_str!("../docs/13-slow-readers.md")]
+    struct SlowReaders;
+    #[doc = include_str!("../docs/14-endings.md")]
+    struct Endings;
+    #[doc = include_str!("../docs/15-the-loop-you-have-built.md")]
+    struct TheLoopYouHaveBuilt;
     #[cfg(unix)]
     #[doc = include_str!("../docs/platforms.md")]
     struct Platforms;

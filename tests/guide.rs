@@ -167,17 +167,29 @@ fn pages() -> Vec<String> {
     let at_the_top =
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
     let mut pages: Vec<String> = at_the_top.map(String::from).to_vec();
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
-            pages.push(format!("docs/{name}"));
+    for folder in ["docs", "docs/ja"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
+                pages.push(format!("{folder}/{name}"));
+            }
         }
     }
     pages
 }
 
 /// What stands in the repository as a crate of its own, so that the package of this one lacks it.
-const OTHER_CRATES: [&str; 3] = ["benches/", "examples/calloop_host/", "examples/tokio_host/"];
+const OTHER_CRATES: [&str; 9] = [
+    "benches/",
+    "docs/draw",
+    "docs/exercises",
+    "draw/",
+    "examples/calloop_host/",
+    "examples/programs/",
+    "examples/tokio_host/",
+    "exercises/",
+    "programs/",
+];
 
 /// Whether a file that a page names is missing for that reason: cargo keeps the original manifest in
 /// a package.

@@ -1,0 +1,27 @@
+//! Serves one client, and exits.
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+fn main() -> io::Result<()> {
+    let port = env::args().nth(1).unwrap_or("65432".into());
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}"))?;
+    println!("Listening on {}", listener.local_addr()?);
+    let (client, peer) = listener.accept()?;
+    println!("A client from {peer}");
+    serve(client)
+}
+
+/// Echoes what arrives, until the client has ended.
+fn serve(mut client: TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    loop {
+        let received = client.read(&mut buffer)?;
+        if received == 0 {
+            return Ok(());
+        }
+        let sent = client.write(&buffer[..received])?;
+        println!("Received {received}, sent {sent}");
+    }
+}

@@ -1,0 +1,184 @@
+//! Numbers the lines of its clients. Remembers what the kernel has reported, until it is used up.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Token};
+use slab::Slab;
+
+const LISTENER: Token = Token(usize::MAX);
+/// The most bytes that are read from one connection before the others have their turn.
+const READ_BUDGET: usize = 16 * 1024;
+
+struct Connection {
+    stream: TcpStream,
+    received: Vec<u8>,
+    unsent: Vec<u8>,
+    lines: usize,
+    /// What the kernel is asked for.
+    interest: Interest,
+    /// What the kernel has reported, until a call has shown otherwise.
+    may_read: bool,
+    may_write: bool,
+}
+
+fn main() -> io::Result<()> {
+    let port = env::args().nth(1).unwrap_or("65432".into());
+    let listener = std::net::TcpListener::bind(format!("127.0.0.1:{port}"))?;
+    println!("Listening on {}", listener.local_addr()?);
+    listener.set_nonblocking(true)?;
+    let mut listener = TcpListener::from_std(listener);
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(1024);
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut connections: Slab<Connection> = Slab::new();
+    // Those that can go on without another report.
+    let mut ready = BTreeSet::new();
+    loop {
+        let timeout = (!ready.is_empty()).then_some(Duration::ZERO);
+        wait(&mut poll, &mut events, timeout)?;
+        for event in &events {
+            let Token(key) = event.token();
+            if let Some(connection) = connections.get_mut(key) {
+                connection.note(event);
+                ready.insert(key);
+            }
+        }
+        // The whole batch is noted: from here on a slot may have another owner.
+        for key in mem::take(&mut ready) {
+            if !connections[key].serve()? {
+                connections.remove(key);
+                continue;
+            }
+            connections[key].settle(poll.registry(), Token(key))?;
+            if connections[key].can_go_on() {
+                ready.insert(key);
+            }
+        }
+        while let Some(mut stream) = accept(&listener)? {
+            let slot = connections.vacant_entry();
+            poll.registry().register(&mut stream, Token(slot.key()), Interest::READABLE)?;
+            slot.insert(Connection::new(stream));
+        }
+    }
+}
+
+/// Blocks until there are events, or the time is over. A signal may end the wait early.
+fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the next client, if one waits.
+fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
+    match listener.accept() {
+        Ok((client, peer)) => {
+            println!("A client from {peer}");
+            Ok(Some(client))
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> Self {
+        let interest = Interest::READABLE;
+        let (received, unsent) = (Vec::new(), Vec::new());
+        let (may_read, may_write) = (false, true);
+        Self { stream, received, unsent, lines: 0, interest, may_read, may_write }
+    }
+
+    /// Remembers what the kernel reports. An end or an error is found by reading or writing.
+    fn note(&mut self, event: &Event) {
+        self.may_read |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.may_write |= event.is_writable() || event.is_write_closed() || event.is_error();
+    }
+
+    /// Whether there is something to do that needs no further report.
+    fn can_go_on(&self) -> bool {
+        self.may_read || self.may_write && !self.unsent.is_empty()
+    }
+
+    /// Answers what has arrived, and sends what the kernel takes. Returns whether the client is
+    /// still there.
+    fn serve(&mut self) -> io::Result<bool> {
+        let is_there = self.fill()?;
+        self.answer_lines();
+        self.flush()?;
+        Ok(is_there)
+    }
+
+    /// Moves what has arrived into the read buffer. Returns whether the client is still there.
+    fn fill(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 1024];
+        let mut budget = READ_BUDGET;
+        while self.may_read && budget > 0 {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(count) => {
+                    self.received.extend(&buffer[..count]);
+                    budget = budget.saturating_sub(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.may_read = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes every whole line out of the read buffer, and answers it.
+    fn answer_lines(&mut self) {
+        let received = mem::take(&mut self.received);
+        let whole = received.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in received[..whole].split_inclusive(|byte| *byte == b'\n') {
+            self.answer(line);
+        }
+        self.received = received[whole..].to_vec();
+    }
+
+    /// Puts a line with its number before it into the write buffer.
+    fn answer(&mut self, line: &[u8]) {
+        self.lines += 1;
+        self.unsent.extend(format!("{} ", self.lines).as_bytes());
+        self.unsent.extend(line);
+    }
+
+    /// Hands unsent bytes to the kernel until nothing is left, or there is no more room.
+    fn flush(&mut self) -> io::Result<()> {
+        while self.may_write && !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.may_write = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel what this connection waits for, if that has changed.
+    fn settle(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = self.wanted();
+        if interest != self.interest {
+            registry.reregister(&mut self.stream, token, interest)?;
+            self.interest = interest;
+        }
+        Ok(())
+    }
+
+    /// The interest rule.
+    fn wanted(&self) -> Interest {
+        if self.unsent.is_empty() {
+            Interest::READABLE
+        } else {
+            Interest::READABLE | Interest::WRITABLE
+        }
+    }
+}

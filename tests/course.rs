@@ -1,0 +1,315 @@
+//! The course tells the truth: its programs are the files that are built, the differences that it
+//! shows lead from one of them to the next, and its terminal sessions are what the tools print.
+
+#![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
+#![allow(unreachable_pub, reason = "what is shared is public within each test file")]
+
+mod common;
+#[cfg(target_os = "linux")]
+#[path = "common/session.rs"]
+mod session;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names of the files with this extension in a folder, in order.
+fn files(folder: &str, extension: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> =
+        names.filter(|name| Path::new(name).extension().is_some_and(|e| e == extension)).collect();
+    names.sort();
+    names
+}
+
+/// The chapters of Part I.
+fn chapters() -> Vec<String> {
+    let pages = files("docs", "md").into_iter();
+    let number = |page: &String| page[..2].parse::<u8>();
+    let chapters: Vec<String> =
+        pages.filter(|page| number(page).is_ok_and(|number| number <= 15)).collect();
+    assert_eq!(chapters.len(), 15, "{chapters:?}");
+    chapters
+}
+
+fn chapter(name: &str) -> String {
+    read(&format!("docs/{name}"))
+}
+
+/// The code blocks of a page whose fence says just this.
+fn blocks(page: &str, fence: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(bool, String)> = None;
+    for line in page.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(mark)) => open = Some((mark == fence, String::new())),
+            (None, None) => {}
+            (Some(_), Some(_)) => {
+                let (is_asked_for, block) = open.take().unwrap();
+                blocks.extend(is_asked_for.then_some(block));
+            }
+            (Some((_, block)), None) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+        }
+    }
+    assert!(open.is_none(), "a block does not end");
+    blocks
+}
+
+// The programs.
+
+/// What the hunks of a difference make of a file. Each hunk begins with a line `@@`.
+fn patched(file: &str, hunks: &str) -> String {
+    let lines: Vec<&str> = file.lines().collect();
+    let mut result: Vec<&str> = Vec::new();
+    let mut at = 0;
+    for hunk in hunks.split("@@\n").skip(1) {
+        let side = |without: char| -> Vec<&str> {
+            let lines = hunk.lines().filter(|line| !line.starts_with(without));
+            lines.map(|line| line.get(1..).unwrap_or_default()).collect()
+        };
+        let (old, new) = (side('+'), side('-'));
+        let found = (at..=lines.len().saturating_sub(old.len()))
+            .find(|start| lines[*start..start + old.len()] == old[..]);
+        let found = found.unwrap_or_else(|| panic!("the file has nothing for:\n{hunk}"));
+        result.extend(&lines[at..found]);
+        result.extend(new);
+        at = found + old.len();
+    }
+    result.extend(&lines[at..]);
+    result.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// The differences of a page: the file before, the file after, and all their hunks.
+fn differences(page: &str) -> Vec<(String, String, String)> {
+    let mut differences: Vec<(String, String, String)> = Vec::new();
+    for block in blocks(page, "diff") {
+        match block.strip_prefix("--- ") {
+            Some(rest) => {
+                let (before, rest) = rest.split_once("\n+++ ").expect("two files are named");
+                let (after, hunks) = rest.split_once('\n').unwrap();
+                differences.push((before.to_owned(), after.to_owned(), hunks.to_owned()));
+            }
+            // It goes on from the block before.
+            None => differences.last_mut().expect("files are named").2.push_str(&block),
+        }
+    }
+    differences
+}
+
+#[test]
+fn differences_in_the_pages_lead_from_each_program_to_the_next() {
+    let mut reached = Vec::new();
+    for name in chapters() {
+        let page = chapter(&name);
+        for (before, after, hunks) in differences(&page) {
+            let result = patched(&read(&format!("docs/programs/{before}")), &hunks);
+            let expected = read(&format!("docs/programs/{after}"));
+            assert!(result == expected, "{name}: {before} does not become {after}:\n{result}");
+            reached.push(after);
+        }
+        // Those that are shown whole.
+        reached.extend(files("docs/programs", "rs").into_iter().filter(|file| {
+            let program = read(&format!("docs/programs/{file}"));
+            ["rust,no_run", "rust,ignore"]
+                .iter()
+                .any(|fence| blocks(&page, fence).contains(&program))
+        }));
+    }
+    for file in files("docs/programs", "rs") {
+        let is_elsewhere = ["slow_reader.rs", "tiny_loop.rs"].contains(&file.as_str());
+        assert!(is_elsewhere || reached.contains(&file), "no chapter leads to {file}");
+    }
+}
+
+#[test]
+fn code_that_is_not_run_from_the_pages_is_a_quote_of_a_program() {
+    let programs: Vec<String> = [files("docs/programs", "rs"), files("docs/programs", "py")]
+        .concat()
+        .iter()
+        .map(|file| read(&format!("docs/programs/{file}")))
+        .collect();
+    let mut count = 0;
+    for name in chapters() {
+        let page = chapter(&name);
+        for fence in ["rust,no_run", "rust,ignore", "python"] {
+            for quote in blocks(&page, fence) {
+                let is_quote = programs.iter().any(|program| program.contains(&quote));
+                assert!(is_quote, "{name}: no program has\n{quote}");
+                count += 1;
+            }
+        }
+        for block in blocks(&page, "rust") {
+            assert!(!block.lines().any(|line| line.trim_start().starts_with("# ")), "{name}");
+        }
+        let fences = page.lines().filter_map(|line| line.strip_prefix("```"));
+        let known = ["", "rust", "rust,no_run", "rust,ignore", "diff", "console", "text", "python"];
+        for fence in fences {
+            assert!(known.contains(&fence), "{name}: {fence}");
+        }
+    }
+    assert!(count >= 4, "only {count} quotes were found");
+}
+
+#[test]
+fn patch_that_does_not_fit_is_refused_and_one_that_fits_is_applied() {
+    let hunks = "@@\n a\n-b\n+B\n@@\n d\n+e\n";
+    assert_eq!(patched("a\nb\nc\nd\n", hunks), "a\nB\nc\nd\ne\n");
+    assert!(std::panic::catch_unwind(|| patched("a\nc\nd\n", hunks)).is_err());
+    assert_eq!(patched("x\n\ny\n", "@@\n x\n \n-y\n"), "x\n\n");
+}
+
+#[test]
+fn tiny_loop_fits_into_250_lines() {
+    assert!(read("docs/programs/tiny_loop.rs").lines().count() <= 250);
+}
+
+// The form of a chapter.
+
+#[test]
+fn each_chapter_has_its_length_its_three_exercises_and_their_answers() {
+    let mut complaints = Vec::new();
+    for name in chapters() {
+        let page = chapter(&name);
+        let mut in_code = false;
+        let prose = page.lines().filter(|line| {
+            let is_fence = line.starts_with("```");
+            in_code ^= is_fence;
+            !in_code && !is_fence
+        });
+        let prose: String = prose.map(|line| format!("{line}\n")).collect();
+        let words = prose.split_whitespace().count();
+        if !(600..=1200).contains(&words) {
+            complaints.push(format!("{name} has {words} words"));
+        }
+        let exercises = prose.split_once("\n## Exercises\n").map(|(_, exercises)| exercises);
+        let (exercises, answers) =
+            exercises.and_then(|all| all.split_once("\n<details>")).unwrap_or_default();
+        for (what, list) in [("exercises", exercises), ("answers", answers)] {
+            let numbers = (1..=4).filter(|n| list.contains(&format!("\n{n}. "))).count();
+            if numbers != 3 {
+                complaints.push(format!("{name} has {numbers} {what}"));
+            }
+        }
+        for part in ["\n## What it still cannot do\n"] {
+            if !name.starts_with("15") && !prose.contains(part) {
+                complaints.push(format!("{name} lacks {}", part.trim()));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn each_chapter_has_a_session_or_a_program_that_is_run() {
+    for name in chapters() {
+        let page = chapter(&name);
+        let shown = blocks(&page, "console").len() + blocks(&page, "rust").len();
+        assert!(shown > 0, "{name} shows nothing");
+    }
+}
+
+// The translations.
+
+/// A page's code, of all kinds, with the marks of its fences.
+fn all_code(page: &str) -> Vec<&str> {
+    let mut in_code = false;
+    let is_code = |line: &&str| {
+        let is_fence = line.starts_with("```");
+        in_code ^= is_fence;
+        in_code || is_fence
+    };
+    page.lines().filter(is_code).collect()
+}
+
+/// A number that a page changes with (FNV-1a).
+fn hash(page: &str) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    page.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// A translation that lags behind is no failure: it says so, and is counted.
+#[test]
+fn translations_have_the_code_of_their_originals_and_say_if_they_lag_behind() {
+    let mut lagging = Vec::new();
+    let names: Vec<String> =
+        files("docs/ja", "md").into_iter().filter(|name| name != "README.md").collect();
+    for name in &names {
+        let (original, page) = (chapter(name), read(&format!("docs/ja/{name}")));
+        assert_eq!(all_code(&page), all_code(&original), "{name}");
+        let (now, front) = (hash(&original), page.lines().next().unwrap());
+        let expected = format!("a translation of docs/{name}, which had the hash ");
+        assert!(front.to_lowercase().contains(&expected), "{name}: {front}");
+        if !front.contains(&format!("{now:016x}")) {
+            lagging.push(format!("docs/ja/{name} (its original has the hash {now:016x} now)"));
+        }
+    }
+    assert!(names.len() >= 4, "{names:?}");
+    let what = format!("translations lag behind: {}", lagging.join(", "));
+    common::skipping::runs_in_part(test_name!(), (!lagging.is_empty()).then_some(what));
+}
+
+// The sessions.
+
+macro_rules! sessions {
+    ($($test:ident $page:literal)*) => {
+        $(
+            #[test]
+            fn $test() {
+                run_sessions($crate::test_name!(), $page);
+            }
+        )*
+        const SESSIONS: &[&str] = &[$($page),*];
+    };
+}
+
+sessions! {
+    sessions_of_chapter_01 "01"
+    sessions_of_chapter_02 "02"
+    sessions_of_chapter_03 "03"
+    sessions_of_chapter_04 "04"
+    sessions_of_chapter_05 "05"
+    sessions_of_chapter_06 "06"
+    sessions_of_chapter_07 "07"
+    sessions_of_chapter_08 "08"
+    sessions_of_chapter_09 "09"
+    sessions_of_chapter_10 "10"
+    sessions_of_chapter_11 "11"
+    sessions_of_chapter_12 "12"
+    sessions_of_chapter_13 "13"
+    sessions_of_chapter_14 "14"
+    sessions_of_chapter_15 "15"
+}
+
+#[test]
+fn sessions_of_every_chapter_have_a_test() {
+    for name in chapters() {
+        assert!(SESSIONS.contains(&&name[..2]), "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn run_sessions(test: &str, number: &str) {
+    let name = chapters().into_iter().find(|name| name.starts_with(number)).unwrap();
+    let blocks = blocks(&chapter(&name), "console");
+    let missing = session::missing_tools(&blocks);
+    let why = format!("not here, or not of the kind that the page uses: {}", missing.join(", "));
+    if common::skipping::can_run(test, missing.is_empty(), &why) {
+        session::run(&blocks);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn run_sessions(test: &str, _: &str) {
+    common::skipping::can_run(test, false, "the sessions are those of a Linux host");
+}
