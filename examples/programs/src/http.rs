@@ -86,10 +86,6 @@ impl HttpServer {
         match event {
             Event::Received(id) => server[id].attend(|connection| self.receive(connection)),
             Event::Drained(id) => self.send_on(&mut server[id]),
-            // The connection waits for the end of the file before it closes.
-            Event::PeerFinished(id) if server[id].data.sending.is_some() => {
-                server[id].pause();
-            }
             Event::Deadline(id) => server[id].attend(|connection| {
                 let begun = connection.received().to_vec();
                 self.answer(connection, &begun, Some("408 Request Timeout"))
@@ -194,9 +190,7 @@ impl HttpServer {
             stream.send(piece);
             part.length -= piece.len() as u64;
         }
-        if client.sending.take().is_some() {
-            stream.resume();
-        }
+        client.sending = None;
         if client.closes {
             stream.close();
         }

@@ -131,6 +131,14 @@ fn file_that_becomes_shorter_while_it_is_sent_ends_in_a_reset() {
 }
 
 #[test]
+fn client_that_has_ended_its_side_gets_the_whole_of_a_large_file() {
+    let folder = folder();
+    let (_server, address) = server(&folder, &[]);
+    let answer = ask(address, "GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(responses(&answer, &["GET"])[0].body == pattern(0, LARGE));
+}
+
+#[test]
 fn log_has_a_line_of_the_common_format_for_each_response() {
     let folder = folder();
     let log = folder.path().join("../log");
