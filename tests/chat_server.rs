@@ -284,7 +284,7 @@ fn count_of(crowd: &EventLoop<Heard>, is_whole: impl Fn(&Heard) -> bool) -> usiz
 #[test]
 fn thousand_members_of_whom_forty_read_slowly_lose_no_line() {
     let (_server, address) = server("chat_server");
-    let limits = common::connection_limits(|limits| limits.read_buffer_max = 4096);
+    let limits = common::connection_limits(|limits| limits.read_buffer_max = 16 * 1024);
     let mut crowd: EventLoop<Heard> = EventLoop::with_limits(limits).unwrap();
     let ids: Vec<ConnectionId> = (0..CROWD)
         .map(|number| {
