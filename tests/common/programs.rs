@@ -17,7 +17,8 @@ use crate::common::{PATIENCE, peer};
 pub const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded_echo_server"];
 /// Servers with something of their own beside the echo, or in its place.
 #[cfg(unix)]
-pub const SPECIAL_SERVERS: [&str; 6] = [
+pub const SPECIAL_SERVERS: [&str; 7] = [
+    "chat_server",
     "worker_pool",
     "udp_echo",
     "child_process",
@@ -26,7 +27,7 @@ pub const SPECIAL_SERVERS: [&str; 6] = [
     "nested_loops",
 ];
 #[cfg(not(unix))]
-pub const SPECIAL_SERVERS: [&str; 3] = ["worker_pool", "udp_echo", "frame_loop"];
+pub const SPECIAL_SERVERS: [&str; 4] = ["chat_server", "worker_pool", "udp_echo", "frame_loop"];
 /// Programs that connect to a server, print what comes of it, and end.
 pub const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
 
