@@ -18,6 +18,10 @@ pub const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded
 /// Servers with something of their own beside the echo, or in its place.
 #[cfg(unix)]
 pub const SPECIAL_SERVERS: [&str; 7] = [
+<<<<<<< HEAD
+=======
+    "chat_server",
+>>>>>>> chat-proxy
     "worker_pool",
     "kv_server",
     "udp_echo",
@@ -27,7 +31,11 @@ pub const SPECIAL_SERVERS: [&str; 7] = [
     "nested_loops",
 ];
 #[cfg(not(unix))]
+<<<<<<< HEAD
 pub const SPECIAL_SERVERS: [&str; 4] = ["worker_pool", "kv_server", "udp_echo", "frame_loop"];
+=======
+pub const SPECIAL_SERVERS: [&str; 4] = ["chat_server", "worker_pool", "udp_echo", "frame_loop"];
+>>>>>>> chat-proxy
 /// Programs that connect to a server, print what comes of it, and end.
 pub const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
 
