@@ -109,7 +109,6 @@ pub(crate) fn limits() -> Limits {
     let member = &mut limits.connection;
     member.read_buffer_max = 16 * LINE_MAX;
     member.high_water = HIGH_WATER;
-    member.low_water = HIGH_WATER / 4;
     member.unsent_max = 1024 * 1024;
     member.stalled_write_deadline = Duration::from_secs(10);
     member.keepalive = Some(Duration::from_secs(60));
@@ -174,7 +173,14 @@ impl Room {
                 self.tell(&["* The server is shutting down"]);
                 self.speak(chat);
             }
-            Event::Timer(id) if self.speaking == Some(id) => self.speak_or_listen(chat),
+            Event::Timer(id) if self.speaking == Some(id) => {
+                // A turn is over. If it has brought more, the next may too: so the lines of all who
+                // talk at the same time leave together.
+                self.speaking = None;
+                if self.said.len() == self.listened || self.said.len() >= SAID_MAX {
+                    self.speak(chat);
+                }
+            }
             Event::Timer(id) if self.looking == Some(id) => self.look(chat),
             Event::Closed(id, reason) => {
                 self.part(&mut chat[id].data, farewell(reason));
@@ -185,15 +191,6 @@ impl Room {
         if !self.said.is_empty() && self.slow.is_empty() && self.speaking.is_none() {
             self.listened = self.said.len();
             self.speaking = Some(chat.set_timer(Duration::ZERO));
-        }
-    }
-
-    /// A turn is over. What was said leaves if nobody has added to it, or if it is enough: so the
-    /// lines of all who talk at the same time leave together.
-    fn speak_or_listen(&mut self, chat: &mut EventLoop<Member>) {
-        self.speaking = None;
-        if self.said.len() == self.listened || self.said.len() >= SAID_MAX {
-            self.speak(chat);
         }
     }
 
