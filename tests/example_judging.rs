@@ -158,7 +158,7 @@ fn judged_with_a_change(name: &str, change: impl FnOnce(&mut File)) -> (TempFile
     let address = listener.local_addr().unwrap().to_string();
     let mut client = Program::start_traced("echo_client", &[&address, "--file", file.path()]);
     let server = accept(&listener);
-    client.stderr.until("has no more room to write");
+    client.stderr.until("has no more room to write (EAGAIN)");
     let mut opened = File::options().write(true).open(file.path()).unwrap();
     change(&mut opened);
     // However coarse the times of this file system are.
