@@ -42,7 +42,7 @@ use signals::CtrlC;
 const USAGE: &str = "\
 Sends back what each client sends, for any number of clients in one thread.
 
-Usage: echo_server [--lesson] [ADDRESS]
+Usage: echo_server [ADDRESS] [--lesson]
 
   ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
               chooses one

@@ -1,7 +1,8 @@
 //! System calls that do not block, and their outcomes.
 //!
-//! `WouldBlock` (`EAGAIN`) and `Interrupted` (`EINTR`) are named in this file only: everywhere else
-//! a system call is an [`Attempt`].
+//! `WouldBlock` (`EAGAIN`) and `Interrupted` (`EINTR`) are named in this file only, apart from the
+//! simulated kernel. Elsewhere a system call is an [`Attempt`]; the fast paths pass every unusual
+//! result on to code that uses it.
 
 use std::io::{self, ErrorKind};
 

@@ -177,7 +177,7 @@ impl Readers {
 }
 
 /// How a connection stands with the loop.
-// `repr(C)` keeps the fields that `Stream::may_send_whole` compares side by side.
+// `repr(C)` keeps the fields that `Stream::may_send_only` compares side by side.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Standing {

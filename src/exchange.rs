@@ -6,10 +6,10 @@
 //! of file. So a test can walk every path through it. `state.rs` says what leads from state to
 //! state.
 //!
-//! **Received follows progress.** Consuming marks the read buffer if bytes are left in it. While
-//! the mark is set, `Received` is due again without a new read. It waits while the program could do
-//! nothing with the bytes: while the connection is paused, clogged or held back by unsent bytes.
-//! `PeerFinished` and `Closed` wait for it. If the program consumes nothing from a full read
+//! **Received follows progress.** If the program consumes some bytes and leaves others, `Received`
+//! is due again without a new read: the read buffer has a mark for it. It waits while the program
+//! could do nothing with the bytes: while the connection is paused, clogged or held back by unsent
+//! bytes. `PeerFinished` and `Closed` wait for it. If the program consumes nothing from a full read
 //! buffer, `Full` becomes pending, once.
 
 mod outbound;
@@ -93,7 +93,7 @@ impl Exchange {
     pub(crate) fn accepted(limits: Arc<ConnectionLimits>) -> Self {
         let coupling = if limits.reads_while_unsent { Coupling::None } else { Coupling::Itself };
         let mut exchange = Self::new(State::Open, coupling, limits);
-        exchange.readiness.add(Readiness::WRITABLE);
+        exchange.try_write();
         exchange.pending.add(Pending::Accepted);
         exchange
     }
@@ -312,8 +312,8 @@ impl Exchange {
         self.pending.add(Pending::Received);
     }
 
-    /// Moves on by one state, if nothing holds the present one. The loop calls it when it settles a
-    /// connection. Returns whether to send our end of file now.
+    /// Moves on by one state, unless something holds the connection in its present one. The loop
+    /// calls it when it settles a connection. Returns whether to send our end of file now.
     #[must_use]
     pub(crate) fn advance(&mut self) -> bool {
         debug_assert_eq!(

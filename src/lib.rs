@@ -3,8 +3,8 @@
 //!
 //! One thread serves many connections. Your program asks the loop for the next [`Event`] and acts
 //! on connections by their ids. The loop moves the bytes, never blocks on a peer, and asks the
-//! kernel only for what each connection waits for. It waits by [`mio`]: with `epoll` on Linux and
-//! with `kqueue` on macOS and the BSDs.
+//! kernel only for what each connection waits for. It waits through [`mio`]: with `epoll` on Linux
+//! and with `kqueue` on macOS and the BSDs.
 //!
 //! # An echo server
 //!
@@ -38,8 +38,8 @@
 //! ```
 //!
 //! - The kernel reports that a socket is ready, once for each change (*edge-triggered*). The loop
-//!   remembers it as the connection's [`Readiness`] until a read or write returns `EAGAIN`
-//!   ([`WouldBlock`](std::io::ErrorKind::WouldBlock)).
+//!   remembers it as the connection's [`Readiness`] until a call disproves it: by `EAGAIN`
+//!   ([`WouldBlock`](std::io::ErrorKind::WouldBlock)), or on most systems by a short count.
 //! - A *fill* moves the bytes that have arrived into the connection's read buffer (`recv`), and
 //!   [`Event::Received`] is delivered. Your program looks at [`Stream::received`] and releases as
 //!   many bytes as it has handled with [`Stream::consume`].
@@ -112,7 +112,7 @@ pub use explanation::{ConnectionWaits, Explanation};
 pub use interest::{Interest, Readiness};
 pub use limits::{ConnectionLimits, Limits};
 pub use listener::{ListenerWaits, ListenerWaitsFor};
-/// The crate that the loop waits by, for its sockets and for [`Source`].
+/// The crate through which the loop waits, for its sockets and for [`Source`].
 pub use mio;
 pub use observer::{Observer, Step};
 pub use slots::{ConnectionId, ListenerId, SourceId, TimerId};

@@ -3,9 +3,9 @@
 //! - `fresh`: connections that the last wait reported, and those that a resume or a pending event
 //!   made ready. A turn serves all that are in it when that stage begins.
 //! - `deferred`: connections that yielded at a budget or a full buffer, so that they do not starve
-//!   others. One is served per turn, so a small request waits for one bulk stream at most, not for
-//!   all of them. The same one is served for up to [`TURNS_IN_A_ROW`], because its socket's data is
-//!   in the caches; then the next.
+//!   others (*starvation*, *fairness*). One is served per turn, so a small request waits for one
+//!   deferred stream at most, not for all of them. The same one is served for up to
+//!   [`TURNS_IN_A_ROW`], because its socket's data is in the caches; then the next.
 //!
 //! A connection is in at most one of them. A report of the kernel does not move it to the fresh
 //! queue; a pending event does. The queues hold ids, so a closed connection is skipped and the next
@@ -38,7 +38,8 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Records what the kernel has reported about a connection, and queues it.
+    /// Records what the kernel has reported about a connection (edge-triggered: once for each
+    /// change), and queues it.
     pub(crate) fn record<T>(&mut self, connection: &mut Connection<T>, reported: Readiness) {
         connection.stream.exchange.reported(reported);
         self.push(connection, Queued::Fresh);

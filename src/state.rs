@@ -63,7 +63,7 @@ pub(crate) enum Input {
     Connected,
     /// The end of the peer's direction was read.
     PeerEnded,
-    /// Nothing is unsent, and nothing else holds the state.
+    /// Nothing is unsent, and nothing else holds the connection in its state.
     AllSent,
     /// The program finishes, or closes.
     Finish,

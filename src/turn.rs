@@ -56,7 +56,7 @@ enum Stage {
     Sources(usize),
     /// The connections that were fresh when the stage began.
     Fresh,
-    /// This many listeners are still to be served after the present one.
+    /// This many listeners are not yet taken in this turn.
     Accepting {
         listeners: usize,
         at_hand: Option<(ListenerId, usize)>,
@@ -134,7 +134,7 @@ impl<T> Turns<T> {
             if let Some(event) = self.next_in_turn() {
                 return Ok(Some(event));
             }
-            // A shutdown that has reached its deadline has aborted some.
+            // A shutdown whose deadline passed in this turn has aborted connections: settle them.
             self.settle_dirty();
             if self.is_shut_down() {
                 self.shutdown.end(&mut self.resources);
@@ -310,7 +310,8 @@ impl<T> Turns<T> {
 
     // Settling.
 
-    /// Settles the dirty connections, and the one that is being served as the last.
+    /// Settles the dirty connections, then the one that is being served and those that are coupled
+    /// to it.
     #[inline]
     fn settle_dirty(&mut self) {
         self.settle_listed();

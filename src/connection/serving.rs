@@ -6,8 +6,8 @@
 //! the first lines of [`Stream::serve`] make the one read (the *fast path*). Any other outcome
 //! continues in the general code (the *slow path*) with the result of the call that was made.
 //!
-//! An alarm leads here too, because a deadline takes effect only after one more attempt to read and
-//! write.
+//! An alarm leads here too, because a deadline of the limits takes effect only after one more
+//! attempt to read and write.
 
 use std::io::{self, Read};
 use std::time::Instant;
@@ -80,7 +80,7 @@ impl Stream {
                 self.standing.flushed = 0;
             }
         }
-        // Bytes that the program has left are announced before anything is read behind them.
+        // Bytes that the program has left are announced before anything is read after them.
         if self.exchange.readiness().is_readable() && !self.exchange.is_repeat_due() {
             // `fill` itself checks how many bytes are wanted, possibly none.
             self.fill(None, resources);

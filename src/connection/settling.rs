@@ -64,7 +64,7 @@ impl Stream {
     fn check_interest(&self) {
         debug_assert!(
             self.socket.is_none() || self.standing.interest == self.exchange.interest(),
-            "the kernel has another interest than follows from the wants: {self:?}"
+            "the kernel's interest is not the one that follows from the wants: {self:?}"
         );
     }
 
@@ -103,7 +103,7 @@ impl Stream {
             Ok(written) if written == count => {
                 resources.pool.give(self.exchange.write_buffer().take_block());
                 let standing = &mut self.standing;
-                // This is less than the budget, so the budget is not spent.
+                // Nothing is left, so it does not matter whether the budget is spent.
                 standing.flushed = u32::try_from(count).unwrap_or(u32::MAX);
                 (standing.flushed_in, standing.moved_at) = (resources.turn, resources.moment);
                 if resources.observers.see_everything() {
@@ -143,6 +143,7 @@ impl Stream {
         }
     }
 
+    /// Sends our end of file (FIN): the half-close, `shutdown(SHUT_WR)`.
     fn send_end(&mut self, resources: &mut Resources) {
         if let Some(socket) = &self.socket {
             resources.system.finish(socket);
@@ -156,7 +157,8 @@ impl Stream {
     ///
     /// mio promises no edge for what arrived before readable was asked for. So where readable is
     /// newly asked for, one read is tried. If the socket was registered for something else before,
-    /// a second read follows, because an end of file may have arrived unreported too.
+    /// reads go on until one finds it empty, because an end of file may have arrived unreported
+    /// too.
     fn update_interest(&mut self, resources: &mut Resources) {
         let (from, to) = (self.standing.interest, self.exchange.interest());
         if from == to {
@@ -239,7 +241,7 @@ impl Stream {
     /// Closes the socket of a connection that has ended: with a reset if bytes are given up that
     /// the peer should have got. Otherwise the kernel goes on delivering what it has taken.
     pub(crate) fn close_socket(&mut self, resources: &mut Resources) {
-        debug_assert!(self.exchange.is_closed(), "an open connection has a socket");
+        debug_assert!(self.exchange.is_closed(), "only a closed connection gives up its socket");
         self.update_interest(resources);
         self.close_attempts(&resources.system);
         if self.exchange.ends_by_reset() {

@@ -1,4 +1,5 @@
-//! The sending side of an exchange: the write buffer, and with it the states of both directions.
+//! Everything of an exchange but the read buffer: the write buffer, the state of both directions,
+//! the pending events, and the remembered readiness.
 //!
 //! Sending, finishing, closing and pausing need this side alone. So it can be lent to a program
 //! together with the read buffer, and the program can send what it has received without copying it.
@@ -377,13 +378,13 @@ impl Outbound {
     pub(crate) fn connected(&mut self) {
         debug_assert!(self.is_connecting(), "connected while {:?}", self.state);
         self.state = self.state.on(Input::Connected);
-        self.readiness.add(Readiness::WRITABLE);
+        self.try_write();
         if self.state != State::Closing {
             self.pending.add(Pending::Connected);
         }
     }
 
-    /// Records that the peer's end of file was read.
+    /// Records that the peer's end of file was read (EOF, FIN).
     #[cold]
     pub(crate) fn peer_ended(&mut self) {
         match self.state {
@@ -476,7 +477,7 @@ impl Outbound {
 
     // The remembered readiness: every change of it.
 
-    /// Remembers what the kernel has reported.
+    /// Remembers what the kernel has reported (edge-triggered: it does so once).
     pub(crate) fn reported(&mut self, readiness: Readiness) {
         self.readiness.add(readiness);
     }

@@ -136,8 +136,8 @@ impl Kernel {
         self.update_source_interest(socket.source(), Watched::Connection(slot), from, to)
     }
 
-    /// Gives the kernel the interest in anything that can be registered. If it is the same as
-    /// before, the kernel reports again what is ready.
+    /// Gives the kernel the interest in anything that can be registered (`epoll_ctl`, `kevent`). If
+    /// it is the same as before, the kernel reports again what is ready.
     pub(crate) fn update_source_interest(
         &self,
         source: &mut (impl Source + ?Sized),
@@ -155,7 +155,7 @@ impl Kernel {
         }
     }
 
-    /// Registers or deregisters a listener for waiting peers.
+    /// Registers or deregisters a listener for waiting peers (`epoll_ctl`, `kevent`).
     pub(crate) fn watch_listener(
         &self,
         listener: &mut KernelListener,
@@ -188,8 +188,9 @@ fn readiness(event: &mio::event::Event) -> Readiness {
     readiness
 }
 
-/// Converts what mio reports, including HUP, errors and urgent data; reading on reveals what they
-/// stand for. A failed socket is ready for everything.
+/// Converts what mio reports, including HUP, errors and urgent data (`EPOLLHUP`, `EPOLLRDHUP`,
+/// `EPOLLERR`, `EPOLLPRI`); reading on reveals what they stand for. A failed socket is ready for
+/// everything.
 #[cold]
 fn hup(event: &mio::event::Event) -> Readiness {
     let mut readiness = Readiness::READABLE | Readiness::HUP;
