@@ -1,5 +1,5 @@
-//! The states of an exchange: its table and its wants. What it does with bytes and events stands in
-//! `bytes.rs` and `events.rs`, and long random ways through it in `walk.rs`.
+//! Tests the states of an exchange: its table and its wants. `bytes.rs` and `events.rs` test what
+//! it does with bytes and events, and `walk.rs` takes long random paths through it.
 
 mod bytes;
 mod events;
@@ -19,7 +19,7 @@ fn small() -> Arc<ConnectionLimits> {
     Arc::new(limits)
 }
 
-/// An open exchange, coupled to nobody, whose `Accepted` was delivered.
+/// Returns an open exchange without a coupling, whose `Accepted` was delivered.
 fn open() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
@@ -90,8 +90,8 @@ impl Act {
         false
     }
 
-    /// Whether the loop can come to give this input: it reads only what is wanted, and writes only
-    /// what there is.
+    /// Returns whether the loop can give this input in this state. The loop reads only what is
+    /// wanted, and writes only what there is.
     fn can_come(self, exchange: &Exchange) -> bool {
         match self {
             Connected => exchange.is_connecting(),
@@ -353,7 +353,7 @@ fn every_readiness() -> impl Iterator<Item = Readiness> {
 }
 
 fn check_wants(row: usize, paused: bool, coupling: Coupling, has_unsent: bool, is_full: bool) {
-    // A full buffer wants to know whether the end comes behind it.
+    // A full buffer wants to find out whether the end follows it.
     for is_overfull in [false, true] {
         if is_full || !is_overfull {
             check_wants_when_full(row, (paused, coupling), has_unsent, (is_full, is_overfull));

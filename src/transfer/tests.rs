@@ -15,7 +15,7 @@ use crate::pending::Pending;
 enum Answer {
     /// These bytes are there to read; a read of fewer leaves the rest to the next.
     Bytes(Vec<u8>),
-    /// There is room to write so many.
+    /// There is room to write this many bytes.
     Room(usize),
     /// No byte, no error: to a read the peer's end, to a write nothing taken.
     Zero,
@@ -117,7 +117,7 @@ fn small() -> Arc<ConnectionLimits> {
 /// The most that one fill or flush moves here.
 const BUDGET: usize = 8;
 
-/// An open exchange, coupled to nobody, ready in both directions.
+/// Returns an open exchange without a coupling, ready in both directions.
 fn open() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
@@ -132,7 +132,8 @@ fn sending(bytes: &[u8]) -> Exchange {
     exchange
 }
 
-/// One whose write failed with `ConnectionReset`, and which the kernel still holds bytes for.
+/// Returns an exchange whose write failed with `ConnectionReset`, while the kernel still holds
+/// bytes for it.
 fn broken() -> Exchange {
     let mut exchange = sending(b"gone");
     flush(&mut exchange, &mut Script::new(&[RESET]), BUDGET, true);
@@ -591,7 +592,7 @@ fn write_error_ends_our_direction_and_the_other_is_still_read() {
         exchange.send(b"more");
         assert_eq!((exchange.unsent(), exchange.lost()), (0, 8), "nothing can leave any more");
 
-        // What came before the error is read without a new event, also behind a short read.
+        // What arrived before the error is read without a new event, also after a short read.
         assert!(exchange.can_fill());
         let rest = filled(&mut exchange, &[bytes(b"abc"), Zero], true);
         assert_eq!(rest, Transferred { count: 3, stop: StopReason::Ended });

@@ -11,13 +11,14 @@
 //! `src/simulation/tests/exhaustive.rs`, with two connections and far fewer states.
 //!
 //! A state keeps how many bytes there are, not which: each step numbers them anew and checks that
-//! they come out in order. It keeps neither the time nor how much was lost.
+//! they leave in order. It keeps neither the time nor how much was lost.
 //!
-//! Two kinds of kernel are gone through. One is epoll and kqueue: an interest that is asked for reports
-//! what is true already, and a short transfer proves the socket empty or full. The other reports
-//! only what comes later (and room to write), and there a short transfer proves nothing. A third,
-//! which reports only what comes later although a short read is taken as proof, would lose an end
-//! that came behind bytes while nobody asked to read: the loop relies on there being none.
+//! Two kinds of kernel are searched. One is epoll and kqueue: a new interest reports what is true
+//! already, and a short transfer proves the socket empty or full. The other reports only what
+//! happens later (and room to write), and there a short transfer proves nothing. A third kind would
+//! report only what happens later, although a short read is taken as proof. It would lose an end
+//! that arrived after the bytes while the interest did not include reading: the loop relies on
+//! there being no such kernel.
 //!
 //! From every state a kind world (a peer that reads and finishes, a program that consumes and
 //! resumes, no deadline) must lead to the end, and on the way everything that is unsent must leave.
@@ -71,7 +72,7 @@ fn settings() -> Vec<Setting> {
 
 type Worlds = HashSet<World, BuildHasherDefault<Mixer>>;
 
-/// A quick hash: nobody attacks the search.
+/// A quick hash: the search has no attacker to fear.
 #[derive(Default)]
 struct Mixer(u64);
 
@@ -232,7 +233,7 @@ impl Drop for Way<'_> {
     }
 }
 
-/// What happens next where nobody holds anything back and nothing fails.
+/// Returns the next input if neither side holds anything back and nothing fails.
 fn kind_input(world: &World) -> Option<Input> {
     let World { kept, kernel, .. } = world;
     let inputs = [
@@ -316,7 +317,8 @@ fn check(world: &World) {
     }
 }
 
-/// A program that can answer what it has received was told of it, and that its buffer is full.
+/// Checks that a program that can answer what it has received got its `Received`, and that `Full`
+/// was delivered for a full buffer.
 fn check_reading_program(world: &World) {
     let World { kept, kernel, program, .. } = world;
     let takes_input = program.opened && !program.has_closed && kept.state != State::Closed;
@@ -349,7 +351,7 @@ fn wants(world: &World) -> (bool, bool) {
     if connecting.contains(&kept.state) {
         return (false, true);
     }
-    // A full buffer wants to know whether the end comes behind it.
+    // A full buffer wants to find out whether the end follows it.
     let has_use = kept.received < 2 || kept.behind == Behind::Unknown;
     let may_read = program.has_closed || !program.paused && !is_held_back(kept) && has_use;
     let wants_write = kept.unsent > 0 && !kept.readiness.is_writable();

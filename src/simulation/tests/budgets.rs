@@ -36,7 +36,7 @@ impl Scene {
         self.simulation.connect(self.server.listener_addr(listener).unwrap())
     }
 
-    /// A connection that was accepted, is coupled to nobody and has come to rest.
+    /// Returns a connection that was accepted, has no coupling and has come to rest.
     fn accepted(&mut self) -> (ConnectionId, Peer) {
         let peer = self.connect(self.listener);
         let Event::Accepted(_, id) = self.server.next_event().unwrap() else {
@@ -409,7 +409,8 @@ fn resumed_connection_reads_once_what_is_there() {
     assert_eq!(calls, 2, "the interest is told, and one read is made: it is short");
 }
 
-/// The kernel had told of neither while nobody asked to read, and is late to tell of them now.
+/// The kernel reported neither while the interest did not include reading, and reports them late
+/// now.
 #[test]
 fn bytes_and_the_end_came_while_it_could_only_write_are_read_in_one_service() {
     let mut scene = Scene::new(None);

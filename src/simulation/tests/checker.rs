@@ -103,8 +103,8 @@ impl Checker {
         look(&self.trace).fruitless = 0;
     }
 
-    /// A call that waits can end a turn and begin another, and so can one that is made again after a
-    /// panic: what comes between is unseen.
+    /// Notes that the checker misses some steps. A call that waits can end a turn and begin
+    /// another, and so can one that is repeated after a panic.
     pub(super) fn look_away(&mut self) {
         self.accepts_until.clear();
     }
@@ -179,7 +179,7 @@ impl Checker {
 
     // Events.
 
-    /// An event comes in its order and says what is true. `self.absorb` was called.
+    /// Checks that an event is delivered in its order and is true. `self.absorb` was called.
     pub(super) fn event<T>(&mut self, event: Event, event_loop: &EventLoop<T>) {
         let now = self.simulation.now();
         self.kinds.insert(kind(event));
@@ -299,8 +299,8 @@ impl Checker {
     /// every listener that peers wait at accepts.
     fn check_fairness<T>(&mut self, event_loop: &EventLoop<T>) {
         let turns = self.turns;
-        // A call that waits can take many turns, in which who is in a queue now was served and
-        // came back to it, unseen: what it waits for counts from here.
+        // A call that waits can take many turns, in which a queued connection was served and queued
+        // again, unseen: what it waits for counts from here.
         let is_blind = turns > self.looked_at + 1;
         self.looked_at = turns;
         let in_a_row = u64::from(TURNS_IN_A_ROW);
@@ -332,8 +332,8 @@ impl Checker {
                 Queued::Fresh => 3,
                 Queued::Deferred => deferred_max,
             };
-            // From the fresh to the deferred ones it has come by being served, if only in vain: what it
-            // sent before in that turn had spent its budget.
+            // It can move from the fresh to the deferred ones only by being served, if only in
+            // vain: what it sent before in that turn had spent its budget.
             let is_served = |from| (from, queue) == (Queued::Fresh, Queued::Deferred);
             let waits = until.filter(|(from, _)| !is_served(*from));
             let by = waits.map_or(turns + most, |(_, by)| by.min(turns + most));
@@ -348,7 +348,7 @@ impl Checker {
         }
     }
 
-    /// Slots are open sockets; registrations are slots whose interest is not none.
+    /// Checks that slots are open sockets, and registrations are slots whose interest is not none.
     fn check_sockets<T>(&self, event_loop: &EventLoop<T>) {
         let turns = event_loop.turns();
         let (mut open, mut watched) = (0, 0);
@@ -409,7 +409,8 @@ fn check_event(flow: &Flow, event: Event, stream: &Stream) {
     }
 }
 
-/// A program that can answer what it has received is told of it, and that its buffer is full.
+/// Checks that a program that can answer what it has received got its `Received`, and that `Full`
+/// was delivered for a full buffer.
 fn check_reading_program(flow: &Flow, stream: &Stream) {
     let exchange = &stream.exchange;
     let is_told = matches!(flow.told, Told::Opened | Told::PeerFinished);
@@ -429,7 +430,8 @@ fn check_reading_program(flow: &Flow, stream: &Stream) {
     }
 }
 
-/// The ports of a connection's two ends; in the Unix domain, those that stand for them.
+/// Returns the ports of a connection's two ends; in the Unix domain, the numbers that stand for
+/// them.
 pub(super) fn ports(simulation: &Simulation, stream: &Stream) -> (u16, u16) {
     let Some(Socket::Simulated(socket)) = &stream.socket else { return (0, 0) };
     let (local, remote) = lock(&simulation.network).addresses(socket.index());
@@ -453,7 +455,8 @@ fn check_coupled<T>(flow: &Flow, event_loop: &EventLoop<T>, reader: &Connection<
     assert_eq!(coupled, expected, "3: {} is coupled to another than it should be", reader.id());
 }
 
-/// Who is coupled to another knows whether that one has unsent bytes, or is to be told.
+/// Checks that a coupled reader knows whether its writer has unsent bytes, or is about to be
+/// updated.
 fn check_coupling<T>(event_loop: &EventLoop<T>, reader: &Connection<T>) {
     let Coupling::Writer { has_unsent } = reader.exchange.coupling() else { return };
     let turns = event_loop.turns();

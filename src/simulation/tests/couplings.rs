@@ -1,5 +1,5 @@
-//! Which connection holds back the reading of which, also after a coupling was changed and one of the
-//! two has gone.
+//! Which connection pauses the reading of which, also after a coupling was changed and one of the
+//! two has closed.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Deadlines to the tick: on the virtual clock each passes when it is due, not before and not after,
-//! and not where something has moved meanwhile.
+//! Deadlines to the tick: on the virtual clock each passes when it is due, not before and not
+//! after, and not where something has moved in the meantime.
 
 use std::time::Duration;
 

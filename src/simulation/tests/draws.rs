@@ -1,4 +1,4 @@
-//! What a run draws from its seed besides the faults: the limits of its loop, and bytes.
+//! What a run draws from its seed in addition to the faults: the limits of its loop, and bytes.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::simulation::Faults;
 use crate::system::simulated::Random;
 
-/// Whether the runs of a seed are of programs as most are, whose messages take the fast path.
+/// Returns whether the runs of a seed have ordinary programs, whose messages take the fast path.
 pub(super) fn is_plain(seed: u64) -> bool {
     seed % 5 == 2
 }

@@ -1,8 +1,7 @@
 //! What a run does around its loop: timers, wakes from other threads, a shutdown, a host.
 //!
-//! All of it has a source of chance of its own, so that it does not move the other choices of a
-//! run, and half of the runs do without. What must come of it stands in `timing.rs` and
-//! `leaving.rs`.
+//! All of it has its own source of chance, so that it does not affect the other choices of a run,
+//! and half of the runs do without. `timing.rs` and `leaving.rs` check what must follow from it.
 
 use std::time::Duration;
 
@@ -65,7 +64,7 @@ impl Embedding {
         self.timing.pulse()
     }
 
-    /// Nothing is to be told any more, of a shutdown or of a wake.
+    /// Returns whether no event of a shutdown or of a wake is pending.
     pub(super) fn is_at_rest(&self) -> bool {
         self.leaving.is_none() && !self.timing.is_wake_owed()
     }
@@ -291,7 +290,7 @@ impl Run {
 
     // The rest.
 
-    /// The program does nothing any more of its own accord.
+    /// Stops what the program does of its own accord.
     pub(super) fn rest_around(&mut self) {
         self.embedding.is_resting = true;
         let repeating: Vec<TimerId> = self.embedding.timing.repeating().collect();

@@ -25,7 +25,7 @@ fn take_received(server: &mut EventLoop, id: ConnectionId, received: &mut Vec<u8
     stream.consume(stream.received().len());
 }
 
-/// It came a whole period after the time that it was told at, and so was out of step from then on.
+/// It was delivered a whole period after its due time, and so was out of step from then on.
 #[test]
 fn repeating_timer_is_held_up_for_periods_comes_once_and_stays_in_step() {
     let simulation = Simulation::new(1);
@@ -60,7 +60,8 @@ fn shutdown_of_a_paused_listener_whose_registration_fails_still_accepts_and_ends
     assert!(matches!(events[0], Event::Accepted(..)), "{events:?}");
 }
 
-/// A timer had gone and was never told; a wake and the end of a shutdown were lost in the same way.
+/// A timer had fired and its event was never delivered. A wake and the end of a shutdown were lost
+/// in the same way.
 #[test]
 fn observer_panics_at_what_is_told_next_it_is_told_all_the_same() {
     let simulation = Simulation::new(1);
@@ -121,8 +122,8 @@ fn observer_panics_while_an_answer_leaves_in_part_every_byte_leaves_once() {
     }
 }
 
-/// The second deadline of the connection stood before all that were due, and was not due itself in
-/// that turn: so the turn told of nothing else.
+/// The second deadline of the connection was ahead of all that were due, and was not due itself in
+/// that turn: so the turn delivered nothing else.
 #[test]
 fn connection_with_two_deadlines_passed_does_not_hold_up_a_timer() {
     let simulation = Simulation::new(1);
@@ -190,7 +191,7 @@ fn shutdown_before_a_peer_with_urgent_data_is_accepted_closes_after_the_last_byt
     let mut received = Vec::new();
     for _ in 0..20 {
         match next_at_once(&mut server) {
-            // What the kernel reports of it may come in a later wait than the first.
+            // The kernel may report it in a later wait than the first.
             Some(Event::Accepted(..)) => {
                 simulation.set_faults(Faults { delayed_rate: 1000, ..Faults::none() });
             }

@@ -14,16 +14,16 @@ use crate::system::simulated::lock;
 pub(super) struct Leaving {
     /// None if its time lies beyond the clock.
     until: Option<Instant>,
-    /// Those that there were when it began, and who waited there, by their ports.
+    /// The listeners that existed when it began, and the peers that waited there, by their ports.
     listeners: Vec<ListenerId>,
     waiting: Vec<(ListenerId, u16)>,
-    /// A fault may have it that nobody, or nothing, seems to be there.
+    /// A fault may make peers or bytes seem absent.
     hides_peers: bool,
     hides_bytes: bool,
     /// Turns that have begun since its time is over, and the connections that there were then.
     overdue: u32,
     doomed: Vec<ConnectionId>,
-    /// Those to whom this has happened before the shutdown was given another time.
+    /// The connections that were given up before the shutdown got another deadline.
     given_up: Vec<ConnectionId>,
 }
 
@@ -88,7 +88,8 @@ impl Leaving {
         self.until.is_none_or(|until| now < until)
     }
 
-    /// A turn has begun. Once the time is over, all that there was is gone within two turns.
+    /// Notes that a turn has begun. Once the time is over, all that existed must be closed within
+    /// two turns.
     pub(super) fn turn<T>(&mut self, now: Instant, checker: &Checker, event_loop: &EventLoop<T>) {
         if self.is_in_time(now) {
             return;
@@ -108,7 +109,8 @@ impl Leaving {
         self.listeners.iter().any(|id| event_loop.turns().listeners.get(*id).is_ok())
     }
 
-    /// A listener has gone by itself: who waited there was accepted, unless the time is over.
+    /// Checks a listener that has closed by itself: its waiting peers were accepted, unless the
+    /// time is over.
     pub(super) fn listener_has_gone(&self, id: ListenerId, checker: &mut Checker) {
         assert!(self.listeners.contains(&id), "11: {id} has closed by itself");
         if !self.is_in_time(checker.simulation.now()) || self.hides_peers {
@@ -135,7 +137,8 @@ impl Leaving {
     }
 }
 
-/// What nobody but a shutdown has closed was quiet, and had received what had arrived.
+/// Checks that a connection closed only by the shutdown was quiet, and had received what had
+/// arrived.
 pub(super) fn check_closed<T>(
     leaving: Option<&Leaving>,
     checker: &mut Checker,

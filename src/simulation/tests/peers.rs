@@ -14,7 +14,7 @@ pub(super) enum PeerMove<'b> {
     MarkUrgent,
     /// As many of these as there is room for.
     Write(&'b [u8]),
-    /// At most so many.
+    /// Reads at most this many bytes.
     Read(usize),
 }
 

@@ -52,7 +52,7 @@ impl Scene {
     }
 }
 
-/// Each is a request of one byte, and all of them come in one piece.
+/// Each is a request of one byte, and all of them arrive in one piece.
 #[test]
 fn requests_taken_one_for_each_event_are_all_answered_and_leave_together() {
     let mut scene = Scene::with(1, |_| {});
@@ -97,7 +97,7 @@ fn requests_of_one_without_end_let_another_have_its_turn() {
     assert!(scene.server[id].received().is_empty(), "no request is lost");
 }
 
-/// Has a peer send all requests before it reads anything; every answer has so many bytes. Returns
+/// Lets a peer send all requests before it reads anything; every answer has `answer` bytes. Returns
 /// the most that was unsent at once.
 fn most_unsent(
     requests: usize,

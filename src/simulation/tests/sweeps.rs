@@ -11,7 +11,8 @@ use crate::event_loop::EventLoop;
 use crate::simulation::{Faults, PeerState, Simulation};
 use crate::system::simulated::{Failing, NO_BUFFERS, Random, lock};
 
-/// How a call can fail. The ones that only pass, and the peer that had gone, cannot come forever.
+/// How a call can fail. Only the temporary errors, and the peer that had closed, cannot recur
+/// forever.
 const ERRORS: [(fn() -> io::Error, bool); 14] = [
     (|| ErrorKind::Interrupted.into(), false),
     (|| ErrorKind::WouldBlock.into(), false),
@@ -61,8 +62,8 @@ fn each_call_fails_in_each_way_once_and_for_ever() {
     println!("{runs} runs");
 }
 
-/// A call fails, and in what comes of that another one does. A usual test takes some of the pairs
-/// of many scenarios; `READINESS_PAIRS` has all pairs of so many scenarios taken.
+/// A call fails, and then another one while the loop handles that. A usual test takes some of the
+/// pairs of many scenarios. With `READINESS_PAIRS` set, all pairs of that many scenarios are taken.
 #[test]
 fn each_two_calls_fail_in_each_way() {
     match variable("READINESS_PAIRS") {

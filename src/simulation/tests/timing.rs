@@ -1,8 +1,8 @@
-//! The timers and the wakes of a run, and when each must be told.
+//! The timers and the wakes of a run, and when each must be delivered.
 //!
-//! A turn begins when its wait has ended: what is due then, and who has woken the loop by then, is
-//! told in that very turn. So the rules are exact. Only where a fault has the kernel hold an event
-//! back may a wake be told a few turns later.
+//! A turn begins when its wait has ended. What is due then is delivered in that very turn, and so
+//! is a wake that was sent by then. So the rules are exact. Only where a fault makes the kernel
+//! hold an event back may a wake be delivered a few turns later.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::slots::TimerId;
 use crate::system::simulated::Wake;
 use crate::waker::Waker;
 
-/// Where a wake may be held back by chance: so many turns in a row do so in no run.
+/// Where a wake may be held back by chance: no run has this many such turns in a row.
 const HELD_BACK_MAX: u32 = 80;
 
 /// What was true when a turn began.
@@ -75,13 +75,13 @@ pub(super) struct Timing {
     waker: Waker,
     poller: usize,
     set: Vec<Timer>,
-    /// Those that have notified or were cancelled: stale ids.
+    /// The timers that have fired or were cancelled: stale ids.
     gone: Vec<TimerId>,
     next_number: u64,
     turn: Option<Turn>,
-    /// The wakes that the last `Woken` has told of.
+    /// The wakes that the last `Woken` reported.
     told_wakes: u64,
-    /// Turns in a row that have not told of a wake before them.
+    /// The turns in a row that have not reported a wake before them.
     held_back: u32,
 }
 

@@ -12,7 +12,7 @@ use crate::system::simulated::Random;
 pub(super) struct Trace {
     /// Since the checker looked last.
     pub(super) news: Vec<Step>,
-    /// Waits that nothing has come of, in the call at hand.
+    /// The waits of the current call that nothing has followed.
     pub(super) fruitless: usize,
     pub(super) fruitless_max: usize,
     /// If there is one, it makes the observer panic now and then in a call.

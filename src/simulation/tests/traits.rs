@@ -24,7 +24,7 @@ fn connected() -> (Simulation, EventLoop, ConnectionId, Peer) {
     (simulation, server, id, peer)
 }
 
-/// The peer sends, and the program is told until all of it has come.
+/// Lets the peer send, and delivers `Received` until all of it has arrived.
 fn receive(server: &mut EventLoop, id: ConnectionId, peer: &mut Peer, bytes: &[u8]) {
     let count = server[id].received().len() + bytes.len();
     assert_eq!(peer.write(bytes), bytes.len());

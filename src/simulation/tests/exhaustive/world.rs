@@ -58,10 +58,10 @@ pub(super) enum Act {
     Change(Change),
 }
 
-/// Connections that are open or whose peers are there, at once.
+/// How many connections may be open, or have a peer, at once.
 const FLOWS_MAX: usize = 2;
 
-/// What is sent or written and has not come out on the other side.
+/// How many bytes may be sent or written and not yet received by the other side.
 const UNDER_WAY_MAX: usize = 4;
 
 /// A bound on what needs none but for ending the search: time passes in few steps.
@@ -274,8 +274,8 @@ impl World {
         hasher.finish()
     }
 
-    /// From here on only peers that read and finish, and a program that behaves: all must come to
-    /// its end, and then nothing may be left.
+    /// Lets the peers only read and finish from here on, and the program behave. Everything must
+    /// come to its end, and then nothing may be left.
     pub(super) fn come_to_rest(mut self) {
         lock(&self.run.simulation.network).random.choices = None;
         self.run.come_to_rest();
