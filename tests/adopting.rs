@@ -118,7 +118,7 @@ fn stream_that_was_accepted_elsewhere_is_coupled_to_nobody() {
     await_connected(&mut event_loop, id);
     assert_eq!(turns(&mut event_loop, 2), []);
     assert!(event_loop[id].unsent() > 0);
-    // With so much unsent an accepted one would not read.
+    // With this many unsent bytes an accepted connection would not read.
     theirs.write_all(b"heard").unwrap();
     assert_eq!(next(&mut event_loop), Event::Received(id));
 }
@@ -177,7 +177,7 @@ fn stream_whose_connect_is_refused_is_one_closed() {
         panic!("it was to fail");
     };
     assert_eq!(closed, id);
-    // Elsewhere the call itself may have told that it is refused, and the socket tells it no more.
+    // Elsewhere the call itself may have reported the refusal, and the socket does not repeat it.
     if cfg!(target_os = "linux") {
         assert_eq!(reason, CloseReason::Refused);
     }

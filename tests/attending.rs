@@ -1,5 +1,5 @@
-//! An error in one connection's handler ends that connection alone, with a reason that the program
-//! hears; and a connection is closed before the program hears of it.
+//! An error in one connection's handler ends that connection alone, with a reason that is delivered
+//! to the program; and a connection is closed before its `Closed` is delivered.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 
@@ -100,7 +100,7 @@ fn number_of_the_operating_systems_error_is_kept() {
     assert_eq!(reason.to_string(), format!("rejected by us: {failure}"));
 }
 
-/// Keeps every line that comes.
+/// Keeps every line that is logged.
 struct Lines(Mutex<Vec<(Level, String)>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -182,7 +182,7 @@ fn first_cause_stays_the_reason() {
     });
     assert_eq!(reason, CloseReason::Reset);
 
-    // A rejection is not forgotten when it ends by a reset all the same.
+    // A rejection is still the reason when the connection then ends by a reset.
     let (mut server, id, client) = pair::<()>();
     reject(&mut server[id]);
     server[id].abort();
@@ -213,7 +213,7 @@ fn rejection_while_a_connect_is_under_way_is_its_closed_alone() {
     );
 }
 
-// Closed comes after the close.
+// Closed is delivered after the close.
 
 /// A client that says something and reads until its connection ends, in whatever way.
 fn client(address: std::net::SocketAddr) -> JoinHandle<ErrorKind> {
@@ -225,7 +225,8 @@ fn client(address: std::net::SocketAddr) -> JoinHandle<ErrorKind> {
     })
 }
 
-/// The program waits for its client while it handles `Closed`: the client must have been told.
+/// The program waits for its client while it handles `Closed`: the end must have reached the
+/// client.
 #[test]
 fn program_that_joins_its_client_while_closed_is_handled_does_not_hang() {
     type Act = fn(&mut EventLoop, Event);
@@ -280,7 +281,7 @@ fn of(server: &mut EventLoop, event: Event, act: fn(&mut Connection<()>)) {
     }
 }
 
-/// One whose peer has gone has no socket any more, but what it has received.
+/// A connection whose peer has closed has no socket any more, but keeps what it has received.
 #[test]
 fn received_bytes_and_the_end_can_be_read_while_closed_is_handled() {
     let (mut server, id, mut client): (EventLoop, _, TcpStream) = pair();

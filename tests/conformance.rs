@@ -144,8 +144,8 @@ fn replaced(patch: &str) -> Vec<(&str, String)> {
     hunks
 }
 
-/// `.ci/planted` proves that each is noticed; but that takes long, and a change of the source would
-/// leave them behind meanwhile.
+/// `.ci/planted` proves that each is noticed. But that takes long, and until then a change of the
+/// source could leave them behind.
 #[test]
 fn every_planted_bug_fits_the_source_and_says_what_it_is() {
     let mut count = 0;

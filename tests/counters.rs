@@ -1,4 +1,5 @@
-//! Counters made of the steps that an observer sees tell what the program and its peers have seen.
+//! Counters made of the steps that an observer sees agree with what the program and its peers have
+//! seen.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -40,7 +41,7 @@ fn counted(steps: &[Step]) -> BTreeMap<&'static str, u64> {
     counts
 }
 
-/// A peer that says so much, and reads what it is answered.
+/// Sends `count` bytes from a peer, which reads the answer.
 fn talk(mut peer: TcpStream, count: u64) -> JoinHandle<(Vec<u8>, io::Result<()>)> {
     peer.write_all(&pattern(0, count as usize)).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();

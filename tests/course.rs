@@ -1,5 +1,5 @@
-//! The course tells the truth: its programs are the files that are built, the differences that it
-//! shows lead from one of them to the next, and its terminal sessions are what the tools print.
+//! The course is true: its programs are the files that are built, the differences that it shows
+//! lead from one of them to the next, and its terminal sessions are what the tools print.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]
@@ -118,7 +118,7 @@ fn differences_in_the_pages_lead_from_each_program_to_the_next() {
             assert!(result == expected, "{name}: {before} does not become {after}:\n{result}");
             reached.push(after);
         }
-        // Those that are shown whole.
+        // The programs that are shown whole.
         reached.extend(files("docs/programs", "rs").into_iter().filter(|file| {
             let program = read(&format!("docs/programs/{file}"));
             ["rust,no_run", "rust,ignore"]

@@ -22,12 +22,12 @@ use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, Step};
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Held while a test runs, so that no other opens or closes a descriptor meanwhile.
+/// Held while a test runs, so that no other opens or closes a descriptor in the meantime.
 fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many descriptors the process has open, if the system tells.
+/// Returns how many descriptors the process has open, if the system reports it.
 fn descriptors(test: &str) -> Option<usize> {
     let count = std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
     let less = || "descriptors are not counted: there is no /proc/self/fd here".to_owned();
@@ -270,7 +270,7 @@ struct End {
     consumed: usize,
 }
 
-/// What was heard in all.
+/// What was received in all.
 #[derive(Default)]
 struct Heard {
     connected: usize,
@@ -424,7 +424,7 @@ fn random_operations_open_as_many_as_they_close_and_keep_the_data() {
     assert_eq!(descriptors(test_name!()), before);
 }
 
-/// One thing that a program may do at any time to any connection, also to one that has gone.
+/// Does one thing that a program may do at any time to any connection, also to one that has closed.
 fn operate(event_loop: &mut EventLoop<End>, id: ConnectionId, random: &mut Random) {
     let choice = random.below(32);
     if choice < 16 {

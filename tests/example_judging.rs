@@ -1,7 +1,6 @@
-//! The clients among the examples as judges: whether what comes back is what was sent, and all of
-//! it.
+//! The clients among the examples as judges: whether the echo is what was sent, and all of it.
 //!
-//! The servers are the tests' own. Where one must know how far a client has come, it reads the
+//! The servers are the tests' own. Where a server must know how far a client has got, it reads the
 //! trace that the client prints.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
@@ -150,8 +149,8 @@ fn file_whose_connection_is_reset_is_told_with_how_much_had_come_back() {
     assert!(ended.stderr.contains(&verdict), "{}", ended.stderr);
 }
 
-/// The client's last line, of a file that is changed after a part of it was sent, and before
-/// anything came back.
+/// Returns the client's last line, for a file that is changed after a part of it was sent, and
+/// before anything was echoed.
 fn judged_with_a_change(name: &str, change: impl FnOnce(&mut File)) -> (TempFile, String) {
     let file = TempFile::new(name, &pattern(0, 16 << 20)); // more than the kernel holds
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,5 @@
-//! The guide tells the truth: its transcript is what its program prints, and its links lead
-//! somewhere. The programs in its text are run as doc tests.
+//! The guide is true: its transcript is what its program prints, and its links lead somewhere. The
+//! programs in its text are run as doc tests.
 
 #![allow(clippy::unwrap_used, reason = "a failure is the test's message")]
 
@@ -153,7 +153,7 @@ fn transcript_matches_what_it_stands_for_and_nothing_else() {
 
 // The lesson.
 
-/// The run and its lesson are made by the crate in `docs/draw`, whose tests make them anew.
+/// The crate in `docs/draw` makes the run and its lesson, and its tests make them anew.
 #[test]
 fn lesson_of_the_page_is_that_of_the_recorded_run() {
     let lesson = read("docs/pictures/runs/slow-reader.txt");
@@ -178,7 +178,7 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// What stands in the repository as a crate of its own, so that the package of this one lacks it.
+/// The folders that are separate crates, so that the package of this one lacks them.
 const OTHER_CRATES: [&str; 9] = [
     "benches/",
     "docs/draw",

@@ -22,7 +22,7 @@ enum Take {
     Exact(usize),
 }
 
-/// What came of it: nothing yet, bytes, or the kind of an error.
+/// The result of a read: nothing yet, bytes, or the kind of an error.
 type Taken = Result<Option<Vec<u8>>, ErrorKind>;
 
 impl Take {
@@ -265,7 +265,7 @@ fn bytes_and_calls_by_chance_are_taken_as_by_a_plain_search() {
 /// Nothing of a length that a peer claims is believed before the bytes are there.
 #[test]
 fn claimed_length_of_an_exabyte_allocates_nothing() {
-    // 2^60, less one, where a `usize` has 64 bits.
+    // 2^60, minus one, where a `usize` has 64 bits.
     const CLAIMED: usize = usize::MAX >> 4;
     let (mut event_loop, id, mut peer) = pair::<()>();
     peer.write_all(&CLAIMED.to_be_bytes()).unwrap();

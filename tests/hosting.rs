@@ -392,7 +392,7 @@ struct Nested {
     host: EventLoop,
     inner: EventLoop,
     source: SourceId,
-    /// What wakes the host for the inner loop, besides its descriptor.
+    /// What wakes the host for the inner loop, in addition to its descriptor.
     timer: Option<TimerId>,
     slices: usize,
     timers_came: usize,
@@ -406,8 +406,8 @@ impl Nested {
         Self { host, inner, source, timer: None, slices: 0, timers_came: 0 }
     }
 
-    /// Gives the inner loop a slice if the event is for it: the events of one turn. Then the host
-    /// is told how long it may sleep.
+    /// Gives the inner loop a slice if the event is for it: the events of one turn. Then updates
+    /// how long the host may sleep.
     fn run_if_for_inner(&mut self, event: Event) -> bool {
         let is_for_inner = match event {
             Event::Ready(of, _) => of == self.source,
@@ -422,7 +422,7 @@ impl Nested {
 
     fn run(&mut self) {
         self.slices += 1;
-        // Edges: armed again before the call, so that what comes during it is not missed.
+        // Edges: armed again before the call, so that what arrives during it is not missed.
         let descriptor = self.inner.as_raw_fd();
         let mut inner = SourceFd(&descriptor);
         self.host.reregister(self.source, &mut inner, Interest::Readable).unwrap();
@@ -463,7 +463,7 @@ fn busy_loop_inside_another_works_in_slices_and_holds_up_nobody() {
     let (host, id, mut own) = pair::<()>();
     let mut nested = Nested::new(host, inner);
 
-    // The inner one is busy with a stream all the time that the host has messages of its own.
+    // The inner one is busy with a stream as long as the host has messages of its own.
     let mut bulk = Talker::connect(address);
     for round in 0..ROUNDS {
         bulk.write_to(SIZE);

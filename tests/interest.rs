@@ -316,7 +316,7 @@ fn clogged_connection_costs_no_turns_and_others_are_served() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        // Its unsent bytes are gone with it.
+        // Its unsent bytes are lost with it.
         Event::Drained(_) => None,
         other => panic!("{other:?} was not to come"),
     });

@@ -1,4 +1,4 @@
-//! The example `kv_server`: what it answers, to whom, and what it bears.
+//! The example `kv_server`: what it answers, to which clients, and what it withstands.
 //!
 //! What Redis answers was recorded: `kv_server/replies.txt` has whole requests, and [`RAW`] what is
 //! no request, or not the usual way to write one. Where a Redis of the same version is installed,

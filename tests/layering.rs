@@ -94,7 +94,7 @@ impl File {
         self.tokens.iter().any(|token| token == name)
     }
 
-    /// Whether these tokens stand in a row somewhere.
+    /// Returns whether these tokens follow each other somewhere.
     fn has(&self, row: &[&str]) -> bool {
         self.tokens.windows(row.len()).any(|window| window == row)
     }
@@ -252,7 +252,7 @@ fn where_true(mut is_true: impl FnMut(&File) -> bool) -> Vec<String> {
     paths
 }
 
-/// The modules that are a folder, whose files name each other by `super`.
+/// Returns whether a module is a folder, whose files name each other by `super`.
 fn may_have_files(file: &File) -> bool {
     ["connection", "event_loop", "exchange", "simulation", "system", "turn"]
         .contains(&file.module())

@@ -12,7 +12,7 @@ use common::{child, listening, peer, until};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use readiness::Event;
 
-/// Keeps every line that comes.
+/// Keeps every line that is logged.
 struct Lines(Mutex<Vec<(Level, String)>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -31,7 +31,7 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Connections come and go at a process that has no descriptor left for the others that wait.
+/// Connections arrive and leave at a process that has no descriptor left for the others that wait.
 #[test]
 fn shortage_of_descriptors_is_one_line_at_warn_however_many_come_and_go() {
     const NAME: &str = "shortage_of_descriptors_is_one_line_at_warn_however_many_come_and_go";

@@ -1,4 +1,4 @@
-//! What connections cost: memory and descriptors, of a server in a process of its own.
+//! What connections cost: memory and descriptors, of a server in its own process.
 //!
 //! The bounds are of the entry of a connection and of the blocks that it holds; see the constants.
 
@@ -25,8 +25,8 @@ const IDLE_COST: i64 = match (cfg!(debug_assertions), cfg!(feature = "simulation
     (true, true) => 128,
 };
 
-/// What a second crowd may cost beyond its entries: another page for them, and one for each of the two
-/// queues of those that are ready, where more are so at once than ever before.
+/// What a second crowd may cost in addition to its entries: another page for them, and one for each
+/// of the two ready queues, where more connections are ready at once than ever before.
 const PAGES: i64 = 3 * 4096;
 
 /// What any number of connections may cost once: pages that are used in part, and the pool's
@@ -69,8 +69,8 @@ fn idle_connections_cost_their_entries_alone() {
     let mut first = Crowd::start(name, ALL_DESCRIPTORS);
     let mut crowd = Crowd::start(name, ALL_DESCRIPTORS);
     let count = at_most(test_name!(), 10_000, &server, &crowd) / 2;
-    // A crowd costs once, whichever comes first: the queues of those that are ready, the room for
-    // the events of a wait, the pool's blocks. So as many come before those that are measured.
+    // A crowd costs once, whichever connects first: the ready queues, the room for the events of a
+    // wait, the pool's blocks. So as many connect before those that are measured.
     first.connect(server.address, count, None);
     server.until(|told| told.connections == count as u64);
     for _ in 0..4 {
@@ -222,8 +222,8 @@ fn short_connections_leave_no_descriptor_and_no_memory_behind() {
     assert!(grown <= 16 * 1024, "short connections left {grown} bytes behind");
 }
 
-/// Waits until all clients have been accepted and have gone. Some leave without an answer and may
-/// still wait to be accepted; one that is answered comes behind them all.
+/// Waits until all clients have been accepted and have left. Some leave without an answer and may
+/// still wait to be accepted; a client that is answered arrives after them all.
 fn await_nobody(server: &mut Server) {
     talk(&mut peer(server.address));
     server.until(|told| told.connections == 0);

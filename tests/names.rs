@@ -1,5 +1,5 @@
-//! Connects by name and to several addresses, under one id, without blocking; and where a connection
-//! came from.
+//! Connects by name and to several addresses, under one id, without blocking; and the origin of a
+//! connection.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 
@@ -130,7 +130,7 @@ fn close_while_a_name_is_looked_up_is_closed_alone() {
         let expected = if end { CloseReason::Closed } else { CloseReason::Aborted };
         assert_eq!((events.len(), reason), (1, expected));
     }
-    // The late answers are nobody's.
+    // The late answers belong to no connection.
     assert_eq!(client.poll_event(Some(Duration::from_millis(20))).unwrap(), None);
 }
 
@@ -266,7 +266,7 @@ fn connect_deadline_covers_all_attempts() {
     assert!(begin.elapsed() >= Duration::from_millis(300));
 }
 
-// Where a connection came from.
+// The origin of a connection.
 
 #[test]
 fn data_of_an_accepted_connection_is_made_with_its_peers_address() {

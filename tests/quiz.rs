@@ -1,5 +1,5 @@
-//! The quiz tells the truth: the changes that it shows are planted bugs, which the tests catch, and
-//! the promises that its answers name are the README's.
+//! The quiz is true: the changes that it shows are planted bugs, which the tests catch, and the
+//! promises that its answers name are the README's.
 //!
 //! `READINESS_WRITE=1 cargo test --test quiz` shows the patches anew after they have changed.
 

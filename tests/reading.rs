@@ -54,7 +54,8 @@ fn take<T>(event_loop: &mut EventLoop<T>, id: ConnectionId) -> Vec<u8> {
     bytes
 }
 
-/// Takes all that comes in until so many bytes are there; no other event may come meanwhile.
+/// Takes all that arrives until `count` bytes are there; no other event may be delivered until
+/// then.
 fn take_count(event_loop: &mut EventLoop, id: ConnectionId, count: usize) -> Vec<u8> {
     let mut bytes = take(event_loop, id);
     while bytes.len() < count {
@@ -240,7 +241,7 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
     }
 }
 
-/// Takes what comes in until this event; how often the loop has waited by then.
+/// Takes what arrives until this event. Returns how often the loop has waited by then.
 fn waits_until(event_loop: &mut EventLoop, awaited: Event) -> usize {
     let steps = Steps::of(event_loop);
     until(event_loop, |event_loop, event| {
@@ -256,7 +257,7 @@ fn waits_until(event_loop: &mut EventLoop, awaited: Event) -> usize {
 fn connection_among_left_overs_is_resumed_and_hears_what_was_left_soon() {
     let (mut event_loop, ids, _peers) = left_overs(20);
     let id = ids[10];
-    // What comes next stays with it.
+    // What arrives next stays with it.
     until(&mut event_loop, |event_loop, event| {
         let Event::Received(of) = event else { panic!("{event:?} was not to come") };
         if of != id {
@@ -283,7 +284,7 @@ fn connection_that_had_stopped_early_is_served_as_fresh_when_resumed() {
         take(event_loop, of);
         (of == id).then(|| event_loop[id].pause())
     });
-    // Long enough for its place among the left-overs to have come and gone.
+    // Long enough for its place among the deferred connections to be taken and left.
     for event in turns(&mut event_loop, 3 * ids.len()) {
         let Event::Received(of) = event else { panic!("{event:?} was not to come") };
         assert_ne!(of, id, "it is paused");
@@ -351,7 +352,7 @@ fn idle_program_stops_the_reading_at_the_cap_and_consuming_resumes_it() {
         assert_eq!(next(&mut event_loop), Event::Full(id));
         assert_rests(&mut event_loop, &steps);
         assert_eq!(event_loop[id].received().len(), CAP);
-        // Behind the last byte the end may still come.
+        // After the last byte the end may still arrive.
         let is_last = place + CAP == COUNT;
         let interest = if is_last { Interest::Readable } else { Interest::None };
         assert_eq!(event_loop[id].interest(), interest);
@@ -388,7 +389,7 @@ fn readable_that_proves_wrong_is_no_event_and_no_error() {
     let id = accepted(&mut event_loop);
     // One read is tried because readable is newly asked for; there is nothing yet.
     assert_rests_after(&mut event_loop, &steps, Step::ReadBlocked { id });
-    // What was read already is announced by an edge of its own once more.
+    // What was read already is announced once more by a separate edge.
     peer.write_all(b"a").unwrap();
     assert_eq!(next(&mut event_loop), Event::Received(id));
     event_loop[id].pause();
@@ -400,7 +401,7 @@ fn readable_that_proves_wrong_is_no_event_and_no_error() {
     assert_eq!(event_loop[id].received(), b"ab");
 }
 
-/// That the loop comes to rest without an event, and this step is taken on the way.
+/// Checks that the loop comes to rest without an event, and that this step is taken on the way.
 fn assert_rests_after(event_loop: &mut EventLoop, steps: &Steps, step: Step) {
     assert_eq!(turns(event_loop, 3), []);
     assert!(steps.take().contains(&step), "{step:?} was to come");
@@ -411,7 +412,7 @@ fn assert_rests_after(event_loop: &mut EventLoop, steps: &Steps, step: Step) {
 
 const INTERRUPTED: &str = "child_of_wait_that_is_interrupted_goes_on";
 
-/// Not a test by itself: the server of the test below, in a process of its own.
+/// Not a test by itself: the server of the test below, in its own process.
 #[test]
 #[ignore = "it is run by wait_that_is_interrupted_goes_on"]
 fn child_of_wait_that_is_interrupted_goes_on() {
@@ -528,7 +529,7 @@ fn data_then_a_reset_that_a_write_meets_first_gives_the_data_all_the_same() {
     peer.read_exact(&mut [0]).unwrap();
     peer.write_all(b"last words").unwrap();
     reset(peer);
-    // Flushed before anything is read; the kernel tells the reset to whoever asks first.
+    // Flushed before anything is read; the kernel reports the reset to the first call that asks.
     event_loop[id].send(b"what?");
     let mut received = Vec::new();
     let reason = until(&mut event_loop, |event_loop, event| match event {

@@ -1,5 +1,5 @@
-//! `Received` follows progress: a handler may take one message for each event, and hears of the rest
-//! without a new read. A full read buffer is an event too, and never a silent hang.
+//! `Received` follows progress: a handler may take one message for each event, and the rest is
+//! announced without a new read. A full read buffer is an event too, and never a silent hang.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -32,7 +32,7 @@ fn answer_one(connection: &mut Connection<()>) -> io::Result<()> {
     Ok(())
 }
 
-/// A connection to whose loop these bytes have come, but which was not served since.
+/// Returns a connection for which these bytes have arrived, but which was not served since.
 fn sent(bytes: &[u8]) -> (EventLoop, ConnectionId, TcpStream) {
     let (event_loop, id, mut peer) = pair::<()>();
     peer.write_all(bytes).unwrap();
@@ -78,7 +78,7 @@ fn two_lines_in_one_segment_taken_one_for_each_event_are_both_answered() {
     assert_eq!(&answers, b"one!\ntwo!\n");
 }
 
-/// However a handler takes its message, it hears of the next.
+/// However a handler takes its message, the next is announced.
 #[test]
 fn message_taken_in_any_way_is_followed_by_the_next() {
     let ways: [Take; 6] = [
@@ -228,7 +228,7 @@ fn rest_waits_while_clogged_and_follows_drained() {
 /// More lines than one service announces, so that others would be served before the last.
 const MANY: usize = 200;
 
-/// All that has come is announced before the end is.
+/// All that has arrived is announced before the end is.
 #[test]
 fn peer_finished_waits_until_no_message_is_left() {
     let (mut server, id, client) = sent(lines(MANY).as_bytes());
@@ -488,7 +488,7 @@ fn one_that_pauses_when_it_is_full_has_all_the_time_it_wants() {
     server[id].resume();
     let (events, reason) = until_closed(&mut server, id);
     assert_eq!(reason, CloseReason::TimedOut(Deadline::StalledRead));
-    // It announces what was left; that the buffer is full, it has heard.
+    // It announces what was left; that the buffer is full was delivered already.
     assert_eq!(events[0], Event::Received(id), "{events:?}");
 }
 

@@ -55,7 +55,7 @@ fn can_run(program: &str, arguments: &[&str]) -> bool {
 /// More than the peer's kernel takes, and with ours less than both hold.
 const IN_THE_KERNELS: usize = 200_000;
 
-/// A connection is given up while the kernels hold an answer, and something of the peer's that the
+/// A connection is given up while the kernels hold an answer and some of the peer's bytes that the
 /// program has not read. The peer reads the answer only then.
 #[track_caller]
 fn assert_answer_outlives(
@@ -128,7 +128,7 @@ fn times_beyond_what_32_bits_hold_neither_overflow_nor_spin() {
 const SIGNALLED: &str = "child_of_wait_among_signals_is_as_long_as_it_should_be";
 const WAIT: Duration = Duration::from_millis(200);
 
-/// Not a test by itself: the loop of the test below, in a process of its own.
+/// Not a test by itself: the loop of the test below, in its own process.
 #[test]
 #[ignore = "it is run by wait_among_signals_is_as_long_as_it_should_be"]
 fn child_of_wait_among_signals_is_as_long_as_it_should_be() {
@@ -157,14 +157,14 @@ fn stop(child: &Child) {
     signal(child, "-STOP");
     let end = Instant::now() + PATIENCE;
     let state = || fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    // One that has ended meanwhile stands still too.
+    // A process that has ended in the meantime does not move either.
     while !state().rsplit(") ").next().unwrap().starts_with(['T', 'Z']) {
         assert!(Instant::now() < end, "the child does not stop");
         std::thread::yield_now();
     }
 }
 
-/// Each signal interrupts the wait. If it began anew then, it would last as long as they come.
+/// Each signal interrupts the wait. If it began anew then, it would last as long as signals arrive.
 #[test]
 #[cfg(target_os = "linux")]
 fn wait_among_signals_is_as_long_as_it_should_be() {
@@ -184,7 +184,7 @@ const STOPPED: &str =
     "child_of_process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile";
 const IDLE: Duration = Duration::from_millis(300);
 
-/// Not a test by itself: the server of the test below, in a process of its own.
+/// Not a test by itself: the server of the test below, in its own process.
 #[test]
 #[ignore = "it is run by process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile"]
 fn child_of_process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
@@ -207,8 +207,7 @@ fn child_of_process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile(
     }
 }
 
-/// A deadline that has passed counts only after one more look at what has come before it was
-/// looked at.
+/// A deadline that has passed counts only after one more look at what arrived before the look.
 #[test]
 #[cfg(target_os = "linux")]
 fn process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
@@ -232,7 +231,7 @@ fn process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
 
 // Descriptors.
 
-/// What a program that this process starts has open, besides what it was given.
+/// Returns what a program that this process starts has open, in addition to what it was given.
 #[test]
 #[cfg(target_os = "linux")]
 fn program_that_is_started_has_no_descriptor_of_the_loop() {
@@ -455,7 +454,7 @@ fn server_that_closed_its_connections_first_listens_again_at_once() {
 
 // Networks that lack something.
 
-/// Has a process run in a network of its own, in which nothing is up.
+/// Runs a process in a separate network, in which nothing is up.
 const OWN_NETWORK: &str = "exec unshare -rn \"$0\" \"$@\";";
 const NO_NETWORK: &str = "no network of one's own can be made here (unshare -rn, ip)";
 
@@ -577,8 +576,8 @@ fn adopt_standard_input() -> (EventLoop, ConnectionId) {
     (event_loop, id)
 }
 
-/// With TCP fast open a connect begins only when something is sent. In a network of its own the
-/// kernel can be told to do so at the first connect already.
+/// With TCP fast open a connect begins only when something is sent. In a separate network the
+/// kernel can be set to do so at the first connect already.
 #[test]
 #[cfg(target_os = "linux")]
 fn stream_with_fast_open_connects_when_it_is_adopted_and_sends() {

@@ -47,7 +47,7 @@ fn until_stuck(simulation: &Simulation, programs: &mut [&mut dyn Driven]) -> Str
     }
 }
 
-/// What a client does: it sends so much, and keeps what comes back.
+/// What a client does: it sends some bytes, and keeps their echo.
 #[derive(Default)]
 struct Asked {
     received: Vec<u8>,

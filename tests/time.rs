@@ -21,7 +21,7 @@ fn new() -> EventLoop {
     EventLoop::new().unwrap()
 }
 
-/// The program works for so long and does not come back to its loop.
+/// Works for `duration`, as a program that does not return to its loop.
 fn work(event_loop: &EventLoop, duration: Duration) {
     let start = event_loop.now();
     while event_loop.now() - start < duration {
@@ -37,7 +37,7 @@ fn next_timer(event_loop: &mut EventLoop) -> TimerId {
     }
 }
 
-/// When something is due, as far as two looks at the clock around it tell.
+/// When something is due, as far as two looks at the clock around it can show.
 #[derive(Clone, Copy, Debug)]
 struct Between(Instant, Instant);
 
@@ -109,7 +109,7 @@ fn repeating_timer_comes_again_and_again_in_step_until_it_is_cancelled() {
     while looks < 20 {
         assert!(Instant::now() < end, "the timer does not go on");
         assert_eq!(next_timer(&mut event_loop), id);
-        // It comes at most once for each of its times, so that many have passed.
+        // It fires at most once for each of its times, so that many have passed.
         assert!(event_loop.now() >= first.0 + came * PERIOD, "time {came} came early");
         came += 1;
         came += u32::try_from(turns(&mut event_loop, 1).len()).unwrap();
@@ -197,7 +197,7 @@ fn rang_in_each_turn(steps: &[Step]) -> Vec<usize> {
     turns.map(rang).collect()
 }
 
-/// Runs an echo of `SIZE` bytes while a timer comes in every turn, each time set by `again`, and
+/// Runs an echo of `SIZE` bytes while a timer fires in every turn, each time set by `again`, and
 /// fails unless the echo gets through at the same pace.
 fn assert_echo_goes_on(again: fn(&mut EventLoop, TimerId), start: fn(&mut EventLoop) -> TimerId) {
     const SIZE: usize = 1 << 20;
@@ -316,7 +316,7 @@ fn times_count_from_a_fresh_clock_after_long_work_by_the_program() {
     let soon = event_loop.set_timer(Duration::ZERO);
     assert_eq!(next(&mut event_loop), Event::Timer(soon));
     work(&event_loop, WORK);
-    // A clock that was read when the turn began would have these come at once.
+    // A clock that was read when the turn began would make these fire at once.
     let (at, timer) = Between::of(AFTER, || event_loop.set_timer(AFTER));
     assert_eq!(next(&mut event_loop), Event::Timer(timer));
     assert!(event_loop.now() >= at.0);
@@ -450,8 +450,8 @@ mod idle {
         until_fast_enough(idle_deadline_moves);
     }
 
-    /// A wait reports one connection only, and the deadlines of all have passed meanwhile. Bytes that
-    /// the kernel has not reported yet count all the same.
+    /// A wait reports one connection only, and the deadlines of all have passed in the meantime.
+    /// Bytes that the kernel has not reported yet count as well.
     fn arrived_bytes_count() -> Option<()> {
         let mut limits = Limits::default();
         limits.event_capacity = 1;

@@ -18,19 +18,20 @@ use readiness::simulation::{self, PeerState, Simulation};
 use readiness::{ConnectionId, Event, EventLoop, Limits, ListenerId};
 use socket2::SockRef;
 
-/// After so long, by the loop's clock, a scenario gives up.
+/// After this long, by the loop's clock, a scenario gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a turn waits at most.
 const MOMENT: Duration = Duration::from_millis(1);
 /// So many kind networks, which differ in chunks and order, stand for the simulated world.
 const SEEDS: u64 = 20;
 
-/// What carries the bytes, and who sits at the other end.
+/// What carries the bytes, and what is at the other end.
 trait World {
     type Peer: Peer;
     type Listener;
     type Address: Clone + 'static;
-    /// What a peer reads behind what has come when we have aborted: the Unix domain has no reset.
+    /// What a peer reads after the bytes that arrived before we aborted: the Unix domain has no
+    /// reset.
     const ABORTED: &'static str = "Reset";
     /// More bytes than its kernel holds between a loop and a peer that does not read.
     const MUCH: usize;
@@ -332,14 +333,14 @@ mod unix {
 
 type Handle = Box<dyn FnMut(&mut EventLoop<Data>, Event)>;
 
-/// A loop that listens, the program that handles its events, and what it heard.
+/// A loop that listens, the program that handles its events, and what was delivered.
 struct Stage<W: World> {
     world: W,
     event_loop: EventLoop<Data>,
     listener: ListenerId,
     address: W::Address,
     handle: Handle,
-    /// By the connection, in the order in which they were heard of first in their kind.
+    /// The events of each connection, in the order in which connections of a kind first appeared.
     heard: BTreeMap<String, Vec<String>>,
     names: BTreeMap<ConnectionId, String>,
 }
@@ -364,7 +365,7 @@ impl<W: World> Stage<W> {
         self.world.connect(&self.address)
     }
 
-    /// Takes one event, if one comes in a moment, and has the program handle it.
+    /// Takes one event, if one arrives in a moment, and lets the program handle it.
     fn turn(&mut self) -> Option<Event> {
         let event = self.event_loop.poll_event(Some(MOMENT)).unwrap()?;
         self.note(event);
@@ -448,7 +449,7 @@ impl<W: World> Stage<W> {
         bytes
     }
 
-    /// Reads to the end, which is said in words together with how many bytes came before it.
+    /// Reads to the end. Returns it in words together with how many bytes preceded it.
     fn read_to_end(&mut self, peer: &mut W::Peer) -> String {
         let mut count = 0;
         self.until(|_| {
@@ -639,7 +640,7 @@ mod scenarios {
         });
         let mut peer = stage.connect();
         assert_eq!(stage.read(&mut peer, 1), b"H");
-        // By now the rest has come too: the simulation delivers all before a moment passes.
+        // By now the rest has arrived too: the simulation delivers all before a moment passes.
         stage.stay_quiet();
         drop(peer);
         stage.until_all_closed();
@@ -717,7 +718,7 @@ mod scenarios {
         stage.told()
     }
 
-    /// What a handler leaves comes again, before the peer's end does.
+    /// What a handler leaves is announced again, before the peer's end is.
     pub(super) fn lines_taken_one_for_each_event_are_all_answered<W: World>(
         world: W,
     ) -> Vec<String> {
@@ -1104,8 +1105,8 @@ mod scenarios {
     }
 }
 
-/// A test for each scenario: what is heard on real sockets, and on every simulated network, is what
-/// stands here; in the Unix domain too, unless it stands here apart.
+/// A test for each scenario: what is delivered on real sockets, and on every simulated network, is
+/// what is written here; in the Unix domain too, unless it is listed here separately.
 macro_rules! heard_in_both_worlds {
     ($($name:ident: $expected:expr $(, in the Unix domain: $unix:expr)?;)*) => {$(
         #[test]

@@ -21,7 +21,8 @@ use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Interest,
 /// More than both kernels hold once [`hold_little`] was called.
 const TOO_MUCH: usize = 4 * 1024 * 1024;
 
-/// A pair whose peer reads nothing, clogged by [`TOO_MUCH`], after the kernel took what it could.
+/// Returns a pair whose peer reads nothing, clogged by [`TOO_MUCH`], after the kernel took what it
+/// could.
 fn clogged() -> (EventLoop, ConnectionId, TcpStream) {
     let (mut event_loop, id, peer) = pair::<()>();
     hold_little(&event_loop, id, &peer);
@@ -175,7 +176,7 @@ fn drive_until_unsent_is_zero(event_loop: &mut EventLoop, id: ConnectionId) {
     }
 }
 
-/// A pattern that is cheap to make and to compare, repeated every so many bytes: a prime, so that
+/// A pattern that is cheap to make and to compare, repeated after a prime number of bytes, so that
 /// no buffer's size divides it.
 struct Tile(Vec<u8>);
 
@@ -615,7 +616,7 @@ fn many_handlers_that_send_to_one_in_a_turn_share_its_write_budget() {
     }
     let mut sent = 0;
     let (bytes, _listener) = drive_until_joined(&mut event_loop, reader, |event_loop, event| {
-        // It is told of what has left below the mark.
+        // It is delivered because enough has left to be below the mark.
         let Event::Received(of) = event else { return assert_eq!(event, Event::Drained(id)) };
         let count = event_loop[of].received().len();
         event_loop[of].consume(count);
@@ -767,7 +768,7 @@ fn both_sides_only_write_and_the_loop_stays_live_and_bounded() {
     for id in &writers {
         write(&mut event_loop, *id);
     }
-    // Nobody consumes anything, so that at last nothing moves and nothing is ready.
+    // Nothing is consumed, so that at last nothing moves and nothing is ready.
     let steps = steps(&mut event_loop);
     let end = Instant::now() + PATIENCE;
     loop {
@@ -788,7 +789,7 @@ fn both_sides_only_write_and_the_loop_stays_live_and_bounded() {
         assert!(event_loop[*id].received().len() <= 64 * 1024);
         assert!(event_loop[*id].is_clogged());
     }
-    // The loop serves another one meanwhile.
+    // The loop serves another one in the meantime.
     let mut other = peer(address);
     other.write_all(b"still there?").unwrap();
     let echo = read_in_thread(other.try_clone().unwrap());

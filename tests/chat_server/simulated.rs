@@ -22,7 +22,7 @@ struct World<'s> {
     guests: Vec<Guest>,
 }
 
-/// Somebody who may be in the room.
+/// A person who may be in the room.
 struct Guest {
     peer: Peer,
     unsent: Vec<u8>,
@@ -80,7 +80,7 @@ impl<'s> World<'s> {
         self.guests.last_mut().unwrap()
     }
 
-    /// Has somebody join, and the others hear of it.
+    /// Lets a guest join, and checks that the others receive the news.
     fn join(&mut self, name: &str) -> io::Result<()> {
         self.come().say(&format!("{name}\n"));
         let joined = format!("* {name} joined\n");
@@ -224,8 +224,8 @@ fn slow_reader_has_the_talker_wait_and_loses_nothing_of_what_is_more_than_any_li
     Ok(())
 }
 
-/// Has bob talk that much while `silent` reads nothing, and returns what ann was told of it and how
-/// long it took until ann had heard everything of bob.
+/// Lets bob send `count` lines while `silent` reads nothing. Returns what ann received about
+/// `silent`, and how long it took until ann had received everything from bob.
 fn talk_beside_a_silent_one(count: usize) -> io::Result<(String, Duration)> {
     let simulation = Simulation::new(1);
     let mut world = World::new(&simulation)?;
@@ -315,7 +315,7 @@ fn members_that_are_lost_to_any_fault_are_gone_and_the_others_hear_what_is_said_
         }
         world.guests.clear();
         simulation.set_faults(faults.calmed());
-        // The descriptors that were lacking are there again; who has gone is gone.
+        // The missing descriptors are there again; a member that has left is no longer there.
         world.join("ann").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         world.guests[0].say("/who\n");
         world.until(|world| world.guests[0].has_heard("* 1 here: ann\n")).unwrap_or_else(|_| {

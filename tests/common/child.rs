@@ -1,5 +1,5 @@
-//! A part of a test in a process of its own: with descriptors that no other test opens, or with
-//! limits and signals that must not meet the others.
+//! Runs a part of a test in its own process: with descriptors that no other test opens, or with
+//! limits and signals that must not affect the others.
 //!
 //! The child is the test binary itself, asked to run just one test. Parent and child talk in lines
 //! over the child's standard input and output.
@@ -24,8 +24,8 @@ pub fn is_child(test: &str) -> bool {
     env::var(VARIABLE).is_ok_and(|child| child == test)
 }
 
-/// Runs `body` in a process of its own, after the shell has done what `before` says, and fails if
-/// it fails there. `test` is the full name of the test that calls.
+/// Runs `body` in its own process, after the shell has done what `before` says, and fails if it
+/// fails there. `test` is the full name of the test that calls.
 pub fn alone(test: &str, before: &str, body: impl FnOnce()) {
     if is_child(test) {
         return body();
@@ -84,7 +84,7 @@ impl Child {
         value.unwrap_or_else(|| panic!("{name} was to come, not {report}")).to_owned()
     }
 
-    /// Whether a report has come that was not looked at.
+    /// Returns whether a report has arrived that was not looked at.
     pub fn has_reported(&self, name: &str) -> bool {
         self.reports.try_iter().any(|report| report.starts_with(name))
     }

@@ -1,4 +1,4 @@
-//! What a process costs, as Linux tells it, and what was measured, said aloud.
+//! Measures what a process costs, as Linux reports it, and prints what was measured.
 
 use std::fmt::Display;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 /// a child.
 pub const ALL_DESCRIPTORS: &str = "ulimit -S -n $(ulimit -H -n);";
 
-/// Whether this system tells what a process costs.
+/// Returns whether this system reports what a process costs.
 pub fn can_measure() -> bool {
     cfg!(target_os = "linux") && fs::metadata("/proc/self/smaps_rollup").is_ok()
 }

@@ -1,5 +1,5 @@
-//! What the tests share: a loop with a listener, driving it, peers of plain `std`, and a pattern
-//! that tells every byte's place.
+//! What the tests share: a loop with a listener, driving it, peers of plain `std`, and a pattern in
+//! which every byte shows its place.
 //!
 //! Nothing here sleeps to wait for something that it could observe. [`PATIENCE`] only bounds how
 //! long a test that fails takes.
@@ -28,7 +28,7 @@ use readiness::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// After so long a test gives up.
+/// A test gives up after this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A loop that listens on a free port of IPv4 loopback.
@@ -54,8 +54,8 @@ pub fn reset(peer: TcpStream) {
     drop(peer);
 }
 
-/// Waits until so many finished handshakes wait to be accepted at an address of IPv4. A peer's
-/// connect can return a moment before its last acknowledgement has reached the listener.
+/// Waits until `count` finished handshakes wait to be accepted at an IPv4 address. A peer's connect
+/// can return a moment before its last acknowledgement has reached the listener.
 pub fn await_backlog(address: SocketAddr, count: usize) {
     let end = Instant::now() + PATIENCE;
     while cfg!(target_os = "linux") && backlog(address) != Some(count) {
@@ -77,7 +77,7 @@ fn backlog(address: SocketAddr) -> Option<usize> {
     })
 }
 
-/// The next event; panics if none comes.
+/// Returns the next event; panics if none arrives.
 pub fn next<T>(event_loop: &mut EventLoop<T>) -> Event {
     let event = event_loop.poll_event(Some(PATIENCE)).unwrap();
     event.expect("an event in time")
@@ -132,7 +132,7 @@ pub fn accepted<T>(event_loop: &mut EventLoop<T>) -> ConnectionId {
     })
 }
 
-/// `count` bytes of a stream, from `offset` on, in which each byte tells its place.
+/// Returns `count` bytes of a stream, from `offset` on, in which each byte shows its place.
 pub fn pattern(offset: usize, count: usize) -> Vec<u8> {
     (offset..offset + count).map(pattern_at).collect()
 }
@@ -182,8 +182,8 @@ pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStr
     SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
 }
 
-/// Waits until the kernel has something to read for this connection, be it the peer's end: a
-/// peer's call can return a moment before what it sent has come to us. Reads nothing.
+/// Waits until the kernel has something to read for this connection, be it the peer's end: a peer's
+/// call can return a moment before what it sent has arrived here. Reads nothing.
 #[cfg(unix)]
 pub fn await_arrival<T>(event_loop: &EventLoop<T>, id: ConnectionId) {
     let end = Instant::now() + PATIENCE;
@@ -310,7 +310,7 @@ pub fn flushed(steps: &[Step], id: ConnectionId) -> u64 {
     steps.iter().map(count).sum()
 }
 
-/// Reads to the end in a thread of its own. A reset ends it too, and is the error.
+/// Reads to the end in a separate thread. A reset ends it too, and is the error.
 pub fn read_in_thread(mut peer: TcpStream) -> JoinHandle<(Vec<u8>, io::Result<()>)> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -329,7 +329,7 @@ pub fn drive_until_joined<T, R>(
     thread.join().expect("the peer's thread did not panic")
 }
 
-/// An address at which nobody listens, nor ever will: a socket that does not listen has its port.
+/// Returns an address that always refuses: a socket that does not listen has its port.
 pub fn refusing_address() -> SocketAddr {
     static BOUND: OnceLock<Socket> = OnceLock::new();
     let socket = BOUND.get_or_init(|| {
@@ -354,8 +354,8 @@ pub struct Folder(std::path::PathBuf);
 
 #[cfg(unix)]
 impl Folder {
-    /// Makes one whose path is short, wherever this machine has its temporary files: the path of a
-    /// socket has 103 bytes at most.
+    /// Makes a folder whose path is short, wherever this machine has its temporary files: the path
+    /// of a socket has 103 bytes at most.
     pub fn new() -> Self {
         const PARENT_LENGTH_MAX: usize = 40;
         let mut parents = vec![std::env::temp_dir(), "/tmp".into()];

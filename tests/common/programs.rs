@@ -15,7 +15,7 @@ use crate::common::{PATIENCE, peer};
 
 /// Servers that echo, and nothing else.
 pub const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded_echo_server"];
-/// Servers with something of their own beside the echo, or in its place.
+/// Servers that do something in addition to the echo, or in its place.
 #[cfg(unix)]
 pub const SPECIAL_SERVERS: [&str; 8] = [
     "chat_server",
@@ -30,7 +30,7 @@ pub const SPECIAL_SERVERS: [&str; 8] = [
 #[cfg(not(unix))]
 pub const SPECIAL_SERVERS: [&str; 5] =
     ["chat_server", "worker_pool", "kv_server", "udp_echo", "frame_loop"];
-/// Programs that connect to a server, print what comes of it, and end.
+/// Programs that connect to a server, print the result, and end.
 pub const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
 
 /// All examples of every build that take a command line.
@@ -108,7 +108,7 @@ impl Program {
         Self::start_with(command, Stdio::piped(), Stdio::piped())
     }
 
-    /// One whose output goes elsewhere, so that no line of it is read here.
+    /// Starts a program whose output goes elsewhere, so that no line of it is read here.
     pub fn start_with(
         command: &mut Command,
         stdout: impl Into<Stdio>,
@@ -130,8 +130,8 @@ impl Drop for Program {
     }
 }
 
-/// The echo program of a host answers a client, and Ctrl-C lets it end when the client is done:
-/// also when nobody reads what it prints.
+/// Checks that the echo program of a host answers a client, and that after Ctrl-C it ends when the
+/// client is done. It does so also when its output is not read.
 pub fn assert_echoes_and_leaves(path: &Path) {
     let (mut program, address) = Program::start_at(path, &["127.0.0.1:0"]).listening();
     let client = greeted(address);
@@ -165,7 +165,7 @@ fn assert_leaves(program: Program, mut client: TcpStream) {
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
 }
 
-/// A pipe that nobody reads, for a program to print to.
+/// Returns a pipe without a reader, for a program to print to.
 pub fn nobody_reads() -> Stdio {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
@@ -184,7 +184,7 @@ pub fn server(name: &str) -> (Program, SocketAddr) {
     Program::start(name, &["127.0.0.1:0"]).listening()
 }
 
-/// Sends a message and checks that it comes back.
+/// Sends a message and checks that it is echoed.
 pub fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
     client.write_all(message).unwrap();
     let mut answer = vec![0; message.len()];
@@ -311,7 +311,7 @@ impl Lines {
     }
 }
 
-/// An example that cargo has built beside this test, without settings of this environment.
+/// Returns an example that cargo has built beside this test, without settings of this environment.
 pub fn command(name: &str) -> Command {
     let test = env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();

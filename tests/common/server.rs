@@ -1,5 +1,5 @@
-//! A server in a process of its own, so that what it costs is its own, and the answers it gives
-//! about itself over a second listener.
+//! A server in its own process, so that its costs are only its own, and the answers it gives about
+//! itself over a second listener.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -59,8 +59,8 @@ impl FromStr for Protocol {
     }
 }
 
-/// What a server tells of itself. The fills and flushes of the questions are not counted, but each
-/// question costs it a wait of its own.
+/// What a server reports about itself. The fills and flushes of the questions are not counted, but
+/// each question costs it one more wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
     pub waits: u64,
@@ -120,7 +120,7 @@ impl Server {
         line
     }
 
-    /// Asks until what the server tells fits.
+    /// Asks until the server's report fits.
     pub fn until(&mut self, mut fits: impl FnMut(Told) -> bool) -> Told {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -139,7 +139,7 @@ impl Server {
         }
     }
 
-    /// The bytes of memory that the server uses of its own.
+    /// Returns the bytes of memory that the server itself uses.
     pub fn memory(&self) -> i64 {
         measure::user_memory(self.child.id())
     }
@@ -266,7 +266,7 @@ fn tell_who(server: &EventLoop, listener: ListenerId) -> String {
     shown.join("; ")
 }
 
-/// A listener whose connections inherit the smallest send buffer that there is.
+/// Returns a listener whose connections inherit the smallest send buffer that there is.
 fn with_small_buffers() -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(1).unwrap();

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 
-/// The name of the function that this stands in, with the test file that it is of.
+/// The name of the enclosing function, with the test file that it is in.
 #[macro_export]
 macro_rules! test_name {
     () => {{

@@ -165,7 +165,7 @@ impl Asking {
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
         let mut keys: HashMap<usize, String> = HashMap::new();
         for _ in 0..simulation.below(40) {
-            // Nobody else has these keys.
+            // No other client has these keys.
             let number = simulation.below(3);
             let key = format!("{own}:{number}");
             let value = keys.get(&number).cloned();
@@ -190,7 +190,8 @@ impl Asking {
                     (format!("GET {key}"), reply.unwrap_or_else(|| "$-1\r\n".to_owned()))
                 }
             };
-            // How many hear it is not known, so that is asked for once all is over.
+            // The number of subscribers that receive it is not known, so it is asked for once all
+            // is over.
             if reply.is_empty() {
                 continue;
             }

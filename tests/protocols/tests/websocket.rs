@@ -95,8 +95,8 @@ fn echo(context: &mut WebSocketContext, stream: &mut Stream) -> Result<(), Error
     }
 }
 
-/// Serves one client until it has gone, and says whenever an answer met the limit. Returns how often
-/// that was.
+/// Serves one client until it has closed, and reports whenever an answer met the limit. Returns how
+/// often that was.
 fn serve(server: &mut EventLoop<Talk>, blocked: &Sender<()>) -> (usize, CloseReason) {
     let mut count = 0;
     let mut attend = |connection: &mut Connection<Talk>| {
@@ -153,7 +153,7 @@ fn talk(client: &mut Client, blocked: &Receiver<()>) {
         client.send(message.clone()).unwrap();
         assert_comes_back(client, message);
     }
-    // Many that come at once are answered in their order.
+    // Many that arrive together are answered in their order.
     let many = || (0..100_usize).map(|count| Message::binary(pattern(count, count)));
     many().for_each(|message| client.write(message).unwrap());
     client.flush().unwrap();
