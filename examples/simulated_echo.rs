@@ -31,7 +31,7 @@ fn echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The same by lines, with a bug: what came in together with a line is forgotten. As long as lines
+/// Echoes by lines, with a bug: what arrived together with a line is forgotten. As long as lines
 /// are typed one by one, nobody sees it.
 fn forgetful_echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
     if let Event::Received(id) = event {
@@ -46,7 +46,7 @@ fn forgetful_echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
 
 type Handle = fn(&mut EventLoop, Event) -> std::io::Result<()>;
 
-/// A peer sends two lines and reads what comes back.
+/// Lets a peer send two lines and read the echo.
 fn two_lines_come_back(simulation: &Simulation, handle: Handle) -> std::io::Result<()> {
     let mut server = Program::new(simulation.event_loop(), handle);
     let listener = server.event_loop.listen("127.0.0.1:65432")?;

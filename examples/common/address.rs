@@ -10,7 +10,7 @@ use std::vec;
 
 use readiness::CloseReason;
 
-/// Where the servers listen, and the clients connect, unless they are told otherwise.
+/// Where the servers listen, and the clients connect, unless an argument says otherwise.
 const HOST: &str = "127.0.0.1";
 const HOST_V6: &str = "::1";
 const PORT: u16 = 65432;

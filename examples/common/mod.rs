@@ -3,9 +3,9 @@
 //!
 //! A program hands its usage text and the rest of itself to [`run`]. What fails is one line on
 //! standard error, named after the program, and exit status 1. No macro of `std` prints here:
-//! `println!` panics where nobody reads any more, as in `| head -1`, or where a disk is full. A
-//! program that only prints a result ends with an error then ([`print()`]). A server has clients to
-//! serve, so it logs what it could not print, and goes on ([`status()`]).
+//! `println!` panics where the output is no longer read, as in `| head -1`, or where a disk is
+//! full. A program that only prints a result ends with an error then ([`print()`]). A server has
+//! clients to serve, so it logs what it could not print, and goes on ([`status()`]).
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 

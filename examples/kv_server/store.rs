@@ -1,9 +1,9 @@
 //! The keys, their values, and when they expire.
 //!
-//! Each key has a place, which it keeps for as long as it exists. A scan goes through the places, so
-//! it yields each key once that exists from its beginning to its end. All times stand in one order,
-//! so the server needs one timer, for the earliest. A key that has expired is no longer found, and
-//! takes memory until that timer fires.
+//! Each key has a place, which it keeps for as long as it exists. A scan goes through the places,
+//! so it yields each key once that exists from its beginning to its end. All times are in one
+//! order, so the server needs one timer, for the earliest. A key that has expired is no longer
+//! found, and takes memory until that timer fires.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem;

@@ -1,8 +1,8 @@
 //! The loop inside calloop: a source that says when it has something to do, and a dispatch that
 //! sleeps no longer than it may.
 //!
-//! Copy this file. It keeps the contract of the guide's page on hosts with a host that is told
-//! again and again as long as the descriptor is readable.
+//! Copy this file. It keeps the contract of the guide's page on hosts with a level-triggered host:
+//! calloop reports the descriptor again and again as long as it is readable.
 
 use std::io;
 use std::os::fd::AsFd;

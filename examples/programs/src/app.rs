@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 /// The content type of a message that is JSON.
 const JSON: &str = "text/json";
 
-/// What of a message has been read: the state of a connection of either side.
+/// How much of a message has been read: the state of a connection of either side.
 #[derive(Debug, Default)]
 pub enum Incoming {
     /// Nothing.
@@ -35,7 +35,7 @@ pub enum Incoming {
     Header(Header),
 }
 
-/// What a header tells of the content.
+/// What a header says about the content.
 #[derive(Clone, Debug)]
 pub struct Header {
     content_type: String,
@@ -49,8 +49,8 @@ impl Incoming {
     ///
     /// # Errors
     ///
-    /// Returns `InvalidData` for a message that is none, `UnexpectedEof` if the peer's end comes
-    /// before its last byte, or the error with which the connection ended.
+    /// Returns `InvalidData` for a message that is none, `UnexpectedEof` if the peer's end precedes
+    /// its last byte, or the error with which the connection ended.
     pub fn take<'r>(
         &mut self,
         read: &'r mut ReadHalf<'_>,

@@ -7,8 +7,9 @@
 //! | `response.rs` | responses: the whole of a file or a part, nothing new, a page, a refusal |
 //! | `access_log.rs` | one line for each response |
 //!
-//! One request is handled for each event. A small file leaves with the head of its response. A large
-//! one is sent as the peer takes it, and meanwhile the next request waits: so memory stays constant.
+//! One request is handled for each event. A small file leaves with the head of its response. A
+//! large one is sent as the peer takes it, and until then the next request waits: so memory stays
+//! constant.
 
 pub mod access_log;
 mod files;

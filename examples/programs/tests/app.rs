@@ -1,5 +1,5 @@
-//! The tutorial's protocol on a simulated network: requests cut anywhere, those that are none, and
-//! client and server against each other on bad networks.
+//! The tutorial's protocol on a simulated network: requests cut anywhere, invalid ones, and client
+//! and server against each other on bad networks.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]
@@ -192,7 +192,7 @@ fn second_request_ends_the_connection_behind_the_first_answer() {
     assert!(matches!(reasons[..], [CloseReason::Rejected(_)]), "{reasons:?}");
 }
 
-// How it comes.
+// How it arrives.
 
 #[test]
 fn request_is_answered_however_it_is_cut() {
@@ -323,7 +323,7 @@ fn client_has_an_answer_or_a_reason_on_any_network() -> Result<(), FailedSeed> {
     let (mut answered, mut failed) = (0, 0);
     try_seeds(0..200, |simulation| {
         let mut faults = Faults::drawn(simulation.seed());
-        faults.register_rate = 0; // without which nobody could listen
+        faults.register_rate = 0; // without which no program could listen
         simulation.set_faults(faults);
         match ask(simulation, "search", "ring") {
             Ok(answer) => {

@@ -486,7 +486,7 @@ fn peer_that_ends_or_resets_at_any_byte_harms_nobody() {
         ending.write(&PIPELINE[..cut]);
         ending.finish();
         let answer = server.answer(&mut ending, &[]);
-        // Whatever was whole is answered, also a file that is sent when the end comes.
+        // Whatever was whole is answered, also a file that is sent when the end arrives.
         let asked = String::from_utf8_lossy(&PIPELINE[..cut]).matches("\r\n\r\n").count();
         let answered = responses(&answer, &["GET", "GET", "HEAD", "GET", "GET", "GET"]).len();
         assert_eq!(answered, asked, "{cut} bytes");
@@ -558,7 +558,7 @@ fn what_arrives_on_any_network_is_a_beginning_of_what_was_to_be_sent() -> Result
     let request = b"GET /large.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     try_seeds(0..60, |simulation| {
         let mut faults = Faults::drawn(simulation.seed());
-        faults.register_rate = 0; // without which nobody could listen
+        faults.register_rate = 0; // without which no program could listen
         faults.piece_max = faults.piece_max.max(64);
         faults.send_buffer = faults.send_buffer.max(64);
         simulation.set_faults(faults);

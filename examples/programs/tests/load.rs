@@ -74,8 +74,8 @@ fn run_calmly(
     run(&Simulation::new(1), plan, Faults::none(), serve).unwrap()
 }
 
-/// A server that sends back what `change` makes of all that it has received on a connection so far,
-/// of which it is told how much it has answered.
+/// Returns a handler that sends back what `change` makes of all that was received on a connection,
+/// given how much of it is answered.
 fn answering(
     mut change: impl FnMut(&[u8], usize) -> Vec<u8>,
 ) -> impl FnMut(&mut EventLoop<Vec<u8>>, Event) -> io::Result<()> {

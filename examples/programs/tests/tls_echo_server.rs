@@ -67,7 +67,7 @@ struct Client {
     budget: usize,
     written: usize,
     received: Vec<u8>,
-    /// It has been told that nothing more comes.
+    /// It has received the notice that nothing more follows.
     was_notified: bool,
     failure: Option<rustls::Error>,
 }
@@ -155,7 +155,7 @@ fn talk(server: &mut Simulated<Session, Handle>, client: &mut Client, piece: usi
     }
 }
 
-/// A client says all that it has to say, byte by byte or in one piece, and all comes back.
+/// Checks a client that sends everything, in pieces of `piece` bytes, and receives all of it back.
 fn assert_served(server: &mut Simulated<Session, Handle>, client: &mut Client, piece: usize) {
     talk(server, client, piece);
     client.tls.send_close_notify();
@@ -439,7 +439,7 @@ fn clients_on_networks_that_break_have_a_prefix_back_and_never_a_false_end() {
     .unwrap();
 }
 
-/// A client whose bytes are changed, left out or doubled on their way.
+/// Attacks the server as a client whose bytes are changed, left out or doubled on their way.
 fn attack(seed: u64) {
     let simulation = Simulation::new(seed);
     let (mut server, address) = server(&simulation);
@@ -488,7 +488,7 @@ fn files() -> [String; 2] {
     ["cert.pem", "key.pem"].map(|name| data(name).to_str().unwrap().to_owned())
 }
 
-/// The server in a process of its own, which logs what it has against clients.
+/// Starts the server in its own process, which logs what it has against clients.
 fn start(before: &str) -> (Program, SocketAddr) {
     let [cert, key] = files();
     let before = format!("{before} export RUST_LOG=programs=info;");
@@ -561,7 +561,7 @@ fn hundred_mebibytes_through_openssl_come_back_in_little_memory() {
         for offset in (0..LENGTH).step_by(1024 * 1024) {
             input.write_all(&pattern(offset, 1024 * 1024)).unwrap();
         }
-        input // kept open until all has come back
+        input // kept open until all has been echoed
     });
     let mut most = 0;
     for offset in (0..LENGTH).step_by(1024 * 1024) {

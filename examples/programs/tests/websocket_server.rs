@@ -45,7 +45,7 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 const FINAL: u8 = 0x80;
 
-/// A frame that has come back: its first byte and its payload.
+/// A frame of the echo: its first byte and its payload.
 type Frame = (u8, Vec<u8>);
 
 /// A frame as a client sends it: its first byte, and the payload masked.
@@ -127,7 +127,7 @@ fn connected_on(simulation: &Simulation) -> (Simulated<Session, Handle>, Peer) {
     (server, peer)
 }
 
-/// Writes all of it, and returns what comes back until nothing more does.
+/// Writes all of it, and returns the answers until no more arrive.
 fn exchange(server: &mut Simulated<Session, Handle>, peer: &mut Peer, mut bytes: &[u8]) -> Vec<u8> {
     let mut back = Vec::new();
     loop {
@@ -373,7 +373,7 @@ fn servers_goodbye_comes_behind_what_was_received_and_ends_the_connection() {
     let back = frames(&exchange(&mut server, &mut peer, &message(TEXT, b"before")));
     assert_eq!(back, [(FINAL | TEXT, b"before".to_vec())]);
     websocket_echo::say_goodbye(&mut server.event_loop);
-    // What comes in between is thrown away, and the client's answer ends it.
+    // What arrives in between is thrown away, and the client's answer ends it.
     let late = [message(TEXT, b"late"), close_frame(1001)].concat();
     let back = frames(&exchange(&mut server, &mut peer, &late));
     assert_eq!(back.len(), 1, "{back:?}");
@@ -384,8 +384,8 @@ fn servers_goodbye_comes_behind_what_was_received_and_ends_the_connection() {
     assert_eq!(server.only_closed(), CloseReason::Closed);
 }
 
-/// Clients that each send a few messages in pieces as they are chosen, and then close. Returns the
-/// frames that each is to have back, and those that it has.
+/// Runs clients that each send a few messages in pieces as they are chosen, and then close. Returns
+/// the frames that each is to get back, and those that it got.
 fn run_clients(simulation: &Simulation, faults: Faults) -> std::io::Result<Vec<[Vec<Frame>; 2]>> {
     let mut event_loop = simulation.event_loop_with_limits(websocket_echo::limits()).unwrap();
     let listener = event_loop.listen("127.0.0.1:0")?;
@@ -451,7 +451,8 @@ fn clients_on_networks_that_break_have_the_first_messages_back() {
     .unwrap();
 }
 
-/// A conversation whose bytes are changed, left out or doubled, or noise, in pieces.
+/// Attacks the server by a conversation whose bytes are changed, left out or doubled, or by noise,
+/// in pieces.
 fn attack(seed: u64) {
     let simulation = Simulation::new(seed);
     let (mut server, mut peer) = connected_on(&simulation);

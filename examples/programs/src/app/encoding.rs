@@ -24,7 +24,8 @@ fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// The order of the bytes is told by a mark before the text; without one it is this computer's.
+/// Decodes UTF-16. A mark before the text gives the order of the bytes; without one it is this
+/// computer's.
 fn utf_16(bytes: &[u8]) -> Option<String> {
     match bytes {
         [0xff, 0xfe, text @ ..] => utf_16_by(text, u16::from_le_bytes),

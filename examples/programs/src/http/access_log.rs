@@ -14,7 +14,7 @@ use super::response::Response;
 
 /// How long a line waits for others.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
-/// With so many bytes it does not wait.
+/// With this many bytes it does not wait.
 const GATHERED_MAX: usize = 64 * 1024;
 
 /// An access log.

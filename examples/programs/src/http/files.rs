@@ -69,7 +69,7 @@ impl Root {
         use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
         use rustix::io::Errno;
 
-        // Where it is a pipe, nobody waits for the other end.
+        // Where it is a pipe, the open does not wait for the other end.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match openat2(&self.folder, place, flags, Mode::empty(), ResolveFlags::BENEATH) {
             // This kernel cannot do it, or a link names its target from the root of all.

@@ -2,7 +2,8 @@
 //!
 //! Two servers that read the same bytes as different requests let one client speak for another
 //! (request smuggling). So whatever could be read in two ways is refused: a line that does not end
-//! in CR LF, two lengths, a length beside a transfer coding, a space before a colon, a folded line.
+//! in CR LF, two lengths, a length next to a transfer coding, a space before a colon, a folded
+//! line.
 
 use httparse::{Error, Header};
 
@@ -33,7 +34,7 @@ pub(super) struct Request<'h> {
 }
 
 /// Returns how long the head at the front of `received` is, with the empty line at its end, once it
-/// is there. `searched` is how far the search has come before.
+/// is there. `searched` is how far the search has got before.
 pub(super) fn head_length(received: &[u8], searched: &mut usize) -> Result<Option<usize>, Status> {
     let mut length = None;
     while let Some(place) = received[*searched..].iter().position(|byte| *byte == b'\n') {
@@ -100,7 +101,7 @@ impl<'h> Request<'h> {
             let mut words = self.all("Connection").flat_map(|value| value.split(','));
             words.any(|word| word.trim().eq_ignore_ascii_case(wanted))
         };
-        // A body that waits to be asked for may never come, so nothing can follow it.
+        // A body that waits to be asked for may never arrive, so nothing can follow it.
         let has_to_close = asks_for("close") || count("Expect") > 0;
         self.keeps_alive = !has_to_close && (!self.is_http_1_0 || asks_for("keep-alive"));
         let length = self.field("Content-Length").map(number);

@@ -57,8 +57,8 @@ where
         self.settle();
     }
 
-    /// What a peer is answered that writes these pieces, one after the other, and reads as they
-    /// come.
+    /// Returns what a peer is answered that writes these pieces, one after the other, and reads the
+    /// answers as they arrive.
     pub fn answer(&mut self, peer: &mut Peer, pieces: &[&[u8]]) -> Vec<u8> {
         let mut answer = Vec::new();
         for piece in pieces {
@@ -78,7 +78,7 @@ where
         }
     }
 
-    /// Nobody is connected any more once the deadlines of a close have passed.
+    /// Checks that no client is connected any more once the deadlines of a close have passed.
     pub fn assert_alone(&mut self) {
         for _ in 0..3 {
             self.pass(Duration::from_secs(61));
