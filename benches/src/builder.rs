@@ -1,4 +1,4 @@
-//! Builds the servers that are asked for, and tells which cannot be and why.
+//! Builds the servers that are asked for, and reports which cannot be built and why.
 
 use std::error::Error;
 use std::fmt;
@@ -158,7 +158,7 @@ fn has_header(header: &str) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };
     if let Some(mut source) = child.stdin.take() {
-        // If the compiler has ended already, its status tells.
+        // If the compiler has ended already, its status shows that.
         let _ = writeln!(source, "#include <{header}>");
     }
     child.wait().is_ok_and(|status| status.success())
@@ -181,7 +181,7 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
     command
 }
 
-/// Runs to the end, silently; what went wrong is told whole. Returns its standard output.
+/// Runs to the end, silently, and reports all output of a failure. Returns its standard output.
 pub(crate) fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
     let output = command.stdin(Stdio::null()).output()?;
     match output.status.success() {

@@ -2,7 +2,7 @@
 //! latency, each to the limit's.
 //!
 //! A bar ends at the median; a thin line goes on from there to the best round. What is too long is
-//! cut off, and marked. Figures stand beside the bars, where no line runs through them.
+//! cut off, and marked. Figures are next to the bars, where no line runs through them.
 
 use svg::Document;
 use svg::node::element::{Line, Polygon, Rectangle, Text, Title};
@@ -16,8 +16,8 @@ use crate::table::{limit, reference, shown};
 
 const LABELS: f64 = 170.0;
 const COLUMN: f64 = 350.0;
-/// Of a column, what the bars may take; behind them are the arrows of those that are cut off, and
-/// then the figures.
+/// The part of a column that the bars may take; behind them are the arrows of the bars that are cut
+/// off, and then the figures.
 const BARS: f64 = 220.0;
 const ARROW: f64 = 8.0;
 const BAR: f64 = 11.0;
@@ -27,7 +27,7 @@ const LABEL_HEIGHT: f64 = 38.0;
 /// A longer bar is cut off.
 const RATIO_MAX: f64 = 2.5;
 
-/// Told apart also by those who see few colours: neighbours differ in brightness.
+/// Distinguished also by people who see few colours: neighbours differ in brightness.
 const COLOURS: [&str; 18] = [
     "#d1495b", "#1b3a4b", "#66a182", "#edae49", "#00798c", "#9d6b9e", "#8d99ae", "#3f6634",
     "#c97b4a", "#274690", "#f4b6c2", "#7a5c00", "#a3d5ff", "#6f1d1b", "#b8c480", "#444444",
@@ -420,8 +420,8 @@ pub(crate) mod tests {
     #[test]
     fn bars_that_are_cut_off_are_marked_and_others_are_not() {
         let svg = drawn(false);
-        // Those of tokio's time and latency in ping-50 and stream, its latency beside streams, and
-        // its throughput in lines.
+        // Tokio's time and latency in ping-50 and stream, its latency beside streams, and its
+        // throughput in lines.
         assert_eq!(svg.matches("<polygon").count(), 6);
         assert!(svg.contains("A bar that ends in an arrow is cut off at 2.50"));
         let alone = rows().into_iter().map(|mut row| {

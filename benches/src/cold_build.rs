@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn ours_is_held_against_its_like_in_the_same_profile() {
-        // Different everywhere, so that each ratio tells which two it is of.
+        // Different everywhere, so that each ratio shows which two it is of.
         let build = |program, profile, crates: usize| {
             let best = crates as f64 / 10.0;
             let seconds = Spread { best, median: 2.0 * best, worst: 3.0 * best };

@@ -17,7 +17,7 @@ use crate::running::Cores;
 use crate::scenarios::{Protocol, Scenario};
 use crate::speed::{self, Row};
 
-/// Open files that a process needs besides its connections.
+/// Open files that a process needs in addition to its connections.
 const OTHER_FILES: u64 = 100;
 /// The most connections of a quick run.
 const QUICK_MAX: usize = 500;
@@ -55,7 +55,7 @@ pub(crate) fn run(mut options: Options) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A process can have only so many connections; a quick run needs no crowd.
+/// Limits the crowd to the connections that a process can have; a quick run needs no crowd.
 fn limit_connections(options: &mut Options, skipped: &mut Vec<Unmeasured>) -> usize {
     let files = process::raise_open_files().saturating_sub(OTHER_FILES);
     let allowed = usize::try_from(files).unwrap_or(usize::MAX);
@@ -85,7 +85,7 @@ fn choose_cores(skipped: &mut Vec<Unmeasured>) -> Result<Cores, Box<dyn Error>> 
 /// Something to be measured, and its name.
 type Job<J> = (String, J);
 
-/// What is measured besides speed, by tools and by looking at memory.
+/// What is measured in addition to speed, by tools and by looking at memory.
 struct Others<'a> {
     options: &'a Options,
     built: &'a [Built],

@@ -79,8 +79,8 @@ fn busy() -> f64 {
     100.0 * (all - idle) / all.max(1.0)
 }
 
-/// The time of all processors since the start, and that in which they had nothing to do: what the
-/// first line of `/proc/stat` tells, in ticks. Time that the host took away counts as busy.
+/// Returns the time of all processors since the start, and how much of it was idle: what the first
+/// line of `/proc/stat` shows, in ticks. Time that the host took away counts as busy.
 fn processor_ticks(stat: &str) -> [u64; 2] {
     let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
     // The guests' time, behind these eight, is in the user's already.

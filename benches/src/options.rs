@@ -111,7 +111,8 @@ impl Options {
         self.all || self.servers_are_named || server.default != Measured::Counts
     }
 
-    /// Counting takes long, so it is done in the `usual` scenarios, or in those that were named.
+    /// Returns whether a scenario's calls are counted. Counting takes long, so it is done in the
+    /// `usual` scenarios, or in the named ones.
     pub(crate) fn is_counted(&self, scenario: &Scenario, usual: &[&str]) -> bool {
         self.scenarios_are_named || usual.contains(&scenario.name)
     }
@@ -264,7 +265,7 @@ impl Given {
     }
 }
 
-/// Those that were named; if none was, the usual ones.
+/// Returns the entries that were named; if none was, the usual ones.
 fn chosen<T: Clone>(
     all: &[T],
     named: &[String],

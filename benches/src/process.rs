@@ -13,10 +13,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// What a process has to end in; tools have something to write then.
+/// How long a process has to end; tools have something to write then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Those that run, for the handler of an interrupt.
+/// The processes that run, for the handler of an interrupt.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 fn running() -> MutexGuard<'static, BTreeSet<u32>> {
@@ -26,7 +26,7 @@ fn running() -> MutexGuard<'static, BTreeSet<u32>> {
 /// Has an interrupt or a termination end what was started, then this program.
 pub(crate) fn end_all_when_interrupted() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
-        // Held to the end, so that nothing is started meanwhile.
+        // Held to the end, so that nothing is started until then.
         let running = running();
         running.iter().for_each(|id| kill(*id));
         std::process::exit(130);
@@ -63,7 +63,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let mut running = running();
-        // Until it has been waited for, its id is nobody else's.
+        // Until it has been waited for, its id is not reused.
         if let Ok(None) = self.child.try_wait() {
             // What a tracer runs does not end with the tracer.
             children(self.child.id()).into_iter().for_each(kill);
@@ -125,7 +125,7 @@ pub(crate) fn processor_time(id: u32) -> io::Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
         let text = match fs::read_to_string(task?.path().join("schedstat")) {
-            Err(error) if has_ended(&error) => continue, // a thread, meanwhile
+            Err(error) if has_ended(&error) => continue, // a thread, which has ended by now
             text => text?,
         };
         let first = text.split_whitespace().next().and_then(|time| time.parse::<u64>().ok());

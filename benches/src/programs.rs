@@ -1,5 +1,5 @@
-//! The programs of the repository beside those that people would use instead, each pair under the
-//! load that is made for the other.
+//! Measures the programs of the repository against what people would use instead, each pair under
+//! the load that is made for the other.
 //!
 //! Both servers of a pair run all the time, held on one core, and the load on another. Each round
 //! sets every load upon both, one after the other and in turns first, so that what disturbs one

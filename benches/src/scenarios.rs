@@ -8,10 +8,10 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     pub(crate) protocol: Protocol,
     pub(crate) task: Task,
-    /// Server and load on the same core: nothing overlaps, and nobody waits for the other's core.
+    /// Server and load on the same core: nothing overlaps, and neither waits for the other's core.
     pub(crate) one_core: bool,
     pub(crate) unit: Unit,
-    /// It is measured so many times as long as others: a message takes longer the more there are.
+    /// It is measured this many times as long as others: a message takes longer the more there are.
     pub(crate) times_as_long: u64,
     /// How many connections a group of it has at most, where it was to have more.
     pub(crate) limited_to: Option<usize>,
@@ -24,9 +24,9 @@ pub(crate) struct Scenario {
 /// What a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// What came in.
+    /// Sends back what arrived.
     Echo,
-    /// Each line, by a write of its own.
+    /// Answers each line, by a separate write.
     Lines,
 }
 

@@ -1,4 +1,4 @@
-//! The servers that are compared: where each comes from, and what it needs.
+//! The servers that are compared: where each is from, and what it needs.
 
 use crate::scenarios::{Protocol, SLOW_READER};
 

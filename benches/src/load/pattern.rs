@@ -27,7 +27,7 @@ impl Pattern {
         Self::laid_out(PERIOD, 1, |_| noise(&mut state) as u8)
     }
 
-    /// Lines of printable characters, each of `size` bytes with its end.
+    /// Returns lines of printable characters, each of `size` bytes with its end.
     pub(crate) fn lines(size: usize) -> Self {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         Self::laid_out(LINES * size, size, |at| match at % size {
@@ -53,7 +53,7 @@ impl Pattern {
         &self.bytes[at..at + count]
     }
 
-    /// Whether what came back is what a stream has at a position.
+    /// Checks that the echo is what a stream has at a position.
     pub(crate) fn verify(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         for (nth, part) in bytes.chunks(SLICE_MAX).enumerate() {
             let position = position + (nth * SLICE_MAX) as u64;
