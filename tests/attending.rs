@@ -55,7 +55,7 @@ fn error_of_one_handler_ends_that_connection_alone_and_its_answer_arrives() {
             assert_eq!(id, wrong_id);
             Some(reason)
         }
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!(reason, rejected(ErrorKind::InvalidInput));
     let (answer_of_wrong, outcome) = wrong.join().unwrap();
@@ -94,7 +94,7 @@ fn number_of_the_operating_systems_error_is_kept() {
     server[id].attend(|_| Err(io::Error::from_raw_os_error(28)));
     drop(client);
     let (events, reason) = until_closed(&mut server, id);
-    assert_eq!(events.len(), 1, "it hears only the end");
+    assert_eq!(events.len(), 1, "only the end is delivered");
     let CloseReason::Rejected(failure) = reason else { panic!("{reason:?}") };
     assert_eq!(failure.raw_os_error(), Some(28));
     assert_eq!(reason.to_string(), format!("rejected by us: {failure}"));
@@ -269,7 +269,7 @@ fn program_that_joins_its_client_while_closed_is_handled_does_not_hang() {
             let begin = std::time::Instant::now();
             let heard = client.take().unwrap().join().unwrap();
             assert_eq!(heard, expected, "{name}");
-            assert!(begin.elapsed() < PATIENCE / 2, "{name}: the client heard nothing in time");
+            assert!(begin.elapsed() < PATIENCE / 2, "{name}: the client received nothing in time");
             Some(())
         });
     }
@@ -292,5 +292,5 @@ fn received_bytes_and_the_end_can_be_read_while_closed_is_handled() {
     server[id].read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"left");
     assert_eq!(server[id].read(&mut [0]).unwrap(), 0);
-    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the peer has been told");
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the end has reached the peer");
 }

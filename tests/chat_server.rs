@@ -62,7 +62,7 @@ impl Member {
     fn hear(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
-        line.strip_suffix('\n').unwrap_or_else(|| panic!("the end came after {line:?}")).to_owned()
+        line.strip_suffix('\n').unwrap_or_else(|| panic!("the end followed {line:?}")).to_owned()
     }
 
     /// Returns what it receives before this line.
@@ -342,7 +342,7 @@ fn assert_all_heard_all(crowd: &EventLoop<Heard>) {
     }
     assert_eq!(rounds, vec![ROUNDS; CROWD]);
     for member in crowd.connections() {
-        assert!(member.data.lines == *first, "m{} heard something else", member.data.number);
+        assert!(member.data.lines == *first, "m{} received something else", member.data.number);
     }
 }
 

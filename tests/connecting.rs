@@ -122,7 +122,7 @@ fn connect_without_a_descriptor_left_is_that_connection_s_closed() {
                     assert_eq!(failure.raw_os_error(), Some(too_many_open_files));
                     failed.push(id);
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         assert!(connected.len() > 32 && failed.len() > 36, "{connected:?} {failed:?}");

@@ -81,7 +81,7 @@ fn counters_made_of_steps_equal_what_was_observed() {
             Event::Woken => ("wakes", 1),
             Event::Ready(..) => ("sources", 1),
             Event::ShutDown => ("shutdowns", 1),
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         };
         *seen.entry(name).or_default() += count;
         if name == "closed" && seen["closed"] == PEERS {

@@ -83,7 +83,7 @@ fn end_of_a_client_found_with_unsent_bytes_leaves_them_to_it() {
     client.peek(&mut [0]).unwrap();
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).unwrap();
-    assert!(answer == pattern(0, COUNT), "{} bytes came back", answer.len());
+    assert!(answer == pattern(0, COUNT), "{} bytes were echoed", answer.len());
 }
 
 #[test]

@@ -133,7 +133,9 @@ fn slot_used_again_within_a_batch_hears_nothing_of_its_former_owner() {
         event_loop[*id].set_deadline(Some(Duration::from_nanos(1)));
     }
     let steps = steps(&mut event_loop);
-    let Event::Deadline(stale) = next(&mut event_loop) else { panic!("deadlines come first") };
+    let Event::Deadline(stale) = next(&mut event_loop) else {
+        panic!("deadlines are delivered first")
+    };
     let other = if stale == crowd[0].0 { crowd[1].0 } else { crowd[0].0 };
     event_loop[stale].abort();
     assert_eq!(next(&mut event_loop), Event::Closed(stale, CloseReason::Aborted));

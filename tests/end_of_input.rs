@@ -139,7 +139,7 @@ fn message_of_just_the_read_buffer_and_an_end_is_read_to_the_end() {
             (received == size).then_some(())
         });
         let error = event_loop[id].read_to_end(&mut bytes).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::WouldBlock, "the end may still come");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "the end may still arrive");
         assert_eq!(next(&mut event_loop), Event::Full(id));
         peer.shutdown(Shutdown::Write).unwrap();
         assert_eq!(next(&mut event_loop), Event::PeerFinished(id));

@@ -800,7 +800,7 @@ fn deadline_set_to_zero_whenever_it_comes_lets_turns_end_and_others_be_served() 
     let (mut told, mut received) = (0, 0);
     let end = Instant::now() + PATIENCE;
     while told < ROUNDS || received < ROUNDS {
-        assert!(Instant::now() < end, "told {told} times, received {received} bytes");
+        assert!(Instant::now() < end, "delivered {told} times, received {received} bytes");
         talker.write_all(b"x").unwrap();
         let mut told_in_turn = 0;
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {

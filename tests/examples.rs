@@ -133,7 +133,7 @@ fn traced_server_with_a_slow_reader_shows_the_interest_switch_and_back() {
     let mut answer = vec![0; block.len()];
     for _ in 0..COUNT / block.len() {
         client.read_exact(&mut answer).unwrap();
-        assert!(answer == block, "what came back is not what was sent");
+        assert!(answer == block, "the echo is not what was sent");
     }
     server.stderr.until("interest writable -> readable");
     sender.join().unwrap();
@@ -476,8 +476,8 @@ fn ctrl_c_with_a_client_that_reads_late_gives_it_everything_that_had_come_from_i
     server.stdout.until("to finish. Ctrl-C again aborts the rest");
     let mut back = Vec::new();
     client.read_to_end(&mut back).unwrap();
-    assert!(content.starts_with(&back), "what came back is not what was sent");
-    assert!(back.len() >= filled, "{} of {filled} bytes came back", back.len());
+    assert!(content.starts_with(&back), "the echo is not what was sent");
+    assert!(back.len() >= filled, "{} of {filled} bytes were echoed", back.len());
     client.shutdown(Shutdown::Both).unwrap();
     let _ = writer.join().unwrap();
     assert_eq!(server.ended().status, Some(0));
@@ -720,7 +720,7 @@ fn stream_through_a_command_comes_back_whole_also_to_a_client_that_reads_late() 
     let mut back = Vec::new();
     client.read_to_end(&mut back).unwrap();
     writer.join().unwrap();
-    assert!(back == content, "{} of {COUNT} bytes came back", back.len());
+    assert!(back == content, "{} of {COUNT} bytes were echoed", back.len());
     assert_peak_below(test_name!(), server.process_id(), 16 * 1024 * 1024);
 }
 
@@ -811,7 +811,7 @@ fn players_of_the_frame_loop_are_told_where_all_stand_also_beside_one_who_floods
         let picture = pictures.next().unwrap();
         let (frame, places) = picture.strip_prefix("frame ").unwrap().split_once(": ").unwrap();
         let frame: u64 = frame.parse().unwrap();
-        assert!(frame > last, "{picture} came after frame {last}");
+        assert!(frame > last, "{picture} followed frame {last}");
         (last, count) = (frame, count + 1);
         has_moved |= places.trim_matches(['[', ']']).split(", ").any(|place| place == "-2");
     }

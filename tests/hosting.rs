@@ -149,7 +149,7 @@ fn while_readiness_is_left_there_is_something_to_do() {
         assert_eq!(event_loop.next_timeout(), AT_ONCE);
         turns_with_more += 1;
         while let Some(event) = event_loop.poll_event(AT_ONCE).unwrap() {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             let count = event_loop[id].received().len();
             event_loop[id].consume(count);
         }
@@ -223,7 +223,7 @@ fn while_peers_wait_beyond_the_accept_budget_there_is_something_to_do() {
     await_backlog(address, 3);
     for _ in 0..3 {
         let event = event_loop.poll_event(AT_ONCE).unwrap();
-        let Some(Event::Accepted(_, id)) = event else { panic!("{event:?} came") };
+        let Some(Event::Accepted(_, id)) = event else { panic!("{event:?} was delivered") };
         event_loop[id].pause(); // so that it is not looked at again itself
         assert_eq!(event_loop.poll_event(AT_ONCE).unwrap(), None);
         assert_eq!(event_loop.next_timeout(), AT_ONCE);
@@ -265,12 +265,12 @@ fn zero_poll_gives_the_host_its_time_at_the_end_of_every_turn() {
     for _ in 0..50 {
         steps.take();
         while let Some(event) = event_loop.poll_event(AT_ONCE).unwrap() {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             let count = event_loop[id].received().len();
             event_loop[id].consume(count);
         }
         assert_eq!(steps.waits(), 1);
-        assert_eq!(event_loop.next_timeout(), AT_ONCE, "more is ready all the same");
+        assert_eq!(event_loop.next_timeout(), AT_ONCE, "more is ready nevertheless");
     }
 }
 
@@ -286,7 +286,7 @@ fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_news_wakes_the_host() {
     assert_wakes_host(&event_loop);
     let id = accepted(&mut event_loop);
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the accepted");
+    assert!(!is_readable(&event_loop), "the accepted was delivered");
 
     talker.write_all(b"message").unwrap();
     assert_wakes_host(&event_loop);
@@ -294,7 +294,7 @@ fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_news_wakes_the_host() {
     let count = event_loop[id].received().len();
     event_loop[id].consume(count);
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the message");
+    assert!(!is_readable(&event_loop), "the message was delivered");
 
     let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let source = event_loop.register(&mut socket, Interest::Readable).unwrap();
@@ -305,20 +305,20 @@ fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_news_wakes_the_host() {
     assert_wakes_host(&event_loop);
     assert!(matches!(next(&mut event_loop), Event::Ready(of, _) if of == source));
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the source");
+    assert!(!is_readable(&event_loop), "the source was delivered");
 
     let waker = event_loop.waker();
     std::thread::spawn(move || waker.wake().unwrap());
     assert_wakes_host(&event_loop);
     assert_eq!(next(&mut event_loop), Event::Woken);
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the wake");
+    assert!(!is_readable(&event_loop), "the wake was delivered");
 
     drop(talker);
     assert_wakes_host(&event_loop);
     until(&mut event_loop, |_, event| matches!(event, Event::Closed(..)).then_some(()));
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the end");
+    assert!(!is_readable(&event_loop), "the end was delivered");
 }
 
 #[test]
@@ -443,9 +443,9 @@ impl Nested {
     fn run_until(&mut self, mut done: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !done(self) {
-            assert!(Instant::now() < end, "what the test waits for did not come");
+            assert!(Instant::now() < end, "what the test waits for did not happen");
             if let Some(event) = self.host.poll_event(Some(Duration::from_millis(20))).unwrap() {
-                assert!(self.run_if_for_inner(event), "{event:?} was not to come");
+                assert!(self.run_if_for_inner(event), "{event:?} was not expected");
             }
         }
     }

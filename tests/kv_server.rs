@@ -315,7 +315,7 @@ fn scan_under_changes_yields_each_key_that_stays() {
         if cursor == "0" {
             break;
         }
-        assert!(round < 1_000, "it goes on for ever");
+        assert!(round < 1_000, "it goes on forever");
     }
     seen.sort();
     let mut expected: Vec<String> = (0..500).map(|number| format!("stays:{number}")).collect();
@@ -381,7 +381,7 @@ fn messages_reach_those_that_are_subscribed() {
     // Until the server has seen the end of it.
     let end = Instant::now() + PATIENCE;
     while publisher.ask("PUBLISH news again") != ":1\r\n" {
-        assert!(Instant::now() < end, "one that has gone is still subscribed");
+        assert!(Instant::now() < end, "a closed client is still subscribed");
     }
     assert_eq!(one.ask("PING"), "+PONG\r\n");
 }

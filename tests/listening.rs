@@ -342,7 +342,7 @@ fn connections_never_pass_the_cap_and_accepting_resumes_as_each_closes() {
                     assert_eq!(id, first);
                     None
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         });
         open.push(id);
@@ -386,7 +386,7 @@ fn listeners_that_wait_for_the_same_room_take_turns() {
                 assert_eq!(open.replace(id), None, "there is room for one");
             }
             Some(Event::Closed(..)) => {}
-            Some(other) => panic!("{other:?} was not to come"),
+            Some(other) => panic!("{other:?} was not expected"),
             // Closed between two turns, while both listeners wait.
             None => open.take().into_iter().for_each(|id| event_loop[id].abort()),
         }

@@ -276,7 +276,7 @@ fn client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_en
 
     let end = Instant::now() + PATIENCE;
     while greedy.read < COUNT {
-        assert!(Instant::now() < end, "{} of {COUNT} bytes came back", greedy.read);
+        assert!(Instant::now() < end, "{} of {COUNT} bytes were echoed", greedy.read);
         greedy.write_to(COUNT);
         greedy.read_on();
         most = most.max(server.memory());

@@ -166,7 +166,7 @@ fn helper_threads_are_made_when_first_needed_at_most_four_and_end_with_the_loop(
     }
     let mut connected = 0;
     until(&mut client, |_, event| {
-        let Event::Connected(_) = event else { panic!("{event:?} was not to come") };
+        let Event::Connected(_) = event else { panic!("{event:?} was not expected") };
         connected += 1;
         (connected == 22).then_some(())
     });
@@ -275,7 +275,7 @@ fn data_of_an_accepted_connection_is_made_with_its_peers_address() {
     let address = server.listener_addr(listener).unwrap();
     for _ in 0..3 {
         let mut client = peer(address);
-        let Event::Accepted(at, id) = next(&mut server) else { panic!("it comes first") };
+        let Event::Accepted(at, id) = next(&mut server) else { panic!("it is delivered first") };
         let from = server[id].data.1.unwrap();
         assert_eq!(from, client.local_addr().unwrap());
         assert_eq!((from, at), (server[id].peer_addr().unwrap(), listener));

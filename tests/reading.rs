@@ -78,7 +78,7 @@ fn assert_echo_is_identical(at: &str) {
     assert_eq!(event_loop[id].local_addr().unwrap(), talker.stream.peer_addr().unwrap());
     let end = Instant::now() + PATIENCE;
     while talker.read < COUNT {
-        assert!(Instant::now() < end, "only {} came back", talker.read);
+        assert!(Instant::now() < end, "only {} bytes were echoed", talker.read);
         talker.write_to(COUNT);
         talker.read_on();
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
@@ -203,7 +203,7 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
     for round in 0..80 {
         talker.write_all(&[round]).unwrap();
         until(&mut event_loop, |event_loop, event| {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             assert!(!event_loop[id].received().is_empty());
             take(event_loop, id);
             (id == talker_id).then_some(())
@@ -259,7 +259,7 @@ fn connection_among_left_overs_is_resumed_and_hears_what_was_left_soon() {
     let id = ids[10];
     // What arrives next stays with it.
     until(&mut event_loop, |event_loop, event| {
-        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(of) = event else { panic!("{event:?} was not expected") };
         if of != id {
             take(event_loop, of);
         }
@@ -272,7 +272,7 @@ fn connection_among_left_overs_is_resumed_and_hears_what_was_left_soon() {
     turns(&mut event_loop, 1);
     event_loop[id].resume();
     let waits = waits_until(&mut event_loop, Event::Received(id));
-    assert!(waits <= 2, "it was told after {waits} waits");
+    assert!(waits <= 2, "it was delivered after {waits} waits");
 }
 
 #[test]
@@ -280,13 +280,13 @@ fn connection_that_had_stopped_early_is_served_as_fresh_when_resumed() {
     let (mut event_loop, ids, _peers) = left_overs(20);
     let id = ids[10];
     until(&mut event_loop, |event_loop, event| {
-        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(of) = event else { panic!("{event:?} was not expected") };
         take(event_loop, of);
         (of == id).then(|| event_loop[id].pause())
     });
     // Long enough for its place among the deferred connections to be taken and left.
     for event in turns(&mut event_loop, 3 * ids.len()) {
-        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(of) = event else { panic!("{event:?} was not expected") };
         assert_ne!(of, id, "it is paused");
         take(&mut event_loop, of);
     }
@@ -319,7 +319,7 @@ fn connection_that_many_handlers_resume_in_a_turn_reads_no_more_than_its_budget(
             talker.write_all(b"go").unwrap();
         }
         until(&mut event_loop, |event_loop, event| {
-            let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(of) = event else { panic!("{event:?} was not expected") };
             take(event_loop, of);
             if of != id {
                 event_loop[id].pause();
@@ -404,7 +404,7 @@ fn readable_that_proves_wrong_is_no_event_and_no_error() {
 /// Checks that the loop comes to rest without an event, and that this step is taken on the way.
 fn assert_rests_after(event_loop: &mut EventLoop, steps: &Steps, step: Step) {
     assert_eq!(turns(event_loop, 3), []);
-    assert!(steps.take().contains(&step), "{step:?} was to come");
+    assert!(steps.take().contains(&step), "{step:?} was expected");
     assert_rests(event_loop, steps);
 }
 
@@ -511,7 +511,7 @@ fn data_then_a_reset_gives_what_the_kernel_still_has_and_then_closed() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!(reason, CloseReason::Reset);
     // Other kernels throw away what was not read.
@@ -538,7 +538,7 @@ fn data_then_a_reset_that_a_write_meets_first_gives_the_data_all_the_same() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!(reason, CloseReason::Reset);
     if cfg!(target_os = "linux") {
@@ -802,7 +802,7 @@ fn program_that_panics_between_calls_leaves_a_loop_that_serves_all() {
             // One call into the loop, and what the program does with what it brings.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let event = next(&mut event_loop);
-                let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+                let Event::Received(id) = event else { panic!("{event:?} was not expected") };
                 echoed += event_loop[id].received().len();
                 event_loop[id].send_received();
                 if id == first {
@@ -838,5 +838,5 @@ fn panic_while_closed_is_handled_leaves_the_slot_to_be_freed() {
     let other = accepted(&mut event_loop);
     assert!(event_loop.get(id).is_none());
     assert_ne!(other, id);
-    drive(&mut event_loop, |_, event| panic!("{event:?} was not to come"), || true);
+    drive(&mut event_loop, |_, event| panic!("{event:?} was not expected"), || true);
 }

@@ -258,7 +258,7 @@ fn closed_by_a_reset_waits_until_no_message_is_left() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!((reason, server[id].received()), (CloseReason::Reset, &b""[..]));
     // Other kernels throw away what was not read.
@@ -294,16 +294,16 @@ fn many_messages_of_one_do_not_hold_up_another_for_longer_than_a_budget() {
     await_bytes(&server, other_id, 2);
     let mut order = Vec::new();
     until(&mut server, |server, event| {
-        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(id) = event else { panic!("{event:?} was not expected") };
         server[id].attend(answer_one);
         order.push(id);
         (order.len() > MANY).then_some(())
     });
     let before = order.iter().position(|id| *id == other_id).unwrap();
-    assert!(before <= EVENTS_MAX, "the other was heard after {before} events");
+    assert!(before <= EVENTS_MAX, "the other was served after {before} events");
     let runs = order.chunk_by(|one, next| one == next).map(<[_]>::len);
     let longest = runs.max().unwrap();
-    assert!(longest >= EVENTS_MAX.min(MANY - before), "repeats come within one service");
+    assert!(longest >= EVENTS_MAX.min(MANY - before), "repeats are delivered within one service");
 }
 
 /// A client that asks for much in few bytes, and reads it all.
@@ -374,7 +374,7 @@ fn one_that_reads_while_unsent_takes_all_from_a_peer_that_reads_nothing_yet() {
             unsent_most = unsent_most.max(server[id].unsent());
         }
     });
-    assert!(answer == pattern(0, MUCH), "what comes back is what was sent");
+    assert!(answer == pattern(0, MUCH), "the echo is what was sent");
     assert!(unsent_most > MUCH / 4, "only {unsent_most} bytes were unsent: it proves nothing");
 }
 
@@ -433,7 +433,7 @@ fn read_buffer_full_without_a_delimiter_is_told_once_and_ends_by_its_deadline() 
         match event {
             Event::Received(_) | Event::Full(_) => None,
             Event::Closed(_, reason) => Some(reason),
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         }
     });
     assert_eq!(reason, CloseReason::TimedOut(Deadline::StalledRead));

@@ -173,7 +173,7 @@ fn wait_among_signals_is_as_long_as_it_should_be() {
     for done in ["waited true", "fired true"] {
         let end = Instant::now() + PATIENCE;
         while !child.has_reported(done) {
-            assert!(Instant::now() < end, "{done} was to come");
+            assert!(Instant::now() < end, "{done} was expected");
             stop(&child);
             signal(&child, "-CONT");
         }
@@ -700,7 +700,7 @@ fn storm_of_pauses_and_resumes_holds_up_nobody_and_loses_nothing() {
         event_loop[restless].pause();
         event_loop[restless].resume();
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             if id == other {
                 served += event_loop[id].received().len();
                 let count = event_loop[id].received().len();

@@ -40,8 +40,8 @@ fn until_shut_down<T>(
         handle(event_loop, event);
         None
     });
-    assert_eq!(event_loop.connection_count(), 0, "it comes after the last has closed");
-    assert_eq!(turns(event_loop, 3), [], "it comes once, and last");
+    assert_eq!(event_loop.connection_count(), 0, "it is delivered after the last has closed");
+    assert_eq!(turns(event_loop, 3), [], "it is delivered once, and last");
     reasons
 }
 
@@ -220,7 +220,7 @@ fn listener_out_of_descriptors_accepts_the_waiting_as_others_close() {
             messages += usize::from(matches!(event, Event::Received(_)));
             echo(event_loop, event);
         });
-        assert_eq!(messages, count, "each was accepted and heard");
+        assert_eq!(messages, count, "each was accepted and read");
         for reader in readers {
             let (bytes, outcome) = reader.join().unwrap();
             assert!(outcome.is_ok(), "{outcome:?}");
@@ -657,7 +657,7 @@ fn timers_wakes_and_sources_go_on_during_a_shutdown_and_behind_it() {
         sender.send(b"news").unwrap();
         let events = turns(&mut event_loop, 2);
         let [Event::Timer(came), Event::Woken, Event::Ready(of, _)] = events[..] else {
-            panic!("{events:?} came");
+            panic!("the events were {events:?}");
         };
         assert_eq!((came, of), (timer, source));
         if !is_over {
@@ -707,5 +707,5 @@ fn silent_peers_end_by_the_deadlines_of_a_close() {
     event_loop.shutdown(Duration::MAX);
     let reasons = until_shut_down(&mut event_loop, |_, _| {});
     assert!(matches!(reasons[..], [CloseReason::TimedOut(readiness::Deadline::Close)]));
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our end had come before");
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our end had arrived before");
 }

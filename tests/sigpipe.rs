@@ -72,7 +72,7 @@ fn broken() -> TcpStream {
     let (peer, _) = listener.accept().unwrap();
     reset(peer);
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert!(socket.read(&mut [0]).is_err(), "the reset has come");
+    assert!(socket.read(&mut [0]).is_err(), "the reset has arrived");
     socket
 }
 
@@ -134,7 +134,7 @@ fn await_reset(event_loop: &EventLoop, id: ConnectionId) {
     let socket = socket2::SockRef::from(&*event_loop[id]);
     let end = Instant::now() + PATIENCE;
     while socket.peer_addr().is_ok() {
-        assert!(Instant::now() < end, "the reset does not come");
+        assert!(Instant::now() < end, "the reset does not arrive");
         std::thread::yield_now();
     }
 }

@@ -46,7 +46,7 @@ fn read(socket: &UdpSocket, most: usize) -> usize {
 fn ready(event_loop: &mut EventLoop, id: SourceId) -> Readiness {
     match next(event_loop) {
         Event::Ready(of, readiness) if of == id => readiness,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     }
 }
 
@@ -103,7 +103,7 @@ fn udp_echo_goes_on_beside_a_tcp_echo() {
                     bytes += event_loop[id].received().len();
                     event_loop[id].send_received();
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         assert_eq!(turns(&mut event_loop, 1), []);
@@ -138,7 +138,7 @@ fn two_with_news(event_loop: &mut EventLoop) -> ([SourceId; 2], [UdpSocket; 2], 
         .map(|socket| event_loop.register(socket, Interest::Readable).unwrap());
     to_one.send(b"news").unwrap();
     to_other.send(b"news").unwrap();
-    let Event::Ready(first, _) = next(event_loop) else { panic!("news were to come") };
+    let Event::Ready(first, _) = next(event_loop) else { panic!("news was expected") };
     let second = usize::from(first == ids[0]);
     assert_ne!(ids[second], first);
     (ids, [one, other], second)
@@ -344,9 +344,9 @@ fn more_ready_than_one_wait_takes_loses_and_starves_nobody() {
             Event::Received(id) => id.to_string(),
             Event::Timer(id) => id.to_string(),
             Event::Woken => "woken".to_owned(),
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         };
-        assert!(awaited.remove(&name), "{name} came twice");
+        assert!(awaited.remove(&name), "event {name} was delivered twice");
     }
     let waited = |step: &Step| matches!(step, Step::Waited { .. });
     let full = |step: &Step| matches!(step, Step::Waited { events: CAPACITY, .. });

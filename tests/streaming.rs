@@ -759,7 +759,7 @@ fn writing_through_the_traits_appends_in_order_and_never_takes_what_is_lost() {
     ];
     assert_eq!(refused.map(|error| error.kind()), [ErrorKind::BrokenPipe; 4]);
     stream.flush().unwrap();
-    assert_eq!(stream.lost(), 0, "the program was told, and still has it");
+    assert_eq!(stream.lost(), 0, "the program got the error, and still has the bytes");
     turns(&mut event_loop, 1);
     let mut bytes = Vec::new();
     peer.read_to_end(&mut bytes).unwrap();

@@ -226,7 +226,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
                     has_received = true;
                     event_loop[id].send_received();
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         assert!(has_received, "round {rounds} was starved");
@@ -239,7 +239,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
     let woken: Vec<usize> =
         turns.map(|turn| turn.iter().filter(|step| **step == Step::Woken).count()).collect();
     assert_eq!(woken.len(), rounds);
-    assert!(woken.iter().all(|woken| *woken <= 1), "a turn tells of wakes once at most");
+    assert!(woken.iter().all(|woken| *woken <= 1), "a turn delivers Woken once at most");
 }
 
 #[test]

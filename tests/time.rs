@@ -33,7 +33,7 @@ fn work(event_loop: &EventLoop, duration: Duration) {
 fn next_timer(event_loop: &mut EventLoop) -> TimerId {
     match next(event_loop) {
         Event::Timer(id) => id,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     }
 }
 
@@ -80,7 +80,7 @@ fn timers_of_several_times_come_once_each_in_order_and_never_early() {
     set.sort_by_key(|(at, _)| at.0);
     for (at, id) in set {
         assert_eq!(next_timer(&mut event_loop), id);
-        assert!(event_loop.now() >= at.0, "{id} came {:?} early", at.0 - event_loop.now());
+        assert!(event_loop.now() >= at.0, "{id} fired {:?} early", at.0 - event_loop.now());
     }
     assert_eq!(steps.count(|step| matches!(step, Step::TimerFired { .. })), 5);
     assert_rests(&mut event_loop, &steps);
@@ -110,7 +110,7 @@ fn repeating_timer_comes_again_and_again_in_step_until_it_is_cancelled() {
         assert!(Instant::now() < end, "the timer does not go on");
         assert_eq!(next_timer(&mut event_loop), id);
         // It fires at most once for each of its times, so that many have passed.
-        assert!(event_loop.now() >= first.0 + came * PERIOD, "time {came} came early");
+        assert!(event_loop.now() >= first.0 + came * PERIOD, "time {came} was early");
         came += 1;
         came += u32::try_from(turns(&mut event_loop, 1).len()).unwrap();
         if let Some(alarm) = Between::next_alarm_of(&event_loop) {
@@ -166,10 +166,10 @@ fn timer_cancelled_while_its_own_event_is_handled_comes_no_more() {
     let mut event_loop = new();
     let once = event_loop.set_timer(Duration::ZERO);
     assert_eq!(next_timer(&mut event_loop), once);
-    assert!(!event_loop.cancel_timer(once), "it has come");
+    assert!(!event_loop.cancel_timer(once), "it has fired");
     let repeating = event_loop.set_repeating_timer(Duration::ZERO);
     assert_eq!(next_timer(&mut event_loop), repeating);
-    assert!(event_loop.cancel_timer(repeating), "it would come again");
+    assert!(event_loop.cancel_timer(repeating), "it would fire again");
     assert_eq!(turns(&mut event_loop, 5), []);
     assert_eq!(event_loop.next_timeout(), None);
 }
@@ -219,14 +219,14 @@ fn assert_echo_goes_on(again: fn(&mut EventLoop, TimerId), start: fn(&mut EventL
                     again(&mut event_loop, timer);
                 }
                 Event::Received(of) if of == id => event_loop[id].send_received(),
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         talker.read_on();
     }
     let rang = rang_in_each_turn(&steps.take());
     assert_eq!(rang.len(), turn);
-    assert!(rang.iter().all(|rang| *rang == 1), "a timer of no time comes once in each turn");
+    assert!(rang.iter().all(|rang| *rang == 1), "a timer of no time fires once in each turn");
     assert_eq!(came, turn);
 }
 
@@ -298,9 +298,9 @@ fn hundred_thousand_timers_with_every_second_cancelled_come_once_in_order_and_ne
     let mut last: Option<Between> = None;
     while !set.is_empty() {
         let id = next_timer(&mut event_loop);
-        let at = set.remove(&id).expect("each that was not cancelled comes once");
-        assert!(event_loop.now() >= at.0, "{id} came early");
-        assert!(last.is_none_or(|last| last.0 <= at.1), "{id} came late");
+        let at = set.remove(&id).expect("each that was not cancelled fires once");
+        assert!(event_loop.now() >= at.0, "{id} fired early");
+        assert!(last.is_none_or(|last| last.0 <= at.1), "{id} fired late");
         last = Some(at);
     }
     assert_eq!(turns(&mut event_loop, 3), []);

@@ -413,7 +413,7 @@ impl<W: World> Stage<W> {
     fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.event_loop.now() + PATIENCE;
         while !done(self) {
-            assert!(self.event_loop.now() < end, "did not come; heard {:?}", self.heard);
+            assert!(self.event_loop.now() < end, "did not happen; delivered: {:?}", self.heard);
             self.turn();
         }
     }
@@ -421,7 +421,7 @@ impl<W: World> Stage<W> {
     fn until_event(&mut self, is_it: fn(&Event) -> bool) {
         let end = self.event_loop.now() + PATIENCE;
         while !self.turn().is_some_and(|event| is_it(&event)) {
-            assert!(self.event_loop.now() < end, "did not come; heard {:?}", self.heard);
+            assert!(self.event_loop.now() < end, "did not happen; delivered: {:?}", self.heard);
         }
     }
 
@@ -470,7 +470,7 @@ impl<W: World> Stage<W> {
 
     fn until_all_closed(&mut self) {
         self.until(|stage| stage.event_loop.connection_count() == 0);
-        assert_eq!(self.turn(), None, "nothing comes after the last closed");
+        assert_eq!(self.turn(), None, "nothing is delivered after the last closed");
     }
 
     /// One line for each connection.
@@ -537,7 +537,7 @@ mod scenarios {
             received.extend(peer.read_at_most(usize::MAX));
             received.len() == bytes.len()
         });
-        assert!(received == bytes, "what comes back is what was sent");
+        assert!(received == bytes, "the echo is what was sent");
         peer.finish();
         stage.until_all_closed();
         stage.told()

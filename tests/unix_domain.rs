@@ -447,7 +447,7 @@ fn pauses(event_loop: &mut EventLoop, steps: &Steps, count: usize) -> Vec<Durati
         };
         steps.iter().filter_map(pause).collect::<Vec<_>>()
     };
-    let fail = |_: &mut EventLoop, event| panic!("{event:?} was not to come");
+    let fail = |_: &mut EventLoop, event| panic!("{event:?} was not expected");
     drive(event_loop, fail, || pauses().len() >= count);
     pauses()
 }

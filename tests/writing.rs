@@ -97,7 +97,7 @@ fn partial_write_keeps_the_order_and_the_exact_count() {
     for step in &all {
         if let Step::Flushed { count, unsent, .. } = step {
             left -= count;
-            assert_eq!(*unsent, left, "each flush tells what it left");
+            assert_eq!(*unsent, left, "each flush reports what it left");
         }
     }
     assert_eq!(left, 0);
@@ -349,7 +349,7 @@ fn what_is_sent_while_any_event_is_handled_leaves_in_order() {
     });
     assert_eq!(read, heard.concat());
     for word in ["accepted ", "received ", "drained ", "deadline ", "peer finished "] {
-        assert!(heard.contains(&word), "{word}was not heard: {heard:?}");
+        assert!(heard.contains(&word), "{word}was not delivered: {heard:?}");
     }
 }
 
@@ -510,7 +510,7 @@ fn a_peer_that_only_sends_does_not_put_off_the_stalled_write_deadline() {
         None
     });
     assert_eq!(reason, CloseReason::TimedOut(Deadline::StalledWrite));
-    assert!(received > 0, "the peer did send meanwhile");
+    assert!(received > 0, "the peer did send in the meantime");
     drop(event_loop);
     sender.join().unwrap();
 }
@@ -572,7 +572,7 @@ fn abort_among_left_overs_is_told_soon() {
 fn assert_closes_soon(event_loop: &mut EventLoop, id: ConnectionId, reason: CloseReason) {
     let steps = Steps::of(event_loop);
     assert_eq!(until_closed(event_loop, id).1, reason);
-    assert!(steps.waits() <= 2, "it was told after {} waits", steps.waits());
+    assert!(steps.waits() <= 2, "it was delivered after {} waits", steps.waits());
 }
 
 #[test]

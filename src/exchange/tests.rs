@@ -176,10 +176,10 @@ fn every_input_in_every_state_does_what_the_table_says() {
         for (cell, (_, input)) in row[1..].iter().zip(COLUMNS) {
             let mut exchange = in_state(state);
             if cell.is_empty() {
-                assert!(!input.can_come(&exchange), "{input:?} can come to {state:?}");
+                assert!(!input.can_come(&exchange), "{input:?} is possible in {state:?}");
                 continue;
             }
-            assert!(input.can_come(&exchange), "{input:?} cannot come to {state:?}");
+            assert!(input.can_come(&exchange), "{input:?} is impossible in {state:?}");
             let action = input.apply(&mut exchange);
             let expected = match cell.split(' ').next() {
                 Some("·") => format!("{state:?}"),
@@ -265,7 +265,7 @@ fn failure_in_every_state_closes_and_the_first_reason_stays() {
             assert_eq!(
                 all_pending(&mut exchange),
                 pending,
-                "Closed comes once, {name} in {state:?}"
+                "Closed is delivered once, {name} in {state:?}"
             );
         }
     }

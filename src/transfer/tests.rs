@@ -332,7 +332,7 @@ fn full_read_buffer_looks_for_the_end_behind_it() {
     assert!(exchange.is_at_end());
     let (exchange, filled) = looked(&[WouldBlock]);
     assert_eq!(filled, Transferred { count: 4, stop: StopReason::NotReady });
-    assert!(!exchange.can_fill() && exchange.interest().is_readable(), "the end may still come");
+    assert!(!exchange.can_fill() && exchange.interest().is_readable(), "the end may still arrive");
     let (exchange, filled) = looked(&[RESET]);
     assert_eq!(filled, Transferred { count: 4, stop: StopReason::Failed });
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
@@ -613,7 +613,7 @@ fn write_error_remains_the_reason_however_reading_ends() {
     }
     let mut exchange = broken();
     filled(&mut exchange, &[bytes(b"abc"), WouldBlock], true);
-    assert_eq!(exchange.phase(), Phase::Broken, "waits for what may still come");
+    assert_eq!(exchange.phase(), Phase::Broken, "waits for what may still arrive");
     exchange.pass(Deadline::Close);
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
 }

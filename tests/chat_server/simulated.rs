@@ -172,7 +172,7 @@ fn members_on_bad_networks_hear_every_line_in_one_order() {
         world.until(|world| world.guests.iter().all(|guest| guest.said().len() == 4 * COUNT))?;
         let heard = world.guests[0].said();
         for (number, guest) in world.guests.iter().enumerate() {
-            assert_eq!(guest.said(), heard, "all hear the same");
+            assert_eq!(guest.said(), heard, "all receive the same");
             let own = heard.iter().filter(|line| line.starts_with(&format!("m{number}: ")));
             let lines: Vec<String> = own.map(|line| line.to_string()).collect();
             let all = (0..COUNT).map(|line| format!("m{number}: line {line} of {number}"));
@@ -259,11 +259,11 @@ fn member_that_reads_nothing_is_waited_for_once_and_dropped_by_the_limit_that_it
     // More than the kernels and the high-water mark, less than the most that may be unsent.
     let (told, took) = talk_beside_a_silent_one(600)?;
     assert_eq!(told, "* silent was dropped: it read nothing for 10 s");
-    assert!(took < Duration::from_millis(1100), "bob was heard after {took:?}");
+    assert!(took < Duration::from_millis(1100), "bob's lines arrived after {took:?}");
 
     let (told, took) = talk_beside_a_silent_one(3000)?;
     assert_eq!(told, "* silent was dropped: more than 1 MiB was waiting for it");
-    assert!(took < Duration::from_millis(1100), "bob was heard after {took:?}");
+    assert!(took < Duration::from_millis(1100), "bob's lines arrived after {took:?}");
     Ok(())
 }
 

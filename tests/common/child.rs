@@ -33,7 +33,7 @@ pub fn alone(test: &str, before: &str, body: impl FnOnce()) {
     let output = command(test, before).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "in a process of its own:\n{said}\n{complaint}");
+    assert!(output.status.success(), "in its own process:\n{said}\n{complaint}");
     assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
 }
 
@@ -81,7 +81,7 @@ impl Child {
     pub fn report(&self, name: &str) -> String {
         let report = self.reports.recv_timeout(PATIENCE).expect("a report of the child in time");
         let value = report.strip_prefix(name).and_then(|value| value.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("{name} was to come, not {report}")).to_owned()
+        value.unwrap_or_else(|| panic!("{name} was expected, not {report}")).to_owned()
     }
 
     /// Returns whether a report has arrived that was not looked at.

@@ -91,7 +91,7 @@ fn run<P: Program + Send + 'static>(
         (host.run)(event_loop, &mut program, work);
         let _ = done.send(program);
     });
-    outcome.recv_timeout(PATIENCE).expect("the host comes to the program's end")
+    outcome.recv_timeout(PATIENCE).expect("the host reaches the program's end")
 }
 
 /// Reads what is there, without waiting.
@@ -156,7 +156,7 @@ struct Sources {
 
 impl Program for Sources {
     fn handle(&mut self, _: &mut EventLoop, event: Event) {
-        let Event::Ready(id, _) = event else { panic!("{event:?} was not to come") };
+        let Event::Ready(id, _) = event else { panic!("{event:?} was not expected") };
         self.told.push(id);
     }
 
@@ -406,7 +406,7 @@ impl Program for Idle {
         match event {
             Event::Accepted(_, id) => self.ids.push(id),
             Event::Received(id) => event_loop[id].send_received(),
-            _ => panic!("{event:?} was not to come"),
+            _ => panic!("{event:?} was not expected"),
         }
     }
 

@@ -51,7 +51,7 @@ fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
 fn talk_up_to(talkers: &mut [Talker], count: usize) {
     let end = Instant::now() + PATIENCE;
     while talkers.iter().any(|talker| talker.read < count) {
-        assert!(Instant::now() < end, "not every byte comes back");
+        assert!(Instant::now() < end, "not every byte is echoed");
         for talker in &mut *talkers {
             talker.write_to(count);
             talker.read_on();
@@ -68,7 +68,7 @@ fn stuck(address: SocketAddr) -> (TcpStream, usize) {
     let (piece, mut written) = ([b'x'; 64 * 1024], 0);
     let end = Instant::now() + PATIENCE;
     while written < TOO_MUCH {
-        assert!(Instant::now() < end, "the client comes to no end");
+        assert!(Instant::now() < end, "the client reaches no end");
         match client.write(&piece) {
             Ok(count) => written += count,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -179,7 +179,7 @@ pub fn client_that_ends_first_gets_its_whole_answer_and_then_the_end(
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
         writer.join().unwrap();
-        assert!(answer == pattern(0, count), "{} of {count} came back", answer.len());
+        assert!(answer == pattern(0, count), "{} of {count} bytes were echoed", answer.len());
     }
 }
 

@@ -90,7 +90,7 @@ pub fn until<T, R>(
 ) -> R {
     let end = Instant::now() + PATIENCE;
     loop {
-        assert!(Instant::now() < end, "what the test waits for did not come");
+        assert!(Instant::now() < end, "what the test waits for did not happen");
         let event = next(event_loop);
         if let Some(outcome) = handle(event_loop, event) {
             return outcome;
@@ -106,7 +106,7 @@ pub fn drive<T>(
 ) {
     let end = Instant::now() + PATIENCE;
     while !done() {
-        assert!(Instant::now() < end, "what the test waits for did not come");
+        assert!(Instant::now() < end, "what the test waits for did not happen");
         if let Some(event) = event_loop.poll_event(Some(Duration::from_millis(1))).unwrap() {
             handle(event_loop, event);
         }
@@ -241,14 +241,14 @@ pub fn left_overs(count: usize) -> (EventLoop, Vec<ConnectionId>, Vec<TcpStream>
     }
     let mut stopped = std::collections::HashSet::new();
     until(&mut event_loop, |event_loop, event| {
-        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(id) = event else { panic!("{event:?} was not expected") };
         let received = event_loop[id].received().len();
         event_loop[id].consume(received);
         stopped.extend((received == BUDGET).then_some(id));
         (stopped.len() == count).then_some(())
     });
     for event in turns(&mut event_loop, 1) {
-        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(id) = event else { panic!("{event:?} was not expected") };
         let received = event_loop[id].received().len();
         event_loop[id].consume(received);
     }
@@ -291,7 +291,7 @@ pub fn until_step<T>(
     let mut found = false;
     let end = Instant::now() + PATIENCE;
     while !found {
-        assert!(Instant::now() < end, "the step did not come; seen: {seen:?}");
+        assert!(Instant::now() < end, "the step was not taken; seen: {seen:?}");
         event_loop.poll_event(Some(Duration::from_millis(1))).unwrap();
         for step in steps.try_iter() {
             found |= is_it(&step);

@@ -134,7 +134,7 @@ impl Server {
                 let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
                 let sockets: Vec<&str> =
                     table.lines().filter(|line| line.contains(&ports)).take(8).collect();
-                panic!("the server comes no further than {told:?}: {who}\n{sockets:#?}");
+                panic!("the server gets no further than {told:?}: {who}\n{sockets:#?}");
             }
         }
     }

@@ -205,7 +205,7 @@ fn server_that_ends_or_resets_after_any_byte_is_a_failure_and_the_rest_unanswere
             let failure = load.failure.unwrap();
             assert!(failure.starts_with("connection 1: "), "{failure}");
             let back = load.latencies.len() - load.unanswered;
-            assert!(back <= (last / PLAN.size) as u64, "{back} came back of {last} bytes");
+            assert!(back <= (last / PLAN.size) as u64, "{back} were echoed of {last} bytes");
         }
     }
 }

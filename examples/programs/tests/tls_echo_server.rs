@@ -161,7 +161,7 @@ fn assert_served(server: &mut Simulated<Session, Handle>, client: &mut Client, p
     client.tls.send_close_notify();
     talk(server, client, piece);
     assert_eq!(client.failure, None);
-    assert!(client.was_notified, "the server says that nothing more comes");
+    assert!(client.was_notified, "the server says that nothing more follows");
     client.peer.finish();
     server.rest();
     assert_eq!(server.only_closed(), CloseReason::Closed);
@@ -683,7 +683,7 @@ fn help_fits_80_columns_and_second_ctrl_c_aborts() {
     let mut client = connect(address);
     server.signal("INT");
     server.stdout.until("Ctrl-C again aborts the rest");
-    assert_eq!(client.read(&mut [0]).unwrap(), 0, "close_notify has come");
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "close_notify has arrived");
     server.signal("INT");
     assert_eq!(server.ended().status, Some(0));
 }

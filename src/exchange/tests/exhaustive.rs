@@ -285,10 +285,10 @@ fn check(world: &World) {
     let is_queued = world.queued != Queue::None;
     let is_closed = kept.state == State::Closed;
     if !is_queued {
-        assert!(!is_closed, "Closed is pending and nobody brings it");
+        assert!(!is_closed, "Closed is pending and will not be delivered");
         assert_eq!(world.interest, rule, "the kernel was asked for the interest");
         assert_eq!(world.awaits, exchange.phase(), "the deadline is the phase's");
-        assert_eq!(exchange.next_event(), None, "an event is pending and nobody brings it");
+        assert_eq!(exchange.next_event(), None, "an event is pending and will not be delivered");
         check_reading_program(world);
     }
     assert!(!exchange.advance(), "it could go on");
@@ -300,20 +300,20 @@ fn check(world: &World) {
     if wants_read && kernel.is_readable() {
         let is_remembered = is_queued && kept.readiness.is_readable();
         let is_coming = kernel.listed && world.interest.is_readable();
-        assert!(is_remembered || is_coming, "there is something to read, and nobody will");
+        assert!(is_remembered || is_coming, "there is something to read, and nothing will read it");
     }
     let is_connecting = exchange.is_connecting();
     if is_connecting && kernel.connect != Connect::UnderWay {
         let is_remembered = is_queued && kept.readiness != Readiness::default();
         let is_coming = kernel.listed && world.interest.is_writable();
-        assert!(is_remembered || is_coming, "the connect has come out, and nobody looks");
+        assert!(is_remembered || is_coming, "the connect has a result, and nothing looks at it");
     }
     if kept.unsent > 0 && !is_connecting {
         let is_remembered = is_queued && kept.readiness.is_writable();
         let peer_must_read =
             kernel.reset == Reset::None && kernel.was_full && !kernel.reports_room();
         let is_coming = world.interest.is_writable() && (kernel.listed || peer_must_read);
-        assert!(is_remembered || is_coming, "bytes are unsent, and nobody will send them");
+        assert!(is_remembered || is_coming, "bytes are unsent, and nothing will send them");
     }
 }
 
@@ -326,9 +326,9 @@ fn check_reading_program(world: &World) {
     if !takes_input || !is_free || kept.received == 0 {
         return;
     }
-    assert!(!program.is_received_due, "Received is due and nobody brings it");
+    assert!(!program.is_received_due, "Received is due and will not be delivered");
     if kept.received == 2 && !kernel.end_was_read {
-        assert!(program.heard_full, "the read buffer is full and the program has not heard it");
+        assert!(program.heard_full, "the read buffer is full and Full was not delivered");
         assert!(world.awaits_room, "the read buffer is full and no deadline bounds that");
     }
 }

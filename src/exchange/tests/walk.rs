@@ -200,5 +200,5 @@ fn what_must_be_true_is_true_on_every_way() {
         }
         walk.check_events();
     }
-    assert_eq!(states.len(), STATES.len(), "every state was come by");
+    assert_eq!(states.len(), STATES.len(), "every state was reached");
 }

@@ -40,7 +40,7 @@ impl Scene {
     fn accepted(&mut self) -> (ConnectionId, Peer) {
         let peer = self.connect(self.listener);
         let Event::Accepted(_, id) = self.server.next_event().unwrap() else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         self.server.uncouple(id);
         assert_eq!((self.turn(), self.turn()), (vec![], vec![]));
@@ -406,7 +406,7 @@ fn resumed_connection_reads_once_what_is_there() {
     let before = lock(&scene.simulation.network).calls;
     assert_eq!(scene.turn(), [Event::Received(id)]);
     let calls = lock(&scene.simulation.network).calls - before;
-    assert_eq!(calls, 2, "the interest is told, and one read is made: it is short");
+    assert_eq!(calls, 2, "the interest is registered, and one read is made: it is short");
 }
 
 /// The kernel reported neither while the interest did not include reading, and reports them late

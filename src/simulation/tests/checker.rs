@@ -90,7 +90,7 @@ impl Checker {
 
     pub(super) fn flow(&mut self, id: ConnectionId) -> &mut Flow {
         let flow = self.by_id.get(&id);
-        let flow = *flow.unwrap_or_else(|| panic!("5: {id} is nobody's"));
+        let flow = *flow.unwrap_or_else(|| panic!("5: {id} is unknown"));
         &mut self.flows[flow]
     }
 
@@ -164,7 +164,7 @@ impl Checker {
                 flow.finished = Some(before);
             }
             Step::InterestChanged { id, from, to } => {
-                assert_ne!(from, to, "2: {id} tells the kernel what it knows");
+                assert_ne!(from, to, "2: {id} registers what the kernel has already");
             }
             Step::Accepted { listener: id, .. }
             | Step::AcceptSkipped { id }
@@ -249,7 +249,7 @@ impl Checker {
         check_bytes(flow, stream);
         let hears_all = !flow.is_closing && !flow.is_paused;
         assert!(!(hears_all && flow.is_received_due), "5: closed before what was received");
-        assert!(stream.socket.is_none(), "7: {id} is told as closed, and has a socket");
+        assert!(stream.socket.is_none(), "7: {id} is reported as closed, and has a socket");
         assert_eq!(reason, flow.rejected.unwrap_or(ended), "5: the first reason stays");
         if matches!(ended, CloseReason::Finished | CloseReason::Closed) && flow.has_socket {
             let is_given_up = flow.told == Told::Nothing && ended == CloseReason::Closed;
@@ -260,7 +260,10 @@ impl Checker {
         }
         if ended == CloseReason::Finished {
             check_peers_end(flow, stream);
-            assert!(flow.told == Told::PeerFinished, "5: finished, but not told of the peer's end");
+            assert!(
+                flow.told == Told::PeerFinished,
+                "5: finished, but PeerFinished was not delivered"
+            );
             assert!(!flow.is_clogged, "5: finished without the drained that was due");
         }
         if let CloseReason::TimedOut(deadline) = ended {
@@ -423,10 +426,13 @@ fn check_reading_program(flow: &Flow, stream: &Stream) {
     let is_free = !flow.is_paused && !flow.is_clogged && !is_held_back;
     if takes_input && is_free && !stream.received().is_empty() {
         let is_queued = stream.standing.queued != Queued::No;
-        assert!(is_queued || !flow.is_received_due, "3: received is due, and nobody brings it");
+        assert!(
+            is_queued || !flow.is_received_due,
+            "3: received is due, and will not be delivered"
+        );
         let is_over = exchange.is_at_end() || exchange.end_of_input().is_some();
         let is_full = exchange.room() == 0 && !is_over;
-        assert!(is_queued || !is_full || flow.heard_full, "3: full, and the program was not told");
+        assert!(is_queued || !is_full || flow.heard_full, "3: full, and Full was not delivered");
     }
 }
 
@@ -495,7 +501,7 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     }
     let Some(Socket::Simulated(socket)) = &stream.socket else { return };
     let probe = lock(&simulation.network).probe(socket.index());
-    assert_eq!(probe.interest, stream.interest(), "2: the interest that was told");
+    assert_eq!(probe.interest, stream.interest(), "2: the interest that was registered");
     // One in a queue has news that is not served yet, and is settled then.
     if stream.standing.queued != Queued::No {
         return;
@@ -503,7 +509,7 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     assert_eq!(stream.interest(), exchange.interest(), "2: the interest follows the rule");
     let remembered = exchange.readiness();
     if exchange.wants_read() && probe.has_news && !remembered.is_readable() {
-        assert!(probe.read_edge, "3: unread, and nobody is told: {probe:?} {stream:?}");
+        assert!(probe.read_edge, "3: unread, and not reported: {probe:?} {stream:?}");
     }
     if exchange.is_connecting() && probe.is_idle {
         let is_soon = |alarm: Alarm| alarm.at() <= simulation.now() + Duration::from_secs(1);
@@ -514,10 +520,10 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     }
     let has_sendable = exchange.unsent() > 0 && !exchange.is_connecting();
     if has_sendable && probe.has_room && !remembered.is_writable() {
-        assert!(probe.write_edge, "3: unsent, and nobody is told: {probe:?} {stream:?}");
+        assert!(probe.write_edge, "3: unsent, and not reported: {probe:?} {stream:?}");
     }
     if exchange.is_connecting() && probe.is_decided {
-        assert!(probe.write_edge, "3: connected, and nobody is told: {probe:?} {stream:?}");
+        assert!(probe.write_edge, "3: connected, and not reported: {probe:?} {stream:?}");
     }
 }
 

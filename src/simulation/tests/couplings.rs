@@ -27,7 +27,7 @@ impl Scene {
         let peers = [(); 3].map(|()| simulation.connect(address));
         let ids = [(); 3].map(|()| match server.next_event().unwrap() {
             Event::Accepted(_, id) => id,
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         });
         let mut scene = Self { simulation, server, ids, peers };
         assert_eq!(scene.events(), []);

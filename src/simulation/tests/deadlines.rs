@@ -37,7 +37,7 @@ impl Scene {
         let mut scene = Self { simulation, server, ids: Vec::new(), peers };
         while scene.ids.len() < count {
             let Event::Accepted(_, id) = scene.server.next_event().unwrap() else {
-                panic!("nothing else comes before all are accepted");
+                panic!("nothing else is delivered before all are accepted");
             };
             scene.server.uncouple(id);
             scene.ids.push(id);

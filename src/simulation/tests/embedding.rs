@@ -198,7 +198,8 @@ impl Run {
         self.listeners.retain(|(id, _)| {
             let is_there = event_loop.turns().listeners.get(*id).is_ok();
             if !is_there {
-                let leaving = leaving.unwrap_or_else(|| panic!("5: {id} is closed by nobody"));
+                let leaving =
+                    leaving.unwrap_or_else(|| panic!("5: {id} is closed without a cause"));
                 leaving.listener_has_gone(*id, checker);
             }
             is_there
@@ -310,7 +311,7 @@ impl Run {
         self.embedding.timing.set(id, Duration::from_secs(1), false);
         assert!(self.poll_for(Duration::MAX), "8: a timer never rings");
         self.wake();
-        assert!(self.poll_for(Duration::MAX), "10: a wake is never told");
-        assert!(!self.embedding.timing.is_wake_owed(), "10: a wake is not told first");
+        assert!(self.poll_for(Duration::MAX), "10: a wake is never delivered");
+        assert!(!self.embedding.timing.is_wake_owed(), "10: a wake is not delivered first");
     }
 }

@@ -97,7 +97,7 @@ fn observer_panics_while_an_answer_leaves_in_part_every_byte_leaves_once() {
         let listener = server.listen("127.0.0.1:0").unwrap();
         let mut peer = simulation.connect(server.listener_addr(listener).unwrap());
         let Some(Event::Accepted(_, id)) = next_at_once(&mut server) else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         while next_at_once(&mut server).is_some() || simulation.step() {}
         peer.write(b"?");
@@ -131,7 +131,7 @@ fn connection_with_two_deadlines_passed_does_not_hold_up_a_timer() {
     let listener = server.listen("127.0.0.1:0").unwrap();
     let _peer = simulation.connect(server.listener_addr(listener).unwrap());
     let Some(Event::Accepted(_, id)) = next_at_once(&mut server) else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     server[id].set_deadline(Some(SECOND));
     server[id].set_idle_timeout(Some(2 * SECOND)).unwrap();
@@ -154,7 +154,7 @@ fn shutdown_of_a_paused_connection_with_urgent_data_closes_after_the_last_byte()
     let listener = server.listen("127.0.0.1:0").unwrap();
     let mut peer = simulation.connect(server.listener_addr(listener).unwrap());
     let Some(Event::Accepted(_, id)) = next_at_once(&mut server) else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     server[id].pause();
     while next_at_once(&mut server).is_some() {}
@@ -213,7 +213,9 @@ fn connection_accepted_in_a_shutdown_whose_reader_closes_is_read_before_it_close
     let mut peer = simulation.connect(address);
     peer.write(b"held");
     while simulation.step() {}
-    let Event::Accepted(_, reader) = server.next_event().unwrap() else { panic!("it comes") };
+    let Event::Accepted(_, reader) = server.next_event().unwrap() else {
+        panic!("it is delivered")
+    };
     assert_eq!(server.next_event().unwrap(), Event::Received(reader));
     let _first = simulation.connect(address);
     let mut peer = simulation.connect(address);
@@ -222,7 +224,9 @@ fn connection_accepted_in_a_shutdown_whose_reader_closes_is_read_before_it_close
     server.shutdown(Duration::MAX);
     // The turn of this reads the reader until there is no more.
     assert!(matches!(server.next_event().unwrap(), Event::Accepted(..)));
-    let Event::Accepted(_, writer) = server.next_event().unwrap() else { panic!("it comes") };
+    let Event::Accepted(_, writer) = server.next_event().unwrap() else {
+        panic!("it is delivered")
+    };
     server.couple(reader, writer);
     server[reader].consume(4);
     let mut received = Vec::new();

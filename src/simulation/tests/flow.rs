@@ -205,7 +205,7 @@ impl Flow {
             let was_given_up =
                 peer.is_unix() && matches!(self.told, Told::Closed(reason) if !is_clean(reason));
             let is_whole = self.read == self.sent.len();
-            assert!(is_whole || was_given_up, "the end comes only after the last byte");
+            assert!(is_whole || was_given_up, "the end arrives only after the last byte");
         }
         got.len()
     }

@@ -126,7 +126,7 @@ impl Leaving {
     /// A call has ended without an event.
     pub(super) fn nothing<T>(&self, event_loop: &EventLoop<T>) {
         let is_over = event_loop.connection_count() == 0 && !self.has_listeners(event_loop);
-        assert!(!is_over, "11: the shutdown is over, and the program is not told");
+        assert!(!is_over, "11: the shutdown is over, and ShutDown is not delivered");
     }
 
     pub(super) fn shut_down<T>(&self, event_loop: &EventLoop<T>) {
@@ -150,13 +150,13 @@ pub(super) fn check_closed<T>(
         if !exchange.is_ending() || !is_clean || checker.flow(id).is_closing {
             continue;
         }
-        let leaving = leaving.unwrap_or_else(|| panic!("5: {id} is closed by nobody"));
+        let leaving = leaving.unwrap_or_else(|| panic!("5: {id} is closed without a cause"));
         let flow = checker.flow(id);
         flow.is_closing = true;
         assert!(!flow.is_paused, "11: a shutdown closes {id}, which is paused");
         assert!(flow.told != Told::Nothing, "11: a shutdown closes {id} before it is opened");
         let is_told = !exchange.is_at_end() || flow.told == Told::PeerFinished;
-        assert!(is_told, "11: a shutdown closes {id} before its end is told");
+        assert!(is_told, "11: a shutdown closes {id} before its end is delivered");
         assert!(connection.received().is_empty(), "11: a shutdown closes {id} with received bytes");
         assert_eq!(flow.flushed, flow.sent.len(), "11: a shutdown closes {id} with unsent bytes");
         let is_whole = flow.consumed >= flow.arrived || leaving.hides_bytes;
@@ -178,7 +178,7 @@ pub(super) fn check_event<T>(
             let has_given_up = leaving
                 .is_some_and(|leaving| !leaving.is_in_time(now) || leaving.given_up.contains(&id));
             let was_aborted = checker.flow(id).was_aborted;
-            assert!(was_aborted || has_given_up, "11: {id} is aborted by nobody");
+            assert!(was_aborted || has_given_up, "11: {id} is aborted without a cause");
         }
         Event::Accepted(listener, _) => {
             assert!(
@@ -187,7 +187,7 @@ pub(super) fn check_event<T>(
             );
         }
         Event::ShutDown => {
-            leaving.expect("5: shut down, and nobody wants it").shut_down(event_loop);
+            leaving.expect("5: shut down without a call").shut_down(event_loop);
         }
         _ => {}
     }

@@ -66,7 +66,7 @@ fn peers(simulation: &Simulation, server: &EventLoop, at: ListenerId, count: usi
 fn accepted(server: &mut EventLoop) -> Vec<ConnectionId> {
     let ids = std::iter::from_fn(|| turn(server)).map(|event| match event {
         Event::Accepted(_, id) => id,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     ids.collect()
 }
@@ -118,7 +118,7 @@ fn errors_of_single_peers_skip_those_and_pause_nothing() {
         fail_calls(&simulation, Some(5), error);
         assert_eq!(accepted(&mut server).len(), 3, "{error:?}", error = error());
         assert_eq!((count(is_skipped), count(is_paused)), (5, 0));
-        assert_eq!(count(is_turn), 1, "in the turn in which they came");
+        assert_eq!(count(is_turn), 1, "in the turn in which they arrived");
     }
 }
 
@@ -236,7 +236,7 @@ fn steps_to_serve(count: usize) -> u64 {
                     server[id].abort();
                 }
                 Some(Event::Closed(..)) | None => {}
-                Some(other) => panic!("{other:?} was not to come"),
+                Some(other) => panic!("{other:?} was not expected"),
             }
         }
         server.shutdown(Duration::ZERO);

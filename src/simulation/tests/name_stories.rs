@@ -45,7 +45,7 @@ fn name_is_answered_when_its_connection_has_gone_the_next_in_its_slot_waits_for_
     assert_eq!(client[id].peer_addr().unwrap(), address(2));
     while simulation.step() {}
     assert!(second.accept().is_some());
-    assert!(first.accept().is_none(), "nobody wants that host any more");
+    assert!(first.accept().is_none(), "no connect wants that host any more");
 }
 
 /// The answer is there already when the program gives up, and the loop takes it before it delivers

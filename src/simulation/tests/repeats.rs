@@ -28,7 +28,7 @@ impl Scene {
         let mut scene = Self { simulation, server, ids: Vec::new(), peers };
         while scene.ids.len() < count {
             let Event::Accepted(_, id) = scene.server.next_event().unwrap() else {
-                panic!("nothing else comes before all are accepted");
+                panic!("nothing else is delivered before all are accepted");
             };
             scene.ids.push(id);
         }
@@ -90,7 +90,7 @@ fn requests_of_one_without_end_let_another_have_its_turn() {
                 scene.take_one(id);
             }
             None => {}
-            Some(event) => panic!("{event:?} was not to come"),
+            Some(event) => panic!("{event:?} was not expected"),
         }
     }
     assert!(is_other_served && before <= 65, "after {before}: one service at most");
@@ -124,7 +124,7 @@ fn most_unsent(
                 read += scene.peers[0].read().len();
             }
             Some(Event::Drained(_)) => {}
-            Some(event) => panic!("{event:?} was not to come"),
+            Some(event) => panic!("{event:?} was not expected"),
         }
     }
     assert_eq!((answered, read), (requests, requests * answer));

@@ -64,7 +64,7 @@ fn next(server: &mut EventLoop, listener: ListenerId) -> (usize, Event) {
 fn accepted(event: Event) -> ConnectionId {
     match event {
         Event::Accepted(_, id) => id,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     }
 }
 

@@ -29,7 +29,7 @@ impl Scene {
         let listener = server.listen("127.0.0.1:0").unwrap();
         let peer = simulation.connect(server.listener_addr(listener).unwrap());
         let Event::Accepted(_, id) = server.next_event().unwrap() else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         server.uncouple(id);
         let mut scene = Self { simulation, server, id, peer };
@@ -42,7 +42,7 @@ impl Scene {
         let address = self.server[self.id].local_addr().unwrap();
         let peer = self.simulation.connect(address);
         let Event::Accepted(_, id) = self.server.next_event().unwrap() else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         assert_eq!(self.events(), []);
         (id, peer)
@@ -137,7 +137,7 @@ fn clogged_again_before_drained_is_told_drains_later_and_once() {
     lock(&scene.simulation.network).faults.receive_buffer = 64;
     scene.receive(b"?");
     scene.server[id].consume(1);
-    assert!(!scene.server[id].is_clogged(), "drained, but not told yet");
+    assert!(!scene.server[id].is_clogged(), "drained, but not delivered yet");
     scene.server[id].send(&[2; 8]);
     assert!(scene.server[id].is_clogged());
     let mut drained = 0;
@@ -361,7 +361,7 @@ fn accepting_that_fails_behind_a_failed_registration_is_told() {
     let _peers: Vec<Peer> = (0..2).map(|_| simulation.connect(address)).collect();
     while simulation.step() {}
     let Event::Accepted(_, id) = server.next_event().unwrap() else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None, "there is no more room");
     server[id].abort();
@@ -401,7 +401,9 @@ fn end_behind_a_full_read_buffer_is_found_although_nothing_is_consumed() {
             let event = server.poll_event(Some(Duration::from_millis(10))).unwrap();
             event.filter(|event| matches!(event, Event::PeerFinished(_)))
         });
-        let Some(Event::PeerFinished(id)) = finished else { panic!("seed {seed}: no end comes") };
+        let Some(Event::PeerFinished(id)) = finished else {
+            panic!("seed {seed}: no end is delivered")
+        };
         assert_eq!(server[id].received(), b"hello");
     }
 }

@@ -184,7 +184,11 @@ impl Timing {
         let is_owed = turn.begin.wakes > self.told_wakes;
         self.held_back = if is_owed { self.held_back + 1 } else { 0 };
         let most = if turn.may_hold_back { HELD_BACK_MAX } else { 0 };
-        assert!(self.held_back <= most, "10: a wake is not told after {} turns", self.held_back);
+        assert!(
+            self.held_back <= most,
+            "10: a wake is not delivered after {} turns",
+            self.held_back
+        );
     }
 
     pub(super) fn rang(&mut self, id: TimerId) {
@@ -232,7 +236,7 @@ impl Timing {
 
     pub(super) fn woken(&mut self) {
         let wakes = self.turn.expect("a turn").begin.wakes;
-        assert!(wakes > self.told_wakes, "5: woken by nobody, or told twice");
+        assert!(wakes > self.told_wakes, "5: woken without a wake, or delivered twice");
         (self.told_wakes, self.held_back) = (wakes, 0);
     }
 }

@@ -19,7 +19,7 @@ fn connected() -> (Simulation, EventLoop, ConnectionId, Peer) {
     let listener = server.listen("127.0.0.1:0").unwrap();
     let peer = simulation.connect(server.listener_addr(listener).unwrap());
     let Event::Accepted(_, id) = server.next_event().unwrap() else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     (simulation, server, id, peer)
 }

@@ -187,7 +187,7 @@ fn serve(server: &mut EventLoop<Tls>, way: Way, blocked: &Sender<()>) -> (usize,
         }
         Event::Closed(_, reason) => Some(reason),
         Event::Accepted(..) => None,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     (count, reason)
 }

@@ -116,7 +116,7 @@ fn serve(server: &mut EventLoop<Talk>, blocked: &Sender<()>) -> (usize, CloseRea
         }
         Event::Closed(_, reason) => Some(reason),
         Event::Accepted(..) | Event::PeerFinished(_) => None,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     (count, reason)
 }
@@ -144,7 +144,7 @@ fn in_thread(
 
 fn assert_comes_back(client: &mut Client, message: Message) {
     let back = client.read().unwrap();
-    assert!(back == message, "{} bytes come back as they were sent", message.len());
+    assert!(back == message, "{} bytes are echoed as they were sent", message.len());
 }
 
 /// The client reads a large message only once the server has met the limit, and so is slow.

@@ -90,6 +90,6 @@ pub fn responses(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {
         all.push(Response { status, fields, body });
         bytes = &bytes[end + 4 + length..];
     }
-    assert!(bytes.is_empty(), "more came: {}", bytes.escape_ascii());
+    assert!(bytes.is_empty(), "more arrived: {}", bytes.escape_ascii());
     all
 }

@@ -761,7 +761,7 @@ impl<'l> Life<'l> {
         assert!(!program.has_closed || event == Pending::Closed, "{event:?} after close");
         match event {
             Pending::Accepted | Pending::Connected => {
-                assert!(!program.opened, "{event:?} comes once");
+                assert!(!program.opened, "{event:?} is delivered once");
                 program.opened = true;
             }
             Pending::Received => {
@@ -786,7 +786,7 @@ impl<'l> Life<'l> {
             }
             Pending::Deadline => {}
             Pending::PeerFinished => {
-                assert!(!program.heard_finished, "PeerFinished comes once");
+                assert!(!program.heard_finished, "PeerFinished is delivered once");
                 assert!(!program.paused, "PeerFinished while paused");
                 assert!(!program.is_received_due, "PeerFinished before what was received");
                 program.heard_finished = true;
