@@ -282,7 +282,7 @@ impl Room {
         }
     }
 
-    /// Has a line sent to all with what else is said in this turn.
+    /// Adds a line to what is sent to all members in this turn.
     fn tell(&mut self, line: &[&str]) {
         line.iter().for_each(|part| self.said.extend_from_slice(part.as_bytes()));
         self.said.push(b'\n');

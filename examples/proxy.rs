@@ -230,7 +230,7 @@ impl Proxy {
         }
     }
 
-    /// One half has ended, and the other ends in the same way.
+    /// Ends the other half in the way in which one half has ended.
     fn end(&mut self, server: &mut EventLoop<Half>, id: ConnectionId, reason: CloseReason) {
         let half = server[id].data;
         if let Some(other) = half.other.and_then(|other| server.get_mut(other)) {

@@ -182,7 +182,7 @@ impl Pool {
         // What waits has no client any more: without these two a worker leaves.
         drop((self.requests, self.answers));
         for worker in self.workers {
-            // One that has panicked has said so.
+            // A worker that has panicked has said so.
             let _ = worker.join();
         }
     }

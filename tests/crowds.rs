@@ -35,7 +35,8 @@ fn descriptors(test: &str) -> Option<usize> {
     count
 }
 
-/// As many pairs of sockets as are wanted, or as the limit of descriptors allows.
+/// Returns how many pairs of sockets are possible: as many as wanted, or as the limit of
+/// descriptors allows.
 fn pairs_allowed(test: &str, wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
@@ -325,7 +326,7 @@ fn hear(
             verify(event_loop, id, heard);
         }
         Event::Closed(id, reason) => {
-            // One that closed while connecting was never open.
+            // A connection that closed while connecting was never open.
             let was_open = heard.open.remove(&id);
             let is_client = event_loop[id].data.is_client;
             assert!(was_open || is_client);

@@ -35,8 +35,8 @@ impl Take {
         taken.map(|bytes| bytes.map(<[u8]>::to_vec)).map_err(|error| error.kind())
     }
 
-    /// The same of everything that has arrived, by the plainest search. Also returns how many bytes
-    /// are consumed.
+    /// Does the same with everything that has arrived, by the plainest search. Also returns how
+    /// many bytes are consumed.
     fn plainly(self, arrived: &[u8], at_end: bool) -> (Taken, usize) {
         let (delimiter, max) = match self {
             Self::Exact(count) if count <= arrived.len() => {
@@ -87,7 +87,7 @@ impl Fed {
         Self { event_loop, id, peer, arrived: Vec::new(), at_end: false }
     }
 
-    /// Has these bytes arrive, for which there is room.
+    /// Lets these bytes arrive, for which there is room.
     fn feed(&mut self, bytes: &[u8]) {
         self.arrived.extend(bytes);
         self.peer.write_all(bytes).unwrap();

@@ -129,7 +129,7 @@ fn while_news_of_a_source_are_to_be_told_there_is_something_to_do() {
     let sender = StdSocket::bind("127.0.0.1:0").unwrap();
     sender.send_to(b"news", socket.local_addr().unwrap()).unwrap();
     event_loop.waker().wake().unwrap();
-    // No connection is touched by these, and the kernel would not report them again.
+    // These change no connection, and the kernel would not report them again.
     assert_eq!(event_loop.poll_event(AT_ONCE).unwrap(), Some(Event::Woken));
     assert_eq!(event_loop.next_timeout(), AT_ONCE);
     let event = event_loop.poll_event(AT_ONCE).unwrap();
@@ -329,7 +329,7 @@ fn connect_that_succeeds_or_fails_wakes_the_host() {
         [(listener.local_addr().unwrap(), false), (common::refusing_address(), true)]
     {
         let id = event_loop.connect(address, ());
-        // The host calls again after it has touched a connection.
+        // The host calls again after it has used a connection.
         let event = event_loop.poll_event(AT_ONCE).unwrap();
         let event = event.unwrap_or_else(|| {
             assert!(event_loop.next_timeout().is_none_or(|timeout| !timeout.is_zero()));

@@ -77,7 +77,7 @@ fn echo_that_always_fits_never_asks_for_writable() {
         assert_eq!(answer, message);
         assert_eq!(event_loop[id].interest(), Interest::Readable);
     }
-    // The registration is touched once in all.
+    // The registration is changed once in all.
     assert_eq!(steps.interests(id), [(Interest::None, Interest::Readable)]);
     assert_eq!(steps.count(|step| matches!(step, Step::WriteBlocked { .. })), 0);
 }

@@ -235,7 +235,7 @@ fn item_length(tokens: &[String]) -> usize {
     panic!("an item has an end");
 }
 
-/// The same of a field, if the tokens begin with one: a name and a colon.
+/// Returns where a field ends, if the tokens begin with one: a name and a colon.
 fn field_length(tokens: &[String]) -> Option<usize> {
     let is_restricted = tokens.starts_with(&["pub".to_owned(), "(".to_owned()]);
     let name = if is_restricted { 4 } else { usize::from(tokens[0] == "pub") };

@@ -478,7 +478,7 @@ fn listener_that_fails_to_accept_is_reported_once_and_survives() {
 
 const OUT_OF_DESCRIPTORS: &str = "child_of_out_of_descriptors_serves";
 
-/// Not a test by itself: the server of the test below, in a process of its own.
+/// Not a test by itself: the server of the test below, in its own process.
 #[test]
 #[ignore = "it is run by out_of_descriptors_serves_the_old_and_accepts_the_waiting_as_others_leave"]
 fn child_of_out_of_descriptors_serves() {

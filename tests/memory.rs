@@ -49,7 +49,7 @@ fn talk(peer: &mut TcpStream) {
     assert_eq!(answer, MESSAGE);
 }
 
-/// As many as wanted, or as the descriptors allow.
+/// Returns how many clients are possible: as many as wanted, or as the descriptors allow.
 fn at_most(test: &str, wanted: usize, server: &Server, crowd: &Crowd) -> usize {
     let descriptors = server.descriptors_max().min(crowd.descriptors_max());
     let count = wanted.min(descriptors.saturating_sub(64));
@@ -155,9 +155,9 @@ fn echoes_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size() {
     }
 }
 
-/// Has a crowd send and not read until the server owes something to each of them, and fails if that
-/// costs more than blocks of the bytes that `blocks_max` makes of how many clients there are and
-/// of how much is unsent.
+/// Lets a crowd send and not read until the server owes something to each of them. Fails if that
+/// costs more than blocks of the bytes that `blocks_max` makes of how many clients there are and of
+/// how much is unsent.
 fn stall(
     test: &str,
     protocol: Protocol,

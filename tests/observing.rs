@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{PATIENCE, listening, next, pair, peer, turns};
 use readiness::{CloseReason, Deadline, Event, EventLoop, Step};
 
-/// Has an observer panic at the first step of this kind.
+/// Makes an observer panic at the first step of this kind.
 fn panic_at(event_loop: &mut EventLoop, fits: impl Fn(&Step) -> bool + Send + 'static) {
     let mut has_panicked = false;
     event_loop.set_observer(move |step: Step| {

@@ -30,7 +30,7 @@ fn connected() -> (EventLoop, ConnectionId, TcpStream) {
     (event_loop, id, peer)
 }
 
-/// The same, with limits of its own for each connection.
+/// Returns a pair with limits of its own for each connection.
 fn connected_with(
     change: impl FnOnce(&mut ConnectionLimits),
 ) -> (EventLoop, ConnectionId, TcpStream) {
@@ -660,7 +660,7 @@ fn resume_announces_again_what_the_program_had_left() {
     event_loop[id].resume();
     assert_eq!(next(&mut event_loop), Event::Received(id));
     assert_eq!(take(&mut event_loop, id), b"later");
-    // One that was not paused has nothing to announce.
+    // A connection that was not paused has nothing to announce.
     event_loop[id].resume();
     assert_eq!(turns(&mut event_loop, 3), []);
 }

@@ -543,7 +543,7 @@ fn there_is_no_ipv6_listening_and_connecting_are_typed_errors() {
         let event = next(&mut event_loop);
         let is_failed = matches!(event, Event::Closed(of, CloseReason::Failed(_)) if of == id);
         assert!(is_failed, "{event:?}");
-        // One of both families is still reached.
+        // A listener of both families is still reached.
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let unreachable = SocketAddr::new("::1".parse().unwrap(), address.port());

@@ -369,7 +369,7 @@ fn wait_lasts_until_the_next_alarm_or_the_callers_time_whichever_comes_first() {
         steps.take();
     }
 
-    // One that is due: not at all.
+    // A timer that is due already: the wait does not block.
     let due = event_loop.set_timer(Duration::ZERO);
     assert_eq!(next(&mut event_loop), Event::Timer(due));
     assert_eq!(waits(&steps), [Some(Duration::ZERO)]);

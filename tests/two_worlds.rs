@@ -36,9 +36,9 @@ trait World {
     /// More bytes than its kernel holds between a loop and a peer that does not read.
     const MUCH: usize;
     fn event_loop(&self, limits: Limits) -> EventLoop<Data>;
-    /// Has a loop listen.
+    /// Makes a loop listen.
     fn serve(&self, event_loop: &mut EventLoop<Data>) -> (ListenerId, Self::Address);
-    /// Has a loop connect.
+    /// Makes a loop connect.
     fn dial(event_loop: &mut EventLoop<Data>, to: &Self::Address, data: Data) -> ConnectionId;
     fn connect(&self, address: &Self::Address) -> Self::Peer;
     fn listen(&self) -> (Self::Listener, Self::Address);

@@ -27,7 +27,7 @@ impl Cell {
         self.spread(true, a_second)
     }
 
-    /// The same in ratio to another server's.
+    /// Returns the rate in ratio to another server's.
     pub(crate) fn rate_to(&self, other: &Cell) -> Option<Paired> {
         self.paired(other, a_second)
     }
@@ -37,12 +37,12 @@ impl Cell {
         self.spread(false, server_time_a_unit)
     }
 
-    /// The same in ratio to another server's.
+    /// Returns the server's time in ratio to another server's.
     pub(crate) fn server_time_to(&self, other: &Cell) -> Option<Paired> {
         self.paired(other, server_time_a_unit)
     }
 
-    /// The same of the load.
+    /// Returns the load's time for a unit.
     pub(crate) fn load_time(&self) -> Option<Spread> {
         self.spread(false, |report| a_unit(report.load_time, report))
     }

@@ -23,7 +23,7 @@ fn running() -> MutexGuard<'static, BTreeSet<u32>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has an interrupt or a termination end what was started, then this program.
+/// Makes an interrupt or a termination end what was started, then this program.
 pub(crate) fn end_all_when_interrupted() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         // Held to the end, so that nothing is started until then.
@@ -144,7 +144,7 @@ pub(crate) fn open_files(id: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{id}/fd"))?.count())
 }
 
-/// Bytes of memory of a process's own: not of files, and only what it has touched.
+/// Returns a process's own bytes of memory: not of files, and only what it has touched.
 pub(crate) fn memory(id: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));

@@ -75,7 +75,7 @@ impl Report {
     }
 }
 
-/// The same for the first builds.
+/// Writes and prints the tables of the first builds.
 pub(crate) fn publish_builds(builds: &[ColdBuild], folder: &Path) -> Result<(), Box<dyn Error>> {
     let text = format!("{}\n\n{}", Machine::this(), cold_build::tables(builds));
     fs::create_dir_all(folder)?;

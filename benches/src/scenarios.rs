@@ -99,7 +99,7 @@ fn exchanges() -> Vec<Scenario> {
     ]
 }
 
-/// The same, by a load that spins while it waits.
+/// Returns the scenario with a load that spins while it waits.
 fn awake(mut scenario: Scenario) -> Scenario {
     if let Task::Talk { wait, .. } = &mut scenario.task {
         *wait = Wait::Awake;

@@ -98,7 +98,7 @@ impl Name {
     }
 }
 
-/// As it was given.
+/// Shows the name as it was given.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -109,7 +109,7 @@ fn bad(text: &str, why: &str) -> String {
     format!("bad address {text:?}: {why}")
 }
 
-/// As it was given.
+/// Shows the address as it was given.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

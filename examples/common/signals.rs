@@ -26,7 +26,8 @@ impl CtrlC {
         Self::of(event_loop, &ENDING)
     }
 
-    /// The same, and the signal USR1 too: it prints what each connection and listener waits for.
+    /// Watches these signals and USR1 too, at which it prints what each connection and listener
+    /// waits for.
     pub(crate) fn explaining<T>(event_loop: &mut EventLoop<T>) -> io::Result<Self> {
         Self::of(event_loop, &[&ENDING[..], &EXPLAINING].concat())
     }

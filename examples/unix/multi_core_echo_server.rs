@@ -99,7 +99,7 @@ impl Server {
     }
 
     fn shut_down(&self) -> io::Result<()> {
-        // One that has ended has shut down.
+        // A thread that has ended has shut down.
         let _ = self.orders.send(ShutDown);
         self.waker.wake()
     }

@@ -97,12 +97,12 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Has the guests do what they can, and returns whether that was anything.
+    /// Lets the guests do what they can, and returns whether that was anything.
     fn guests_go_on(&mut self) -> bool {
         self.guests.iter_mut().map(Guest::go_on).fold(false, |any, one| any | one)
     }
 
-    /// Has one thing happen. An error means that nothing ever will.
+    /// Lets one thing happen. An error means that nothing ever will.
     fn go_on(&mut self, have_moved: bool) -> io::Result<()> {
         let outcome = self.simulation.advance(&mut [&mut self.server]);
         if have_moved { Ok(()) } else { outcome }

@@ -16,7 +16,7 @@ use super::PATIENCE;
 /// Tells a test binary which of its tests it is to run as a child.
 pub const VARIABLE: &str = "READINESS_TEST_CHILD";
 
-/// Marks the child's own lines among those of the test harness.
+/// Marks the child's own lines in the output of the test harness.
 const MARK: &str = "@ ";
 
 /// Whether this process is the child that is to run this test.

@@ -226,7 +226,7 @@ pub fn what_is_done_outside_of_events_leaves_without_another_event(host: Host) {
     assert_eq!(program.received, program.sent);
 }
 
-// Readiness that is left over at a budget.
+// Readiness that is deferred by a budget.
 
 struct Stream {
     _peer: TcpStream,

@@ -48,7 +48,7 @@ pub fn peer(address: SocketAddr) -> TcpStream {
     peer
 }
 
-/// Has a socket be closed by a reset, as a peer that fails does.
+/// Sets a socket to be closed by a reset, as a peer that fails does.
 pub fn reset(peer: TcpStream) {
     socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
@@ -151,7 +151,7 @@ pub fn listening_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, So
     (event_loop, address)
 }
 
-/// The default limits with some of those of a connection changed.
+/// Returns the default limits with some of a connection's limits changed.
 pub fn connection_limits(change: impl FnOnce(&mut ConnectionLimits)) -> Limits {
     let mut limits = Limits::default();
     change(&mut limits.connection);
@@ -163,7 +163,7 @@ pub fn pair<T: Default + 'static>() -> (EventLoop<T>, ConnectionId, TcpStream) {
     pair_with(Limits::default())
 }
 
-/// The same with these limits.
+/// Returns a pair on a loop with these limits.
 pub fn pair_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, ConnectionId, TcpStream) {
     let (mut event_loop, address) = listening_with(limits);
     let peer = peer(address);

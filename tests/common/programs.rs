@@ -58,12 +58,12 @@ impl Program {
         Self::start_by(command(name).args(arguments))
     }
 
-    /// One that prints each step of its loop on standard error.
+    /// Starts a program that prints each step of its loop on standard error.
     pub fn start_traced(name: &str, arguments: &[&str]) -> Self {
         Self::start_logged(name, arguments, "readiness=trace")
     }
 
-    /// One that logs on standard error what the filter lets through.
+    /// Starts a program that logs on standard error what the filter lets through.
     pub fn start_logged(name: &str, arguments: &[&str], filter: &str) -> Self {
         Self::start_by(command(name).args(arguments).env("RUST_LOG", filter))
     }

@@ -22,7 +22,7 @@ use super::{PATIENCE, measure, peer};
 pub enum Protocol {
     /// Sends it back.
     Echo,
-    /// The same, by a loop that spins for longer than any test lasts before a wait blocks.
+    /// Echoes, by a loop that spins for longer than any test lasts before a wait blocks.
     SpinningEcho,
     /// Sends whole lines back and leaves half of one where it is.
     Lines,
@@ -152,7 +152,7 @@ impl Server {
         measure::descriptors_max(self.child.id())
     }
 
-    /// Has the server end, and waits until it has.
+    /// Ends the server, and waits until it has ended.
     pub fn end(mut self) {
         self.child.say("end");
         self.child.await_end();

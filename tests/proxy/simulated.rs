@@ -95,7 +95,7 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Has the ends do what they can, and then one thing happen. An error means that nothing ever
+    /// Lets the ends do what they can, and then one thing happen. An error means that nothing ever
     /// will.
     fn advance(&mut self, ends: &mut [&mut End]) -> io::Result<()> {
         let have_moved = ends.iter_mut().map(|end| end.go_on()).fold(false, |any, one| any | one);

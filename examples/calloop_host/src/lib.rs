@@ -41,7 +41,7 @@ pub trait Hosted {
     }
 }
 
-/// Has the host watch the loop. Once, before the first [`dispatch`].
+/// Makes the host watch the loop. Once, before the first [`dispatch`].
 ///
 /// # Errors
 ///

@@ -162,7 +162,7 @@ impl Session {
 ///
 /// # Errors
 ///
-/// None: what fails on one connection ends that one.
+/// Returns no error: what fails on one connection ends that one.
 pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
     match event {
         Event::Accepted(_, id) => server[id].set_deadline(Some(HANDSHAKE_DEADLINE)),

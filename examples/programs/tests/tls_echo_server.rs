@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// One that sends a message, and that it is done.
+    /// Returns a client that sends a message, and that it is done.
     fn with_message(tls: ClientConnection, peer: Peer, message: &[u8]) -> Self {
         let mut client = Self::new(tls, peer);
         client.tls.writer().write_all(message).unwrap();

@@ -28,7 +28,7 @@ pub struct AsyncEventLoop<T> {
 }
 
 impl<T> AsyncEventLoop<T> {
-    /// Has tokio watch the loop.
+    /// Makes tokio watch the loop.
     ///
     /// # Errors
     ///

@@ -502,7 +502,7 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     let Some(Socket::Simulated(socket)) = &stream.socket else { return };
     let probe = lock(&simulation.network).probe(socket.index());
     assert_eq!(probe.interest, stream.interest(), "2: the interest that was registered");
-    // One in a queue has news that is not served yet, and is settled then.
+    // A queued connection has news that is not served yet, and is settled then.
     if stream.standing.queued != Queued::No {
         return;
     }

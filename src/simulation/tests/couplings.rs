@@ -48,7 +48,8 @@ impl Scene {
     }
 }
 
-/// The reader still counted among those of the writer before, and was uncoupled when that one aborted.
+/// The reader still counted among the readers of the writer before, and was uncoupled when that one
+/// aborted.
 #[test]
 fn reader_that_was_coupled_anew_stays_held_back_when_the_writer_before_aborts() {
     // To itself, and to another.

@@ -154,7 +154,7 @@ fn stalled_read_deadline_passes_to_the_tick_after_the_program_took_something_las
 
 #[test]
 fn stalled_write_deadline_counts_from_the_stall_and_not_from_an_earlier_flush() {
-    // One without an idle timeout notes no time while it waits for nothing.
+    // A connection without an idle timeout notes no time while it waits for nothing.
     let idle = limits(|limits| limits.idle_timeout = Some(1_000 * SECOND));
     let mut scene = Scene::with(1, idle);
     let id = scene.ids[0];

@@ -176,7 +176,7 @@ fn shutdown_of_a_paused_connection_with_urgent_data_closes_after_the_last_byte()
     assert_eq!(received, b"12");
 }
 
-/// The same with one that was still to be accepted.
+/// The same happened with a peer that was still to be accepted.
 #[test]
 fn shutdown_before_a_peer_with_urgent_data_is_accepted_closes_after_the_last_byte() {
     let simulation = Simulation::new(1);

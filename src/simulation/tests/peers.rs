@@ -12,7 +12,7 @@ pub(super) enum PeerMove<'b> {
     Reset,
     Close,
     MarkUrgent,
-    /// As many of these as there is room for.
+    /// Writes as many of these bytes as there is room for.
     Write(&'b [u8]),
     /// Reads at most this many bytes.
     Read(usize),

@@ -23,7 +23,7 @@ pub(super) const UNREACHABLE: [u8; 4] = [192, 0, 2, 1];
 /// Names that stand for the peers, some behind others that do not answer, and names that do not.
 const HOSTS: [&str; 6] = ["peers", "peers", "late", "nobody", "silent", "unknown"];
 
-/// Has the network know these names.
+/// Makes the network know these names.
 pub(super) fn set_hosts(simulation: &Simulation) {
     let (peers, nobody) = (IpAddr::from([127, 0, 0, 9]), IpAddr::from([127, 0, 0, 8]));
     let unreachable = IpAddr::from(UNREACHABLE);

@@ -23,8 +23,8 @@ impl Run {
         self.consume(id, usize::MAX);
     }
 
-    /// The same for one that reads whatever else it owes. Of two programs against each other one
-    /// must, or else each could wait for the other to read first.
+    /// Handles an event like `behave`, but reads whatever else the connection owes. Of two programs
+    /// against each other one must, or else each could wait for the other to read first.
     fn behave_uncoupled(&mut self, event: Event, id: ConnectionId) {
         self.uncouple_accepted(id);
         self.behave(event, id);
@@ -66,7 +66,7 @@ impl Run {
     }
 
     fn needs_connects(&self, id: ConnectionId) -> bool {
-        // One that is coupled to a connect that hangs waits with it.
+        // A reader that is coupled to a connect that hangs waits with it.
         let exchange = &self.event_loop[id].exchange;
         exchange.is_connecting() || exchange.coupling() == Coupling::Writer { has_unsent: true }
     }

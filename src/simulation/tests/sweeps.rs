@@ -92,7 +92,7 @@ fn fail_some_pairs(count: usize) {
 fn fail_all_pairs(scenario: u64) {
     let mut runs = 0;
     for at in 1..=run_failing(scenario, &[]) {
-        // One that lasts fails the second call already.
+        // A persistent failure fails the second call already.
         for first in failures_at(at).filter(|failing| !failing.is_persistent) {
             for second_at in at + 1..=run_failing(scenario, &[first]) {
                 for second in failures_at(second_at) {

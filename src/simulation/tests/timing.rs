@@ -49,7 +49,7 @@ struct Timer {
     id: TimerId,
     /// None if its time lies beyond the clock.
     at: Option<Instant>,
-    /// Those for the same time ring in this order.
+    /// Timers for the same time fire in this order.
     number: u64,
     period: Option<Duration>,
 }
@@ -131,7 +131,7 @@ impl Timing {
         self.waker.wake().unwrap();
     }
 
-    /// One that does so at some time, while the loop waits or works.
+    /// Returns a wake that is sent at some time, while the loop waits or works.
     pub(super) fn wake_later(&self) -> Wake {
         let (wakes, waker) = (self.pulse.wakes.clone(), self.waker.clone());
         let raise = move || {

@@ -102,7 +102,7 @@ impl Random {
         high % end
     }
 
-    /// One of these, changed in up to eight places.
+    /// Returns one of these, changed in up to eight places.
     pub fn mutant(&mut self, cases: &[&[u8]]) -> Vec<u8> {
         let mut bytes = cases[self.below(cases.len())].to_vec();
         for _ in 0..self.below(8) {

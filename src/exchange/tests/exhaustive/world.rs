@@ -270,7 +270,7 @@ impl World {
             program: Program::default(),
             interest: Interest::None,
             queued: Queue::None,
-            // One that connects is dirty; an accept begins a service.
+            // A connecting one is dirty; an accept begins a service.
             dirty: !is_accepted,
             yielded: false,
             service: is_accepted.then(Service::default),

@@ -106,8 +106,8 @@ impl World {
         self.run.checker.bind(&self.run.event_loop[id], flow);
     }
 
-    /// Has it happen, with what these choices say where they are not through yet. Returns all that
-    /// were made.
+    /// Lets the input happen, with what these choices say where they are not through yet. Returns
+    /// all that were made.
     pub(super) fn take(&mut self, input: Input, choices: Choices) -> Choices {
         let network = self.run.simulation.network.clone();
         lock(&network).random.choices = Some(choices);
