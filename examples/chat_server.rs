@@ -342,8 +342,8 @@ fn farewell(reason: CloseReason) -> &'static str {
     }
 }
 
-/// A line as text that does nothing to a terminal: what is no text, steers it or changes the
-/// direction of what follows becomes a replacement character, and a tab a space.
+/// Returns a line as text that does nothing to a terminal: what is no text, steers it or changes
+/// the direction of what follows becomes a replacement character, and a tab a space.
 fn printable(line: &[u8]) -> Cow<'_, str> {
     let steers = |letter: char| {
         letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

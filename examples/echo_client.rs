@@ -140,7 +140,7 @@ fn exchange(address: &Name, echo: &mut Echo) -> Outcome<String> {
 }
 
 impl Echo {
-    /// The verdict at the server's end.
+    /// Returns the verdict at the server's end.
     fn conclude(&self) -> Outcome<String> {
         match self.judge.is_whole() {
             true => Ok(format!("{} bytes came back identical", self.judge.identical())),

@@ -55,7 +55,7 @@ impl Talk {
         talk
     }
 
-    /// The next message. All of a connection have the same length.
+    /// Returns the next message. All of a connection have the same length.
     fn message(&self) -> String {
         format!("Message {} of connection {}", self.answered + 1, self.number)
     }

@@ -23,7 +23,8 @@ Usage: simulated_echo
 
 READINESS_SEED=7 in the environment tries the network of that seed only.";
 
-/// The echo server: `main` of `echo_server` on real sockets, here on simulated ones.
+/// Handles an event as the echo server: `main` of `echo_server` on real sockets, here on simulated
+/// ones.
 fn echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
     if let Event::Received(id) = event {
         server[id].send_received();

@@ -18,7 +18,7 @@ use common::{
 use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Limits, Step};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-/// A connected pair over TCP, made by `std`.
+/// Returns a connected pair over TCP, made by `std`.
 fn tcp(at: &str) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(at).unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -30,7 +30,7 @@ fn loop_with(limits: Limits) -> EventLoop {
     EventLoop::with_limits(limits).unwrap()
 }
 
-/// A socket that connects without blocking, or is yet to.
+/// Returns a socket that connects without blocking, or is yet to.
 fn non_blocking(domain: Domain) -> Socket {
     let socket = Socket::new(domain, Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();

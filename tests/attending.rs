@@ -215,7 +215,7 @@ fn rejection_while_a_connect_is_under_way_is_its_closed_alone() {
 
 // Closed is delivered after the close.
 
-/// A client that says something and reads until its connection ends, in whatever way.
+/// Returns a client that says something and reads until its connection ends, in whatever way.
 fn client(address: std::net::SocketAddr) -> JoinHandle<ErrorKind> {
     thread::spawn(move || {
         let mut client = peer(address);

@@ -58,7 +58,7 @@ impl Member {
         self.lines.get_mut().write_all(bytes).unwrap();
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its end.
     fn hear(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();

@@ -50,7 +50,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
     peer
 }
 
-/// All events up to the end of a connection.
+/// Returns all events up to the end of a connection.
 fn events_until_closed<T>(event_loop: &mut EventLoop<T>, id: ConnectionId) -> Vec<Event> {
     let mut events = Vec::new();
     until(event_loop, |_, event| {

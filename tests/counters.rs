@@ -16,7 +16,7 @@ use common::{listening, pattern, peer, read_in_thread, until};
 use mio::net::UdpSocket;
 use readiness::{Event, Interest, Step};
 
-/// What the steps add up to, by names of their own.
+/// Returns what the steps add up to, by names of their own.
 fn counted(steps: &[Step]) -> BTreeMap<&'static str, u64> {
     let mut counts = BTreeMap::new();
     for step in steps {

@@ -27,7 +27,7 @@ use programs::{Program, TempFile, assert_succeeded};
 use socket2::{Domain, SockRef, Socket, Type};
 use tiny_loop::{Connection, TinyLoop};
 
-/// A program of the course, on a port that the system has chosen.
+/// Starts a program of the course, on a port that the system has chosen.
 fn start(name: &str) -> (Program, SocketAddr) {
     start_with(name, &[])
 }

@@ -42,7 +42,7 @@ fn read_out(event_loop: &mut EventLoop, id: ConnectionId) -> (Vec<u8>, Result<()
     (bytes, end)
 }
 
-/// A connection that has received something, and its peer.
+/// Returns a connection that has received something, and its peer.
 fn having_received(bytes: &[u8]) -> (EventLoop, ConnectionId, TcpStream) {
     let (mut event_loop, id, mut peer) = pair::<()>();
     peer.write_all(bytes).unwrap();

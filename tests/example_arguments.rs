@@ -74,7 +74,7 @@ fn name_of_a_host_is_looked_up_by_servers_and_clients() {
 
 // The rest of the command line.
 
-/// A server that gives back what one client sends, and says what that was.
+/// Returns a server that gives back what one client sends, and says what that was.
 fn hearing() -> (String, Receiver<Vec<u8>>) {
     let (sender, heard) = channel();
     let (address, _) = serving(1, move |mut client: TcpStream| {

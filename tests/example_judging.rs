@@ -31,7 +31,7 @@ fn assert_judged(ended: &Ended, stdout: &str, verdict: &str) {
     assert_eq!(ended.stderr, format!("echo_client: {verdict}\n"));
 }
 
-/// A server that sends back what it makes of everything that one client sends.
+/// Returns a server that sends back what it makes of everything that one client sends.
 fn answering(change: impl Fn(&mut Vec<u8>) + Send + 'static) -> (String, thread::JoinHandle<()>) {
     serving(1, move |mut client| {
         let mut bytes = Vec::new();
@@ -262,7 +262,7 @@ impl TermLike for Narrow {
     }
 }
 
-/// The bar as it is drawn at 40 columns.
+/// Returns the bar as it is drawn at 40 columns.
 fn drawn(done: u64, total: u64) -> String {
     let terminal = Narrow::default();
     let bar = progress_bar(total);
@@ -307,7 +307,7 @@ fn progress_is_not_drawn_where_standard_error_is_no_terminal() {
 
 // Many connections.
 
-/// The client's line about its only connection, with a server that treats it like this.
+/// Returns the client's line about its only connection, with a server that treats it like this.
 fn line_about(serve: impl FnMut(TcpStream) + Send + 'static) -> String {
     let (address, server) = serving(1, serve);
     let ended = Program::run("multi_connection_client", &[&address, "1"]);

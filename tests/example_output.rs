@@ -34,7 +34,7 @@ fn outputs() -> Vec<Stdio> {
     outputs
 }
 
-/// A program with this as its standard output.
+/// Returns a program with this as its standard output.
 fn started(name: &str, arguments: &[&str], output: Stdio) -> Program {
     Program::start_with(command(name).args(arguments), output, Stdio::piped())
 }

@@ -377,7 +377,7 @@ fn lesson_tells_in_a_few_lines_what_the_server_does() {
 
 // Leaving by Ctrl-C.
 
-/// The examples that leave at Ctrl-C.
+/// Returns the examples that leave at Ctrl-C.
 #[cfg(unix)]
 fn leaving() -> impl Iterator<Item = &'static str> {
     SPECIAL_SERVERS.into_iter().chain(["echo_server"])
@@ -610,7 +610,7 @@ fn ctrl_c_with_a_request_at_work_waits_for_its_answer() {
 
 // UDP in addition to TCP.
 
-/// The server over both, and where its datagrams go.
+/// Returns the server over both, and where its datagrams go.
 fn udp_echo() -> (Program, SocketAddr, SocketAddr) {
     let (mut server, address) = server("udp_echo");
     let line = server.stdout.next().unwrap();

@@ -15,7 +15,7 @@ use readiness::{ConnectionId, ConnectionLimits, Deadline, Event, EventLoop, Inte
 
 const BLOCK: usize = 64 * 1024;
 
-/// The line of one connection, with the times in it replaced by a dot.
+/// Returns the line of one connection, with the times in it replaced by a dot.
 fn line(event_loop: &EventLoop, id: ConnectionId) -> String {
     let explanation = event_loop.explain();
     let waits = explanation.connections.iter().find(|waits| waits.id == id).unwrap();

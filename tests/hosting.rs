@@ -38,7 +38,7 @@ fn settle<T>(event_loop: &mut EventLoop<T>) {
     }
 }
 
-/// Whether the loop's descriptor becomes readable in this time.
+/// Returns whether the loop's descriptor becomes readable in this time.
 fn is_readable_within<T>(event_loop: &EventLoop<T>, timeout: Duration) -> bool {
     let mut host = Poll::new().unwrap();
     let descriptor = event_loop.as_raw_fd();

@@ -33,7 +33,7 @@ fn echo_on(event_loop: &mut EventLoop) {
     }
 }
 
-/// A peer that sends until neither kernel nor loop takes more, and reads nothing.
+/// Returns a peer that sends until neither kernel nor loop takes more, and reads nothing.
 fn clogging_peer(
     address: std::net::SocketAddr,
     event_loop: &mut EventLoop,
@@ -163,7 +163,7 @@ fn visit_whose_message_is_there_costs_two_waits_and_its_end_one() {
     }
 }
 
-/// How many events each wait has reported so far.
+/// Returns how many events each wait has reported so far.
 #[cfg(target_os = "linux")]
 fn waits(steps: &Steps) -> Vec<usize> {
     let waited = |step: &Step| match step {

@@ -15,7 +15,7 @@ use common::{PATIENCE, accepted, await_backlog, listening, next, peer, reset, tu
 use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, ListenerId, Step};
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// A loop with these limits that listens on a free port.
+/// Returns a loop with these limits that listens on a free port.
 fn listening_with(change: impl FnOnce(&mut Limits)) -> (EventLoop, SocketAddr) {
     let mut limits = Limits::default();
     change(&mut limits);
@@ -25,7 +25,7 @@ fn listening_with(change: impl FnOnce(&mut Limits)) -> (EventLoop, SocketAddr) {
     (event_loop, address)
 }
 
-/// So many peers that wait to be accepted.
+/// Returns `count` peers that wait to be accepted.
 fn waiting_peers(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let peers = (0..count).map(|_| peer(address)).collect();
     await_backlog(address, count);

@@ -37,7 +37,7 @@ fn closed_by_failure(reason: CloseReason) -> Failure {
     }
 }
 
-/// The bytes that a listener's next connection sends before its end.
+/// Returns the bytes that a listener's next connection sends before its end.
 fn received(listener: &TcpListener) -> Vec<u8> {
     let (mut peer, _) = listener.accept().unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -134,7 +134,7 @@ fn close_while_a_name_is_looked_up_is_closed_alone() {
     assert_eq!(client.poll_event(Some(Duration::from_millis(20))).unwrap(), None);
 }
 
-/// The helper threads of this process, by their name.
+/// Returns the helper threads of this process, by their name.
 #[cfg(target_os = "linux")]
 fn helper_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -220,7 +220,8 @@ fn all_addresses_refuse_and_closed_comes_alone_with_the_reason_of_the_last() {
     assert_eq!(closed_by_failure(reason).kind(), ErrorKind::InvalidInput);
 }
 
-/// An address that does not answer: the listener's backlog is full, as long as what fills it is kept.
+/// Returns an address that does not answer: the listener's backlog is full, as long as what fills
+/// it is kept.
 #[cfg(target_os = "linux")]
 fn silent_address() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
     use socket2::{Domain, Socket, Type};

@@ -14,7 +14,7 @@ use common::{accepted, next, peer, turns, until};
 use readiness::{CloseReason, ConnectionId, ConnectionLimits, Deadline, Event, EventLoop, Limits};
 use socket2::SockRef;
 
-/// A loop with an accepted and an outgoing connection, and a change of its limits.
+/// Returns a loop with an accepted and an outgoing connection, and a change of its limits.
 fn pair(change: impl FnOnce(&mut Limits)) -> (EventLoop, ConnectionId, ConnectionId) {
     let mut limits = Limits::default();
     change(&mut limits);

@@ -22,7 +22,7 @@ use readiness::{
 };
 use socket2::SockRef;
 
-/// A loop with one accepted connection and its peer.
+/// Returns a loop with one accepted connection and its peer.
 fn connected() -> (EventLoop, ConnectionId, TcpStream) {
     let (mut event_loop, _, address) = listening();
     let peer = peer(address);

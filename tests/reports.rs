@@ -43,7 +43,7 @@ fn echo(event_loop: &mut EventLoop, event: Event) {
     }
 }
 
-/// Whether this machine has a program and lets it do this.
+/// Returns whether this machine has a program and lets it do this.
 fn can_run(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -375,7 +375,8 @@ fn socket_of_the_wrong_kind_is_refused_and_closed() {
 
 // Addresses.
 
-/// Whether a socket for all addresses of IPv6 takes those of IPv4 too, as most systems have it.
+/// Returns whether a socket for all addresses of IPv6 takes those of IPv4 too, as most systems have
+/// it.
 fn is_dual_stack() -> bool {
     let setting = fs::read_to_string("/proc/sys/net/ipv6/bindv6only").unwrap_or_default();
     cfg!(target_os = "linux") && setting.trim() == "0"
@@ -554,8 +555,8 @@ fn there_is_no_ipv6_listening_and_connecting_are_typed_errors() {
 
 // Options that only others set.
 
-/// A program that makes a socket, gives it options and becomes this process, with the socket as its
-/// standard input. No safe function of this language sets these.
+/// Returns a program that makes a socket, gives it options and becomes this process, with the
+/// socket as its standard input. No safe function of this language sets these.
 fn with_socket(options: &str, address: SocketAddr) -> String {
     let (host, port) = (address.ip(), address.port());
     let script = format!(
@@ -649,7 +650,7 @@ fn sockets_with_buffers_of_a_byte_leave_none_behind() {
 
 // Much.
 
-/// How much memory this machine has left, in bytes.
+/// Returns how much memory this machine has left, in bytes.
 fn available_memory() -> Option<usize> {
     let table = fs::read_to_string("/proc/meminfo").ok()?;
     let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -25,7 +25,7 @@ use readiness::{CloseReason, ConnectionId, Event, EventLoop, Step};
 /// The number of the signal on every system that has it.
 const SIGPIPE: i32 = 13;
 
-/// What becomes of this test as a child process, which may be ended by a signal.
+/// Returns what becomes of this test as a child process, which may be ended by a signal.
 fn run_child(test: &str) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", test, "--nocapture"]).env(child::VARIABLE, test);

@@ -26,7 +26,7 @@ fn ignore(_: &mut EventLoop, _: Event) -> io::Result<()> {
 
 type Handle<T> = fn(&mut EventLoop<T>, Event) -> io::Result<()>;
 
-/// A program that listens, and where.
+/// Returns a program that listens, and where.
 fn listening<T: Default + 'static>(
     simulation: &Simulation,
     handle: Handle<T>,
@@ -78,7 +78,7 @@ fn ask(client: &mut EventLoop<Rc<RefCell<Asked>>>, event: Event) -> io::Result<(
     Ok(())
 }
 
-/// What a proxy knows of each half: the other one.
+/// Returns the handler of a proxy, which knows of each half the other one.
 fn proxy(
     target: SocketAddr,
 ) -> impl FnMut(&mut EventLoop<Option<ConnectionId>>, Event) -> io::Result<()> {

@@ -20,7 +20,7 @@ fn new() -> EventLoop {
     EventLoop::new().unwrap()
 }
 
-/// A UDP socket for the loop, and one that sends to it.
+/// Returns a UDP socket for the loop, and one that sends to it.
 fn datagrams() -> (UdpSocket, StdSocket) {
     let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let sender = StdSocket::bind("127.0.0.1:0").unwrap();
@@ -42,7 +42,7 @@ fn read(socket: &UdpSocket, most: usize) -> usize {
     most
 }
 
-/// The next event, which must be the news of this source.
+/// Returns the next event, which must be the news of this source.
 fn ready(event_loop: &mut EventLoop, id: SourceId) -> Readiness {
     match next(event_loop) {
         Event::Ready(of, readiness) if of == id => readiness,

@@ -25,7 +25,7 @@ fn received<T>(event_loop: &mut EventLoop<T>, id: ConnectionId) {
     until(event_loop, |_, event| (event == Event::Received(id)).then_some(()));
 }
 
-/// Two accepted connections and their peers.
+/// Returns two accepted connections and their peers.
 fn two() -> (EventLoop, [ConnectionId; 2], [TcpStream; 2]) {
     let (mut event_loop, _, address) = listening::<()>();
     let first = peer(address);

@@ -29,7 +29,7 @@ fn work(event_loop: &EventLoop, duration: Duration) {
     }
 }
 
-/// The next event, which must be a timer.
+/// Returns the next event, which must be a timer.
 fn next_timer(event_loop: &mut EventLoop) -> TimerId {
     match next(event_loop) {
         Event::Timer(id) => id,
@@ -42,7 +42,7 @@ fn next_timer(event_loop: &mut EventLoop) -> TimerId {
 struct Between(Instant, Instant);
 
 impl Between {
-    /// What `set` sets for `after` its call.
+    /// Returns what `set` sets for `after` its call.
     fn of<R>(after: Duration, set: impl FnOnce() -> R) -> (Self, R) {
         let before = Instant::now();
         let outcome = set();
@@ -57,7 +57,7 @@ impl Between {
         self.0 <= other.1 && other.0 <= self.1
     }
 
-    /// The next alarm of a loop, after a turn that is over; none if it is due already.
+    /// Returns the next alarm of a loop, after a turn that is over; none if it is due already.
     fn next_alarm_of(event_loop: &EventLoop) -> Option<Self> {
         let before = Instant::now();
         let timeout = event_loop.next_timeout().unwrap();
@@ -189,7 +189,7 @@ fn id_of_a_timer_that_has_gone_does_not_cancel_its_slots_next_owner() {
     assert_eq!(turns(&mut event_loop, 3), [Event::Timer(third)]);
 }
 
-/// How many timers rang in each turn.
+/// Returns how many timers rang in each turn.
 fn rang_in_each_turn(steps: &[Step]) -> Vec<usize> {
     let turns = steps.split(|step| matches!(step, Step::Waited { .. })).skip(1);
     let rang =
@@ -413,7 +413,7 @@ mod idle {
         }
     }
 
-    /// The events of one turn, unless it takes as long as the idle timeout.
+    /// Returns the events of one turn, unless it takes as long as the idle timeout.
     fn quick_turn(event_loop: &mut EventLoop) -> Option<Vec<Event>> {
         let start = event_loop.now();
         let events = turns(event_loop, 1);

@@ -397,7 +397,7 @@ impl<W: World> Stage<W> {
         }
     }
 
-    /// The reason, and what was left when it ended.
+    /// Returns the reason, and what was left when it ended.
     fn closed(&self, id: ConnectionId, reason: &str) -> String {
         let connection = &self.event_loop[id];
         let mut text = format!("closed: {reason}");
@@ -745,7 +745,7 @@ mod scenarios {
         stage.told()
     }
 
-    /// The answers to what was taken clog the connection, so that the rest waits for them.
+    /// Clogs a connection by the answers to what was taken, so that the rest waits for them.
     pub(super) fn requests_for_much_taken_one_for_each_event_are_answered_one_by_one<W: World>(
         world: W,
     ) -> Vec<String> {

@@ -31,7 +31,7 @@ fn peer(path: &Path) -> UnixStream {
     peer
 }
 
-/// A loop with one accepted connection, its blocking peer, and where they met.
+/// Returns a loop with one accepted connection, its blocking peer, and where they met.
 fn pair_with(limits: Limits) -> (EventLoop, ConnectionId, UnixStream, Folder) {
     let folder = Folder::new();
     let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
@@ -67,7 +67,7 @@ fn read_echo(event_loop: &mut EventLoop, peer: &mut UnixStream, count: usize) ->
     common::drive_until_joined(event_loop, reading, echo).unwrap()
 }
 
-/// A fresh address of each kind that there is here.
+/// Returns a fresh address of each kind that there is here.
 fn addresses(folder: &Folder) -> Vec<UnixAddress> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let name = UnixAddress::abstract_name(folder.path("name").to_str().unwrap());
@@ -374,7 +374,7 @@ fn addresses_of_the_other_kind_are_unsupported() {
 
 // Connecting.
 
-/// What becomes of a connect that fails.
+/// Returns what becomes of a connect that fails.
 fn failure_of(address: impl Into<UnixAddress>) -> CloseReason {
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     let id = event_loop.connect_unix(address, ());

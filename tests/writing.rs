@@ -185,7 +185,7 @@ impl Tile {
         Self(pattern(0, 1_000_003))
     }
 
-    /// The longest run of bytes at this place, of at most `max`.
+    /// Returns the longest run of bytes at this place, of at most `max`.
     fn at(&self, place: usize, max: usize) -> &[u8] {
         let start = place % self.0.len();
         &self.0[start..self.0.len().min(start + max)]

@@ -35,7 +35,7 @@ impl fmt::Display for Unmeasured {
 }
 
 impl Built {
-    /// What starts it at a free port of this host.
+    /// Returns what starts it at a free port of this host.
     pub(crate) fn command_line(&self) -> Vec<String> {
         let program = [self.program.display().to_string()];
         let address = ["127.0.0.1:0".to_owned()];
@@ -43,12 +43,12 @@ impl Built {
     }
 }
 
-/// The folder of this crate.
+/// Returns the folder of this crate.
 pub(crate) fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where everything that is built goes.
+/// Returns where everything that is built goes.
 pub(crate) fn target() -> PathBuf {
     home().join("target")
 }
@@ -98,7 +98,8 @@ fn build_one(server: &Server) -> Outcome {
     }
 }
 
-/// All servers of `servers/` that are asked for, in one go, with the features that they need.
+/// Builds all servers of `servers/` that are asked for, in one go, with the features that they
+/// need.
 fn build_rust(servers: &[Server]) -> Result<(), Box<dyn Error>> {
     let mut command = cargo("build");
     command.args(["--package", "readiness-benches-servers", "--profile", "server", "--locked"]);
@@ -114,7 +115,7 @@ fn build_rust(servers: &[Server]) -> Result<(), Box<dyn Error>> {
     if any { run(&mut command).map(drop) } else { Ok(()) }
 }
 
-/// An example of the repository, by its own workspace.
+/// Builds an example of the repository, by its own workspace.
 pub(crate) fn build_example(name: &str, optimised: bool) -> Result<PathBuf, Box<dyn Error>> {
     let target = target().join(if optimised { "readiness-lto" } else { "readiness" });
     let mut command = cargo("build");
@@ -168,7 +169,7 @@ fn can_run(interpreter: &Interpreter) -> bool {
     succeeds(Command::new(interpreter.program).args(interpreter.probe))
 }
 
-/// Whether a program is there, and succeeds.
+/// Returns whether a program is there, and succeeds.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())

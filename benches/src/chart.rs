@@ -146,7 +146,7 @@ fn notes(rows: &[Row], conditions: &Conditions) -> Vec<Note> {
     notes
 }
 
-/// What 1.00 is, in the scenarios that are shown.
+/// Returns what 1.00 is, in the scenarios that are shown.
 fn one(rows: &[Row]) -> String {
     let rows = || rows.iter().filter(|row| reference(row).is_some());
     let others = rows().filter(|row| limit(row) != LIMIT);
@@ -163,7 +163,7 @@ fn group_height(row: &Row) -> f64 {
     (BAR * row.cells.len() as f64).max(LABEL_HEIGHT) + GAP
 }
 
-/// All that take part, in the order of their colours. `lines-x` has the colour of `x`.
+/// Returns all that take part, in the order of their colours. `lines-x` has the colour of `x`.
 fn servers(rows: &[Row]) -> Vec<&str> {
     let mut servers = Vec::new();
     for cell in rows.iter().flat_map(|row| &row.cells) {
@@ -198,7 +198,7 @@ fn colour(nth: usize) -> &'static str {
     COLOURS[nth % COLOURS.len()]
 }
 
-/// A column's title, and the line of the limit.
+/// Draws a column's title, and the line of the limit.
 fn heading(document: Document, column: &Column, left: f64, head: f64, height: f64) -> Document {
     let one = left + length(1.0);
     let line = Line::new()
@@ -215,7 +215,7 @@ fn heading(document: Document, column: &Column, left: f64, head: f64, height: f6
         .add(line)
 }
 
-/// The name of a group, what its figures are, and what is 1.00.
+/// Draws the name of a group, what its figures are, and what is 1.00.
 fn label(document: Document, row: &Row, top: f64) -> Document {
     let small = |top, line: &str| text(8.0, top, line).set("font-size", 9).set("fill", "#555555");
     let one = match reference(row) {
@@ -307,12 +307,12 @@ fn has_cut_off_bar(row: &Row) -> bool {
     })
 }
 
-/// How long the bar of a ratio is.
+/// Returns how long the bar of a ratio is.
 fn length(ratio: f64) -> f64 {
     ratio.min(RATIO_MAX) / RATIO_MAX * BARS
 }
 
-/// What marks a bar that is cut off.
+/// Returns what marks a bar that is cut off.
 fn arrow(left: f64, middle: f64) -> Polygon {
     let half = BAR / 2.0 - 0.5;
     let (tip, top, bottom) = (left + ARROW, middle - half, middle + half);
@@ -365,7 +365,7 @@ pub(crate) mod tests {
         ]
     }
 
-    /// The texts and where they begin.
+    /// Returns the texts and where they begin.
     fn texts(svg: &str) -> Vec<(f64, String)> {
         let texts = svg.split("<text").skip(1).map(|rest| {
             let (attributes, rest) = rest.split_once('>').unwrap();

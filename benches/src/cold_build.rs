@@ -145,14 +145,14 @@ fn without_caches(command: &mut Command) {
     command.env("RUSTC_WRAPPER", "").env_remove("CARGO_TARGET_DIR");
 }
 
-/// The package that a message of cargo's says was compiled.
+/// Returns the package that a message of cargo's says was compiled.
 fn compiled(message: &str) -> Option<String> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let is_artifact = message["reason"] == "compiler-artifact" && message["fresh"] == false;
     if is_artifact { message["package_id"].as_str().map(str::to_owned) } else { None }
 }
 
-/// Two tables: what each build took, and ours against their likes.
+/// Returns two tables: what each build took, and ours against their likes.
 pub(crate) fn tables(builds: &[ColdBuild]) -> String {
     let (figures, ratios) = (figures(builds), ratios(builds));
     format!(

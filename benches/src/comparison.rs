@@ -129,7 +129,7 @@ impl Others<'_> {
         self.each(jobs, |built| memory::measure(built, connections))
     }
 
-    /// Whether a part is asked for, and its tool is there.
+    /// Returns whether a part is asked for, and its tool is there.
     fn wants(&mut self, part: Part, tool: &str, is_there: fn() -> bool) -> bool {
         let wanted = self.options.parts.contains(&part);
         if wanted && !is_there() {
@@ -140,7 +140,7 @@ impl Others<'_> {
         wanted
     }
 
-    /// Which server is counted in which scenario.
+    /// Returns which server is counted in which scenario.
     fn jobs(&mut self, part: Part, usual: &[&str]) -> Vec<Job<(Built, Scenario)>> {
         let mut jobs = Vec::new();
         let scenarios = self.options.scenarios.iter();

@@ -46,7 +46,7 @@ impl Machine {
     }
 }
 
-/// A time to the minute, as it is written.
+/// Returns a time to the minute, as it is written.
 fn date(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let (mut days, minutes) = (since / 86_400, since / 60 % 1_440);

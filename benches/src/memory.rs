@@ -67,7 +67,7 @@ impl Subject {
         Ok(subject)
     }
 
-    /// When the probe is answered, the server has done what was sent before.
+    /// Returns the server's memory once the probe is answered: what was sent before is done then.
     fn memory(&mut self) -> Result<u64, Box<dyn Error>> {
         exchange(&mut self.probe, &self.pattern, 0)?;
         Ok(memory(self.running.id())?)

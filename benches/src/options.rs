@@ -106,7 +106,7 @@ impl Part {
 }
 
 impl Options {
-    /// Some are in the default set for their counts only.
+    /// Returns whether a server is timed: some are in the default set for their counts only.
     pub(crate) fn is_timed(&self, server: &Server) -> bool {
         self.all || self.servers_are_named || server.default != Measured::Counts
     }
@@ -245,7 +245,7 @@ impl Given {
         Ok(options)
     }
 
-    /// What was named must take part in something, or one would wait for nothing.
+    /// Checks that what was named takes part in something, or one would wait for nothing.
     fn check(&self, options: &Options) -> Result<(), Box<dyn Error>> {
         let Options { servers, scenarios, .. } = options;
         for server in servers.iter().filter(|one| self.servers.iter().any(|name| one.name == name))

@@ -85,13 +85,13 @@ pub(crate) fn signal(id: u32, signal: Signal) {
     }
 }
 
-/// The processes that one has started.
+/// Returns the processes that one has started.
 pub(crate) fn children(id: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|id| id.parse().ok()).collect()
 }
 
-/// The cores that this process may use.
+/// Returns the cores that this process may use.
 pub(crate) fn cores() -> io::Result<Vec<usize>> {
     let allowed = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
@@ -120,7 +120,7 @@ pub(crate) fn raise_open_files() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-/// The processor time that a process has used so far, in nanoseconds, over all its threads.
+/// Returns the processor time that a process has used so far, in nanoseconds, over all its threads.
 pub(crate) fn processor_time(id: u32) -> io::Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
@@ -139,7 +139,7 @@ fn has_ended(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// How many files, sockets among them, a process has open.
+/// Returns how many files, sockets among them, a process has open.
 pub(crate) fn open_files(id: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{id}/fd"))?.count())
 }

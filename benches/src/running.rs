@@ -49,7 +49,7 @@ impl Running {
         Ok(Self { address, process, tooled, _out: out })
     }
 
-    /// The server's own process.
+    /// Returns the server's own process.
     pub(crate) fn id(&self) -> u32 {
         self.tooled.unwrap_or(self.process.child.id())
     }

@@ -59,7 +59,7 @@ impl Unit {
 /// The name of a scenario that not every server can stand.
 pub(crate) const SLOW_READER: &str = "slow-reader";
 
-/// All scenarios, in the order of the report.
+/// Returns all scenarios, in the order of the report.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = exchanges();
     all.extend(crowds());
@@ -197,7 +197,7 @@ impl Scenario {
         self.limited_to.is_some()
     }
 
-    /// What it is, and where it was not measured as it is meant or as the others are.
+    /// Returns what it is, and where it was not measured as it is meant or as the others are.
     pub(crate) fn title(&self) -> String {
         let mut title = format!("{}: {}", self.name, self.about);
         if let Some(most) = self.limited_to {

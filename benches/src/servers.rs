@@ -89,7 +89,7 @@ const UVLOOP: Interpreter = Interpreter {
     missing: "python3 with uvloop is not installed",
 };
 
-/// All servers, in the order of the report: ours, the limit, then the peers.
+/// Returns all servers, in the order of the report: ours, the limit, then the peers.
 pub(crate) fn all() -> Vec<Server> {
     vec![
         default(echo("readiness", Source::Example { optimised: false })),

@@ -159,7 +159,7 @@ pub(crate) fn memory(all: &[Memory]) -> String {
     format!("Memory of the server's own, bytes a connection\n{table}\n")
 }
 
-/// A number with its thousands apart; nothing for none.
+/// Returns a number with its thousands apart; nothing for none.
 pub(crate) fn shown(number: Option<f64>, digits: usize) -> String {
     let Some(number) = number.filter(|number| number.is_finite()) else { return String::new() };
     let text = format!("{number:.digits$}");
@@ -174,7 +174,7 @@ pub(crate) fn shown(number: Option<f64>, digits: usize) -> String {
     apart + rest
 }
 
-/// An empty table; all columns but the first are numbers.
+/// Returns an empty table; all columns but the first are numbers.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);

@@ -37,12 +37,12 @@ impl Address {
         Ok(Self { text, all })
     }
 
-    /// The port, which is the same in all.
+    /// Returns the port, which is the same in all.
     pub(crate) fn port(&self) -> u16 {
         self.all[0].port()
     }
 
-    /// All addresses that it stands for.
+    /// Returns all addresses that it stands for.
     pub(crate) fn all(&self) -> &[SocketAddr] {
         &self.all
     }

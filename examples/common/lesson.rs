@@ -156,7 +156,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// What a step means, if it is worth a line.
+/// Returns what a step means, if it is worth a line.
 fn sentence(record: &Record, unsent: u64) -> Option<String> {
     if record.step != "interest" {
         let text = record.sentence.strip_prefix(&record.id).unwrap_or(&record.sentence);

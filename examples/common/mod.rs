@@ -127,22 +127,22 @@ impl Arguments {
         }
     }
 
-    /// The path after `--file`.
+    /// Returns the path after `--file`.
     pub(crate) fn file(&self) -> Option<OsString> {
         self.option("file")
     }
 
-    /// Whether an option is given.
+    /// Returns whether an option is given.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.options.contains_key(name)
     }
 
-    /// The value of an option, if it is given.
+    /// Returns the value of an option, if it is given.
     pub(crate) fn option(&self, name: &str) -> Option<OsString> {
         self.options.get(name).cloned()
     }
 
-    /// The values in their order, `None` for those not given.
+    /// Returns the values in their order, `None` for those not given.
     pub(crate) fn values<const MOST: usize>(self) -> Outcome<[Option<String>; MOST]> {
         match self.values.get(MOST) {
             Some(excess) => Err(format!("one argument too many: {excess:?}").into()),
@@ -159,12 +159,14 @@ fn unexpected(argument: Arg<'_>) -> Box<dyn Error> {
     format!("{error}; an argument that begins with - goes after --").into()
 }
 
-/// The address that an argument gives, or 127.0.0.1:65432, to connect to. A name is not looked up.
+/// Returns the address that an argument gives, or 127.0.0.1:65432, to connect to. A name is not
+/// looked up.
 pub(crate) fn name(argument: Option<String>) -> Outcome<Name> {
     Ok(Name::new(argument)?)
 }
 
-/// The address that an argument gives, or 127.0.0.1:65432, to listen at. A name is looked up.
+/// Returns the address that an argument gives, or 127.0.0.1:65432, to listen at. A name is looked
+/// up.
 pub(crate) fn address(argument: Option<String>) -> Outcome<Address> {
     Ok(Address::new(argument)?)
 }

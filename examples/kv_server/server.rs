@@ -470,7 +470,7 @@ fn described((name, arity, keys): &Command) -> Reply<'_> {
     Array(row)
 }
 
-/// A request as monitors see it.
+/// Returns a request as monitors see it.
 fn monitored(words: &[&[u8]], client: &Connection<Client>) -> Vec<u8> {
     let time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let words: String = words.iter().map(|word| format!(" \"{}\"", word.escape_ascii())).collect();

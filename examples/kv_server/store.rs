@@ -113,8 +113,8 @@ impl Store {
     }
 }
 
-/// Whether a text matches a pattern with `*`, `?`, `[a-c]`, `[^a]` and `\`, as Redis reads them. It
-/// takes no longer than the product of their lengths.
+/// Returns whether a text matches a pattern with `*`, `?`, `[a-c]`, `[^a]` and `\`, as Redis reads
+/// them. It takes no longer than the product of their lengths.
 pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     // What is behind the last star, and the text that this star has not taken.
     let mut star = None;

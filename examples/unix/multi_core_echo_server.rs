@@ -59,7 +59,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     Ok(())
 }
 
-/// A socket that shares its port with others that ask for it too. The kernel gives each new
+/// Returns a socket that shares its port with others that ask for it too. The kernel gives each new
 /// connection to one of them.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -105,7 +105,7 @@ impl Server {
     }
 }
 
-/// What a thread does: nothing in it knows of the others.
+/// Runs one thread: nothing in it knows of the others.
 fn run(server: &mut EventLoop, ordered: &Receiver<ShutDown>) -> io::Result<u64> {
     let mut served = 0;
     let mut leaving = Leaving::default();

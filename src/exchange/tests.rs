@@ -147,7 +147,8 @@ fn begin(state: State) -> Exchange {
     }
 }
 
-/// An exchange in this state, with bytes unsent where there can be some, and nothing pending.
+/// Returns an exchange in this state, with bytes unsent where there can be some, and nothing
+/// pending.
 fn in_state(state: State) -> Exchange {
     let mut exchange = begin(state);
     exchange.send(b"unsent");
@@ -313,7 +314,7 @@ fn other_inputs_in_every_state_lead_nowhere() {
 
 // Wants.
 
-/// The interest rule, written down a second time: what an exchange wants, by what is true of it.
+/// Computes what an exchange wants by what is true of it: the interest rule, written a second time.
 fn wants(
     (inbound, outbound): (Arriving, Leaving),
     (paused, coupling): (bool, Coupling),

@@ -158,7 +158,7 @@ fn all_pending(exchange: &mut Exchange) -> Vec<Pending> {
     .collect()
 }
 
-/// All ways to cut `whole` into pieces.
+/// Returns all ways to cut `whole` into pieces.
 fn chunkings(whole: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     (0..1_u32 << (whole.len() - 1)).map(move |cuts| {
         let ends = (1..whole.len()).filter(|end| cuts & (1 << (end - 1)) != 0);
@@ -182,7 +182,7 @@ struct Fill {
     after: Readiness,
 }
 
-/// A fill that is brought to its end by a socket that is not ready for more.
+/// Returns a fill that is brought to its end by a socket that is not ready for more.
 fn fill_case(
     name: &'static str,
     before: Readiness,

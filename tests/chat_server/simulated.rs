@@ -52,7 +52,7 @@ impl Guest {
         self.heard.windows(text.len()).any(|window| window == text.as_bytes())
     }
 
-    /// The whole lines that begin with a member's name.
+    /// Returns the whole lines that begin with a member's name.
     fn said(&self) -> Vec<&str> {
         let whole = self.heard.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let text = std::str::from_utf8(&self.heard[..whole]).unwrap();

@@ -19,7 +19,7 @@ pub const VARIABLE: &str = "READINESS_TEST_CHILD";
 /// Marks the child's own lines in the output of the test harness.
 const MARK: &str = "@ ";
 
-/// Whether this process is the child that is to run this test.
+/// Returns whether this process is the child that is to run this test.
 pub fn is_child(test: &str) -> bool {
     env::var(VARIABLE).is_ok_and(|child| child == test)
 }
@@ -77,7 +77,7 @@ impl Child {
         self.process.id()
     }
 
-    /// The child's next report, which must be of this name.
+    /// Returns the child's next report, which must be of this name.
     pub fn report(&self, name: &str) -> String {
         let report = self.reports.recv_timeout(PATIENCE).expect("a report of the child in time");
         let value = report.strip_prefix(name).and_then(|value| value.strip_prefix(' '));
@@ -135,7 +135,7 @@ pub fn commands() -> Receiver<String> {
     commands
 }
 
-/// How many descriptors this process has open.
+/// Returns how many descriptors this process has open.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/dev/fd").unwrap().count()
 }

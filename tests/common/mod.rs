@@ -31,7 +31,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// A test gives up after this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A loop that listens on a free port of IPv4 loopback.
+/// Returns a loop that listens on a free port of IPv4 loopback.
 pub fn listening<T: Default + 'static>() -> (EventLoop<T>, ListenerId, SocketAddr) {
     let mut event_loop = EventLoop::new().unwrap();
     let listener = event_loop.listen("127.0.0.1:0").unwrap();
@@ -39,7 +39,7 @@ pub fn listening<T: Default + 'static>() -> (EventLoop<T>, ListenerId, SocketAdd
     (event_loop, listener, address)
 }
 
-/// A blocking peer that fails rather than hangs.
+/// Returns a blocking peer that fails rather than hangs.
 pub fn peer(address: SocketAddr) -> TcpStream {
     let peer = TcpStream::connect(address).unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -64,8 +64,8 @@ pub fn await_backlog(address: SocketAddr, count: usize) {
     }
 }
 
-/// How many peers wait at a listener, as the kernel lists it: state 0A, and the number as the
-/// second of its two queues.
+/// Returns how many peers wait at a listener, as the kernel lists it: state 0A, and the number as
+/// the second of its two queues.
 fn backlog(address: SocketAddr) -> Option<usize> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", address.port());
@@ -113,7 +113,7 @@ pub fn drive<T>(
     }
 }
 
-/// The events of at most `count` turns that do not wait. Ends early only by `count`.
+/// Returns the events of at most `count` turns that do not wait. Ends early only by `count`.
 pub fn turns<T>(event_loop: &mut EventLoop<T>, count: usize) -> Vec<Event> {
     let mut events = Vec::new();
     for _ in 0..count {
@@ -137,13 +137,14 @@ pub fn pattern(offset: usize, count: usize) -> Vec<u8> {
     (offset..offset + count).map(pattern_at).collect()
 }
 
-/// The byte at one place of the pattern: no short period, so that bytes that were moved show.
+/// Returns the byte at one place of the pattern: no short period, so that bytes that were moved
+/// show.
 pub fn pattern_at(place: usize) -> u8 {
     let mixed = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 56) as u8
 }
 
-/// A loop with these limits that listens on a free port of IPv4 loopback.
+/// Returns a loop with these limits that listens on a free port of IPv4 loopback.
 pub fn listening_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, SocketAddr) {
     let mut event_loop = EventLoop::with_limits(limits).unwrap();
     let listener = event_loop.listen("127.0.0.1:0").unwrap();
@@ -158,7 +159,7 @@ pub fn connection_limits(change: impl FnOnce(&mut ConnectionLimits)) -> Limits {
     limits
 }
 
-/// A loop with one accepted connection, and its blocking peer.
+/// Returns a loop with one accepted connection, and its blocking peer.
 pub fn pair<T: Default + 'static>() -> (EventLoop<T>, ConnectionId, TcpStream) {
     pair_with(Limits::default())
 }
@@ -255,7 +256,7 @@ pub fn left_overs(count: usize) -> (EventLoop, Vec<ConnectionId>, Vec<TcpStream>
     (event_loop, ids, peers)
 }
 
-/// All events up to and with the `Closed` of this connection.
+/// Returns all events up to and with the `Closed` of this connection.
 pub fn until_closed<T>(
     event_loop: &mut EventLoop<T>,
     id: ConnectionId,
@@ -271,7 +272,7 @@ pub fn until_closed<T>(
     (events, reason)
 }
 
-/// The steps that the loop takes from here on.
+/// Returns the steps that the loop takes from here on.
 pub fn steps<T>(event_loop: &mut EventLoop<T>) -> Receiver<Step> {
     let (seen, steps) = mpsc::channel();
     event_loop.set_observer(move |step: Step| {
@@ -301,7 +302,7 @@ pub fn until_step<T>(
     seen
 }
 
-/// How many bytes of a connection the kernel took, going by the steps.
+/// Returns how many bytes of a connection the kernel took, going by the steps.
 pub fn flushed(steps: &[Step], id: ConnectionId) -> u64 {
     let count = |step: &Step| match step {
         Step::Flushed { id: of, count, .. } if *of == id => *count as u64,
@@ -340,7 +341,7 @@ pub fn refusing_address() -> SocketAddr {
     socket.local_addr().unwrap().as_socket().unwrap()
 }
 
-/// Whether this machine has a loopback of IPv6.
+/// Returns whether this machine has a loopback of IPv6.
 pub fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()
 }

@@ -33,7 +33,7 @@ pub const SPECIAL_SERVERS: [&str; 5] =
 /// Programs that connect to a server, print the result, and end.
 pub const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
 
-/// All examples of every build that take a command line.
+/// Returns all examples of every build that take a command line.
 pub fn all_programs() -> impl Iterator<Item = &'static str> {
     SERVERS.into_iter().chain(SPECIAL_SERVERS).chain(CLIENTS)
 }
@@ -68,12 +68,12 @@ impl Program {
         Self::start_by(command(name).args(arguments).env("RUST_LOG", filter))
     }
 
-    /// A program that stands elsewhere than the examples.
+    /// Starts a program that is in another folder than the examples.
     pub fn start_at(path: &Path, arguments: &[&str]) -> Self {
         Self::start_by(Command::new(path).args(arguments))
     }
 
-    /// An example that listens, and the address that it has printed.
+    /// Starts an example that listens, and returns the address that it has printed.
     pub fn listening(mut self) -> (Self, SocketAddr) {
         let line = self.stdout.next();
         let line = line.unwrap_or_else(|| panic!("no address; {:?}", self.stderr.rest()));
@@ -172,14 +172,14 @@ pub fn nobody_reads() -> Stdio {
     writer.into()
 }
 
-/// The address in a server's warning that the line with it could not be printed.
+/// Returns the address in a server's warning that the line with it could not be printed.
 pub fn address_in(warning: &str) -> SocketAddr {
     let (_, rest) = warning.split_once("cannot print \"Listening on ").expect(warning);
     assert!(warning.contains("WARN"), "{warning:?}");
     rest.split_once("\": ").expect(warning).0.parse().unwrap()
 }
 
-/// A server on a port that the system has chosen, and its address.
+/// Starts a server on a port that the system has chosen, and returns its address.
 pub fn server(name: &str) -> (Program, SocketAddr) {
     Program::start(name, &["127.0.0.1:0"]).listening()
 }
@@ -192,7 +192,7 @@ pub fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
     assert_eq!(answer, message);
 }
 
-/// The next connection of a listener, with bounds as a [`peer`] has them.
+/// Returns the next connection of a listener, with bounds as a [`peer`] has them.
 pub fn accept(listener: &TcpListener) -> TcpStream {
     let (sender, connection) = channel();
     let listener = listener.try_clone().unwrap();
@@ -204,8 +204,8 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     connection
 }
 
-/// A server of the test's own, which treats one client after the other, `count` in all, as `serve`
-/// says.
+/// Returns a server of the test's own, which treats one client after the other, `count` in all, as
+/// `serve` says.
 pub fn serving(
     count: usize,
     mut serve: impl FnMut(TcpStream) + Send + 'static,
@@ -275,7 +275,7 @@ impl Lines {
         Self { lines }
     }
 
-    /// The next line without its end; `None` when the program has closed the pipe.
+    /// Returns the next line without its end; `None` when the program has closed the pipe.
     pub fn next(&mut self) -> Option<String> {
         self.next_with_its_end().map(|line| line.trim_end().to_string())
     }

@@ -105,7 +105,7 @@ impl Server {
         }
     }
 
-    /// How many connections have unsent bytes, and how many bytes those are.
+    /// Returns how many connections have unsent bytes, and how many bytes those are.
     pub fn stalled(&mut self) -> (usize, usize) {
         let line = self.ask(b"stalled");
         let (connections, bytes) = line.trim().split_once(' ').unwrap();
@@ -259,7 +259,7 @@ fn tell_stalled(server: &EventLoop) -> String {
     format!("{connections} {bytes}")
 }
 
-/// The first few connections, whole.
+/// Returns the first few connections, whole.
 fn tell_who(server: &EventLoop, listener: ListenerId) -> String {
     let served = server.connections().filter(|one| one.listener() == Some(listener));
     let shown: Vec<String> = served.take(3).map(|one| format!("{one:?}")).collect();

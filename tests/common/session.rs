@@ -57,7 +57,7 @@ fn entries(block: &str) -> Vec<Entry<'_>> {
     entries
 }
 
-/// What is missing on this machine for the sessions of a page.
+/// Returns what is missing on this machine for the sessions of a page.
 pub fn missing_tools(blocks: &[String]) -> Vec<&'static str> {
     let commands = blocks.iter().flat_map(|block| entries(block)).filter_map(|entry| entry.command);
     let commands: Vec<&str> = commands.collect();
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// A line of output with the port of the page.
+    /// Returns a line of output with the port of the page.
     fn as_shown(&self, line: &str) -> String {
         match self.server {
             Some(_) => line.replace(&self.port, PORT),
@@ -288,7 +288,7 @@ fn lines_match(expected: &[&str], lines: &[String]) -> bool {
     }
 }
 
-/// Whether a line is what a line of a page stands for. Runs of blanks count as one.
+/// Returns whether a line is what a line of a page stands for. Runs of blanks count as one.
 fn line_matches(expected: &str, line: &str) -> bool {
     let (mut expected, mut words) = (expected.split_whitespace(), line.split_whitespace());
     loop {

@@ -20,22 +20,22 @@ impl Steps {
         Self(steps)
     }
 
-    /// The steps so far; from here on they are recorded anew.
+    /// Returns the steps so far; from here on they are recorded anew.
     pub fn take(&self) -> Vec<Step> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// The steps so far, which stay.
+    /// Returns the steps so far, which stay.
     pub fn all(&self) -> Vec<Step> {
         self.0.lock().unwrap().clone()
     }
 
-    /// How often the loop has waited.
+    /// Returns how often the loop has waited.
     pub fn waits(&self) -> usize {
         self.count(|step| matches!(step, Step::Waited { .. }))
     }
 
-    /// How many of the steps fit.
+    /// Returns how many of the steps fit.
     pub fn count(&self, fits: impl Fn(&Step) -> bool) -> usize {
         self.0.lock().unwrap().iter().filter(|step| fits(step)).count()
     }

@@ -14,7 +14,7 @@ use crate::words;
 
 type Handle = Box<dyn FnMut(&mut Clients, Event) -> io::Result<()>>;
 
-/// A server, and where it listens.
+/// Returns a server, and where it listens.
 fn listening(simulation: &Simulation) -> (Program<Client, Handle>, SocketAddr) {
     let mut clients: Clients = simulation.event_loop_with_limits(limits()).unwrap();
     let mut server = Server::new(&mut clients);
@@ -27,8 +27,8 @@ fn listening(simulation: &Simulation) -> (Program<Client, Handle>, SocketAddr) {
     (Program::new(clients, Box::new(handle)), address)
 }
 
-/// What a new server answers to these pieces, each of which is handled before the next is sent; and
-/// whether it has closed.
+/// Returns what a new server answers to these pieces, each of which is handled before the next is
+/// sent; and whether it has closed.
 fn answer_to(pieces: &[&[u8]]) -> (String, bool) {
     let simulation = Simulation::new(1);
     let (mut server, address) = listening(&simulation);

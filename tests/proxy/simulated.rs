@@ -60,7 +60,7 @@ struct World<'s> {
 }
 
 impl<'s> World<'s> {
-    /// A proxy that is called by TCP, before an upstream at a name or in the Unix domain.
+    /// Returns a proxy that is called by TCP, before an upstream at a name or in the Unix domain.
     fn new(simulation: &'s Simulation, is_unix: bool, announces: bool) -> io::Result<Self> {
         let (upstream, address) = if is_unix {
             (simulation.listen_unix("/run/upstream"), "unix:/run/upstream")
@@ -84,7 +84,7 @@ impl<'s> World<'s> {
         End::new(self.simulation.connect("127.0.0.1:65432".parse().unwrap()))
     }
 
-    /// A client and the upstream's end of its connection.
+    /// Returns a client and the upstream's end of its connection.
     fn pair(&mut self) -> io::Result<(End, End)> {
         let mut client = self.client();
         loop {

@@ -21,7 +21,7 @@ pub const BUFFER: usize = 64 * 1024;
 
 const BACKLOG: i32 = 4096;
 
-/// The address of the command line.
+/// Returns the address of the command line.
 pub fn address() -> io::Result<SocketAddr> {
     match std::env::args().nth(1) {
         Some(text) => text.parse().map_err(io::Error::other),

@@ -254,7 +254,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The processor time of a row to the reference's, round by round: the median.
+/// Returns the processor time of a row to the reference's, round by round: the median.
 fn ratio(row: &Row, rows: &[Row]) -> f64 {
     let is_other = |other: &&Row| other.file == row.file && other.server == SERVERS[REFERENCE].0;
     let other = rows.iter().find(is_other).expect("the reference takes part");
@@ -288,7 +288,7 @@ fn publish(options: &Options, machine: &Machine, rows: &[Row]) -> Result<(), Box
     Ok(writeln!(io::stdout(), "{text}\n{written}")?)
 }
 
-/// A bar for each row: its processor time to the reference's.
+/// Draws a bar for each row: its processor time to the reference's.
 fn chart(machine: &Machine, rows: &[Row]) -> Document {
     let text = |x: f64, y: f64, text: String| {
         Text::new(text)

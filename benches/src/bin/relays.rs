@@ -213,7 +213,7 @@ fn cargo(arguments: &[&str]) -> Outcome {
     if command.status()?.success() { Ok(()) } else { Err("a server cannot be built".into()) }
 }
 
-/// An example of this repository, built as anyone would.
+/// Builds an example of this repository, as anyone would.
 fn example(name: &str) -> Outcome<PathBuf> {
     let manifest = home().join("../Cargo.toml").display().to_string();
     let target = home().join("target/readiness");
@@ -243,7 +243,7 @@ fn start(entry: &Entry, core: Option<usize>) -> Outcome<(process::Guarded, Optio
     Ok((server, address))
 }
 
-/// The memory of a process that is in the machine's, with what it shares.
+/// Returns the memory of a process that is in the machine's, with what it shares.
 fn resident(id: u32) -> Outcome<f64> {
     let text = fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));

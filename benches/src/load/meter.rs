@@ -70,7 +70,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Whether new messages are to be started.
+    /// Returns whether new messages are to be started.
     pub(super) fn goes_on(&self) -> bool {
         self.phase != Phase::Draining
     }

@@ -42,12 +42,12 @@ impl Pattern {
         Self { bytes, period, step }
     }
 
-    /// Where the stream of a number starts: neighbours differ.
+    /// Returns where the stream of a number starts: neighbours differ.
     pub(crate) fn start(&self, number: usize) -> u64 {
         (number * 37 * self.step % self.period) as u64
     }
 
-    /// What a stream has at a position.
+    /// Returns what a stream has at a position.
     pub(crate) fn slice(&self, position: u64, count: usize) -> &[u8] {
         let at = (position % self.period as u64) as usize;
         &self.bytes[at..at + count]

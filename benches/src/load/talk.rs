@@ -253,7 +253,7 @@ mod tests {
         Ok(())
     }
 
-    /// How often this thread has waited for something, as far as the kernel knows.
+    /// Returns how often this thread has waited for something, as far as the kernel knows.
     fn sleeps() -> io::Result<u64> {
         let status = fs::read_to_string("/proc/thread-self/status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));

@@ -17,10 +17,10 @@ pub trait Hosted {
     /// The program's own state for each connection.
     type Data;
 
-    /// The loop.
+    /// Returns the loop.
     fn event_loop(&mut self) -> &mut EventLoop<Self::Data>;
 
-    /// What the program does at an event.
+    /// Handles an event as the program does.
     ///
     /// # Errors
     ///

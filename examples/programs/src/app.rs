@@ -107,14 +107,14 @@ impl Header {
     }
 }
 
-/// The JSON object in a content.
+/// Returns the JSON object in a content.
 fn object(header: &Header, content: &[u8]) -> io::Result<Map<String, Value>> {
     let text = encoding::decode(&header.encoding, content)?;
     serde_json::from_str(&text)
         .map_err(|error| invalid(format!("the content is no JSON object: {error}")))
 }
 
-/// A message as the tutorial writes it, to the byte.
+/// Returns a message as the tutorial writes it, to the byte.
 fn message(content_type: &str, encoding: &str, content: &[u8]) -> Vec<u8> {
     let byte_order = if cfg!(target_endian = "little") { "little" } else { "big" };
     let length = content.len();
@@ -126,7 +126,7 @@ fn message(content_type: &str, encoding: &str, content: &[u8]) -> Vec<u8> {
     [&header_length.to_be_bytes()[..], header.as_bytes(), content].concat()
 }
 
-/// A string in JSON, which leaves what is not ASCII as it is.
+/// Returns a string in JSON, which leaves what is not ASCII as it is.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }

@@ -181,7 +181,7 @@ fn differs(what: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.into())
 }
 
-/// Where a message begins in the noise: so neighbours differ, and so do connections.
+/// Returns where a message begins in the noise: so neighbours differ, and so do connections.
 fn place(lane: usize, message: u64) -> usize {
     let mixed = (lane as u64).rotate_left(32).wrapping_add(message).wrapping_mul(MULTIPLIER);
     (mixed >> 48) as usize % PLACES
@@ -250,7 +250,7 @@ impl Load {
         self.phase == Phase::Over
     }
 
-    /// How many connections have succeeded.
+    /// Returns how many connections have succeeded.
     #[must_use]
     pub fn connected(&self) -> usize {
         self.connected

@@ -60,8 +60,8 @@ fn folder() -> Folder {
     folder
 }
 
-/// What a connection is answered that sends this and ends, and whether the server has closed it
-/// before that.
+/// Returns what a connection is answered that sends this and ends, and whether the server has
+/// closed it before that.
 fn answer(request: &[u8]) -> (Vec<u8>, bool) {
     let (simulation, folder) = (Simulation::new(1), folder());
     let mut server = new_server(&simulation, &folder);
@@ -499,7 +499,7 @@ fn peer_that_ends_or_resets_at_any_byte_harms_nobody() {
     server.assert_alone();
 }
 
-/// What a peer is answered that sends this and ends, over a network that only disturbs.
+/// Returns what a peer is answered that sends this and ends, over a network that only disturbs.
 fn answer_over(simulation: &Simulation, folder: &Folder, requests: &[u8]) -> io::Result<Vec<u8>> {
     let mut faults = Faults::drawn(simulation.seed()).survivable();
     faults.clock_rate = 0; // which could reach a deadline

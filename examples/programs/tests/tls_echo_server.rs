@@ -38,8 +38,8 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// A configuration of clients that trust the server's certificate and keep no sessions, so that
-/// every handshake is a whole one.
+/// Returns a configuration of clients that trust the server's certificate and keep no sessions, so
+/// that every handshake is a whole one.
 fn client_config(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(data("cert.pem")).unwrap()).unwrap();
@@ -124,7 +124,7 @@ impl Client {
 
 type Handle = fn(&mut EventLoop<Session>, Event) -> std::io::Result<()>;
 
-/// The server on a network without faults, and where it listens.
+/// Returns the server on a network without faults, and where it listens.
 fn server(simulation: &Simulation) -> (Simulated<Session, Handle>, SocketAddr) {
     server_with(simulation, tls_echo::limits())
 }
@@ -193,7 +193,8 @@ fn client_hello_in_every_two_pieces_and_byte_by_byte_is_answered() {
     }
 }
 
-/// How many bytes a client writes up to the end of its handshake, of its message, and in all.
+/// Returns how many bytes a client writes up to the end of its handshake, of its message, and in
+/// all.
 fn extents(config: &Arc<ClientConfig>, message: &[u8]) -> [usize; 3] {
     let simulation = Simulation::new(1);
     let (mut server, address) = server(&simulation);
@@ -495,7 +496,7 @@ fn start(before: &str) -> (Program, SocketAddr) {
     server_after(&before, PATH, &["127.0.0.1:0", "--cert", &cert, "--key", &key])
 }
 
-/// A client that blocks, with its handshake done.
+/// Returns a client that blocks, with its handshake done.
 fn connect(address: SocketAddr) -> rustls::StreamOwned<ClientConnection, TcpStream> {
     handshake(peer(address))
 }

@@ -47,7 +47,7 @@ impl<T> AsyncEventLoop<T> {
         Ok(Self { event_loop, descriptor })
     }
 
-    /// The next event. After each turn of the loop the other tasks have theirs.
+    /// Returns the next event. After each turn of the loop the other tasks have theirs.
     ///
     /// Nothing is lost when the future is dropped before it is done. When the program has done
     /// something with connections it calls this again, as it would the loop's own.

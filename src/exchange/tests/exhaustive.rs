@@ -176,8 +176,8 @@ impl Search {
         true
     }
 
-    /// The way on, with a peer, a network and a program that do their part, until the end or a
-    /// state from which the end is known. Panics if there is no end.
+    /// Returns the way on, with a peer, a network and a program that do their part, until the end
+    /// or a state from which the end is known. Panics if there is no end.
     fn end_of(&self, mut world: World, pool: &mut Pool) -> Vec<World> {
         let mut way = Vec::new();
         while !world.freed && !self.ending.contains(&world) {
@@ -200,7 +200,7 @@ fn shown(way: &[World]) -> String {
     text
 }
 
-/// What differs between a state and the next.
+/// Returns what differs between a state and the next.
 fn changes(from: &World, to: &World) -> String {
     let (from, to) = (format!("{from:#?}"), format!("{to:#?}"));
     let lines = from.lines().zip(to.lines()).filter(|(from, to)| from != to);
@@ -341,7 +341,7 @@ fn is_held_back(kept: &Kept) -> bool {
     }
 }
 
-/// The interest rule, from what has happened to the connection rather than from its state.
+/// Computes the interest rule, from what has happened to the connection rather than from its state.
 fn wants(world: &World) -> (bool, bool) {
     let World { kept, kernel, program, .. } = world;
     if kept.state == State::Closed {

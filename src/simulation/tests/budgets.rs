@@ -56,7 +56,7 @@ impl Scene {
         self.server.poll_event(Some(Duration::ZERO)).unwrap()
     }
 
-    /// All that the loop does from now on.
+    /// Returns all that the loop does from now on.
     fn steps(&mut self) -> Arc<Mutex<Vec<Step>>> {
         let steps = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&steps);
@@ -64,7 +64,7 @@ impl Scene {
         steps
     }
 
-    /// The events up to the end of a turn.
+    /// Returns the events up to the end of a turn.
     fn turn(&mut self) -> Vec<Event> {
         let events: Vec<Event> = std::iter::from_fn(|| self.poll()).take(100).collect();
         assert!(events.len() < 100, "a turn has no end: {events:?}");

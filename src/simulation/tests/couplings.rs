@@ -34,7 +34,7 @@ impl Scene {
         scene
     }
 
-    /// The events until neither the loop nor the network has anything left to do.
+    /// Returns the events until neither the loop nor the network has anything left to do.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut turns_at_rest = 0;

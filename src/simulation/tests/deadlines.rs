@@ -47,7 +47,7 @@ impl Scene {
         scene
     }
 
-    /// The events until the loop has nothing left to do.
+    /// Returns the events until the loop has nothing left to do.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut turns_at_rest = 0;

@@ -240,7 +240,7 @@ impl Run {
 
     // A host.
 
-    /// Whether a host would call the loop now.
+    /// Returns whether a host would call the loop now.
     pub(super) fn is_called(&self) -> bool {
         !self.embedding.is_hosted || self.event_loop.simulated_timeout() == Some(Duration::ZERO)
     }

@@ -79,7 +79,7 @@ impl Leaving {
         leaving
     }
 
-    /// When the rest is to be aborted, if that has not happened.
+    /// Returns when the rest is to be aborted, if that has not happened.
     pub(super) fn rings_at(&self) -> Option<Instant> {
         self.until.filter(|_| self.overdue == 0)
     }

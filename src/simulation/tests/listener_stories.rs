@@ -12,7 +12,7 @@ use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::{Failing, lock};
 use crate::work::steps_of;
 
-/// What a loop has done, as far as it concerns accepting.
+/// Returns what a loop has done, as far as it concerns accepting.
 fn watch(event_loop: &mut EventLoop) -> impl Fn(fn(&Step) -> bool) -> usize + use<> {
     let (seen, steps) = std::sync::mpsc::channel();
     event_loop.set_observer(move |step: Step| _ = seen.send(step));
@@ -43,7 +43,7 @@ fn fail_calls(simulation: &Simulation, count: Option<u64>, error: fn() -> io::Er
     network.script.failures.extend(calls.map(|at| Failing { at, is_persistent, error }));
 }
 
-/// The event of the next turn, if it brings one.
+/// Returns the event of the next turn, if it brings one.
 fn turn(event_loop: &mut EventLoop) -> Option<Event> {
     event_loop.poll_event(Some(Duration::ZERO)).unwrap()
 }

@@ -71,7 +71,7 @@ impl Run {
         exchange.is_connecting() || exchange.coupling() == Coupling::Writer { has_unsent: true }
     }
 
-    /// The bytes that move in a turn at least, where any do.
+    /// Returns the bytes that move in a turn at least, where any do.
     fn unit(&self, flow: &Flow) -> usize {
         let connection = flow.id.and_then(|id| self.event_loop.get(id));
         let limits = match connection {
@@ -98,7 +98,7 @@ impl Run {
         200 + self.checker.flows.iter().map(bound).sum::<u64>()
     }
 
-    /// Every peer reads all that has arrived, and finishes. Returns whether anything moved.
+    /// Lets every peer read all that has arrived, and finish. Returns whether anything moved.
     fn peers_let_all_leave(&mut self) -> bool {
         self.accept_peers();
         let mut has_moved = false;

@@ -142,7 +142,7 @@ impl Run {
         self.script.borrow_mut().push((self.checker.poller, line));
     }
 
-    /// The last steps, for a run that failed.
+    /// Returns the last steps, for a run that failed.
     pub(super) fn last_steps(&self) -> String {
         let trace = look(&self.checker.trace);
         let script = self.script.borrow();

@@ -27,7 +27,7 @@ pub(super) fn run_seed(seed: u64) -> Outcome {
     run_with(seed, draw_faults(seed), actions, |_| {})
 }
 
-/// A run that fails prints the line that replays it and its last steps.
+/// Runs a seed. A run that fails prints the line that replays it and its last steps.
 pub(super) fn run_with(
     seed: u64,
     faults: Faults,
@@ -49,7 +49,7 @@ pub(super) fn run_with(
     Outcome { digest, steps, calls }
 }
 
-/// Two programs against each other.
+/// Runs two programs against each other.
 fn run_two(seed: u64) -> Outcome {
     let faults = draw_faults(seed);
     let mut two = TwoPrograms::new(seed, faults.clone());

@@ -93,7 +93,7 @@ impl Scene {
         assert_eq!(self.server[id].received(), b"abcd");
     }
 
-    /// All events until a turn has none, the network standing still.
+    /// Returns all events until a turn has none, the network standing still.
     fn events(&mut self) -> Vec<Event> {
         let poll = || self.server.poll_event(Some(Duration::ZERO)).unwrap();
         let events: Vec<Event> = std::iter::from_fn(poll).take(100).collect();

@@ -30,8 +30,8 @@ const ERRORS: [(fn() -> io::Error, bool); 14] = [
     (|| io::Error::from_raw_os_error(NO_BUFFERS), true),
 ];
 
-/// A short run on a kind network, one with room and one without in turn, in which these calls fail.
-/// Returns how many calls it has.
+/// Does a short run on a kind network, one with room and one without in turn, in which these calls
+/// fail. Returns how many calls it has.
 fn run_failing(scenario: u64, failures: &[Failing]) -> u64 {
     let narrow = Faults { send_buffer: 64, receive_buffer: 7, ..Faults::none() };
     let faults = if scenario.is_multiple_of(2) { Faults::none() } else { narrow };
@@ -39,7 +39,7 @@ fn run_failing(scenario: u64, failures: &[Failing]) -> u64 {
     run_with(scenario, faults, 60, prepare).calls
 }
 
-/// Every way in which the call of this number can fail, once and from then on.
+/// Returns every way in which the call of this number can fail, once and from then on.
 fn failures_at(at: u64) -> impl Iterator<Item = Failing> {
     let failing = move |is_persistent, error| Failing { at, is_persistent, error };
     let once = ERRORS.iter().map(move |(error, _)| failing(false, *error));
@@ -105,7 +105,8 @@ fn fail_all_pairs(scenario: u64) {
     }
 }
 
-/// The lengths of the pieces into which a number cuts eight bytes: a bit for each place to cut.
+/// Returns the lengths of the pieces into which a number cuts eight bytes: a bit for each place to
+/// cut.
 fn pieces(cuts: u32) -> Vec<usize> {
     let mut pieces = vec![1];
     for place in 0..7 {

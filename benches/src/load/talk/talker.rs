@@ -141,7 +141,7 @@ impl Talker {
         Ok(())
     }
 
-    /// Whether there is another step without a new event.
+    /// Returns whether there is another step without a new event.
     pub(super) fn can_go_on(&self, shared: &Shared) -> bool {
         self.manner == Manner::Stream && (self.readable || self.writable && shared.meter.goes_on())
     }

@@ -24,7 +24,7 @@ pub struct Answer {
     got: String,
 }
 
-/// The limits of a client's loop: an answer has to fit the read buffer.
+/// Returns the limits of a client's loop: an answer has to fit the read buffer.
 #[must_use]
 pub fn limits() -> Limits {
     let mut limits = Limits::default();

@@ -19,7 +19,7 @@ pub(super) fn decode(name: &str, bytes: &[u8]) -> io::Result<String> {
     text.ok_or_else(|| invalid(format!("the content is not {name}")))
 }
 
-/// Each byte is the character of its number.
+/// Decodes a text in which each byte is the character of its number.
 fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }

@@ -72,7 +72,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     }
 }
 
-/// The log that `--log` asks for.
+/// Returns the log that `--log` asks for.
 fn access_log(option: Option<OsString>) -> common::Outcome<Option<AccessLog>> {
     match option {
         None => Ok(Some(AccessLog::new(io::stdout()))),

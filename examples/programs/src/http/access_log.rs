@@ -26,7 +26,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// A log that is written to `output`.
+    /// Returns a log that is written to `output`.
     #[must_use]
     pub fn new(output: impl Write + 'static) -> Self {
         let output = Box::new(output);

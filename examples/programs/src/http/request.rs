@@ -109,20 +109,20 @@ impl<'h> Request<'h> {
         Ok(())
     }
 
-    /// The value of a field that is there once.
+    /// Returns the value of a field that is there once.
     pub(super) fn field(&self, name: &str) -> Option<&'h str> {
         let mut values = self.all(name);
         values.next().filter(|_| values.next().is_none())
     }
 
-    /// The values of a field. One that is not UTF-8 is empty.
+    /// Returns the values of a field. One that is not UTF-8 is empty.
     fn all(&self, name: &str) -> impl Iterator<Item = &'h str> {
         let fields = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         fields.map(|field| std::str::from_utf8(field.value).unwrap_or_default())
     }
 }
 
-/// The path of a target, which proxies write with the host before it.
+/// Returns the path of a target, which proxies write with the host before it.
 fn path(target: &str) -> Option<&str> {
     let (path, _) = target.split_once('?').unwrap_or((target, ""));
     let path = match path.strip_prefix("http://") {
@@ -132,12 +132,12 @@ fn path(target: &str) -> Option<&str> {
     (path.starts_with('/') && !path.contains('#')).then_some(path)
 }
 
-/// A number of digits alone, without a sign.
+/// Returns a number of digits alone, without a sign.
 pub(super) fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Whether the request line ends in a version of HTTP, if not in one that is spoken here.
+/// Returns whether the request line ends in a version of HTTP, if not in one that is spoken here.
 fn names_a_version(head: &[u8]) -> bool {
     let version = super::first_line(head).rsplit(|byte| *byte == b' ').next();
     let version = version.and_then(|word| word.strip_prefix(b"HTTP/"));

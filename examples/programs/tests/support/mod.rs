@@ -141,14 +141,14 @@ pub fn fuzz(mut case: impl FnMut(u64)) {
     (0..).take_while(|_| Instant::now() < end).for_each(&mut case);
 }
 
-/// A server as a process, after the shell has done what `before` says.
+/// Starts a server as a process, after the shell has done what `before` says.
 pub fn server_after(before: &str, path: &str, arguments: &[&str]) -> (Program, SocketAddr) {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("{before} exec \"$0\" \"$@\"")).arg(path).args(arguments);
     Program::start_with(command.env_remove("RUST_LOG"), Stdio::piped(), Stdio::piped()).listening()
 }
 
-/// Whether a program is installed.
+/// Returns whether a program is installed.
 pub fn has(program: &str, argument: &str) -> bool {
     let mut command = Command::new(program);
     command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

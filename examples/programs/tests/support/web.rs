@@ -66,7 +66,7 @@ impl Response {
     }
 }
 
-/// The responses to requests of these methods, which are whole, with nothing behind them.
+/// Returns the responses to requests of these methods, which are whole, with nothing behind them.
 pub fn responses(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {
     let mut all = Vec::new();
     for method in methods {

@@ -60,13 +60,13 @@ impl Kernel {
         }
     }
 
-    /// Whether a read would bring something, an end or an error too.
+    /// Returns whether a read would bring something, an end or an error too.
     pub(super) fn is_readable(&self) -> bool {
         self.connect == Connect::Done
             && (self.receive > 0 || self.peer_finished || self.reset != Reset::None)
     }
 
-    /// Whether room is reported: later than there is some, as kernels do.
+    /// Returns whether room is reported: later than there is some, as kernels do.
     pub(super) fn reports_room(&self) -> bool {
         self.connect == Connect::Done && self.send == 0
     }

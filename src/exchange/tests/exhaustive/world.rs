@@ -58,7 +58,7 @@ impl Kept {
         }
     }
 
-    /// The exchange again, with numbered bytes.
+    /// Returns the exchange again, with numbered bytes.
     fn exchange(&self, limits: Arc<ConnectionLimits>) -> Exchange {
         let ending = self.reason.map(|reason| Ending { reason: Some(reason), ..Ending::default() });
         let outbound = Outbound {
@@ -374,7 +374,7 @@ impl<'l> Life<'l> {
         }
     }
 
-    /// The world again, once what happened to the bytes was checked.
+    /// Returns the world again, once what happened to the bytes was checked.
     fn end(mut self) -> World {
         let expected: Vec<u8> = (self.consumed..self.received_end).collect();
         assert_eq!(self.exchange.received(), expected, "what was received is a prefix");

@@ -199,13 +199,13 @@ impl World {
         }
     }
 
-    /// The connection of a flow, where the program can still do something to it.
+    /// Returns the connection of a flow, where the program can still do something to it.
     fn stream(&self, place: usize) -> Option<&Stream> {
         let id = self.run.checker.flows[place].id?;
         self.run.event_loop.get(id).map(|connection| &connection.stream)
     }
 
-    /// All that can happen now.
+    /// Returns all that can happen now.
     pub(super) fn inputs(&self) -> Vec<Input> {
         let mut inputs = vec![Input::Poll];
         let simulation = &self.run.simulation;
@@ -249,7 +249,7 @@ impl World {
         inputs
     }
 
-    /// The flows of which something is left.
+    /// Returns the flows of which something is left.
     fn live(&self) -> impl Iterator<Item = (usize, &Flow)> {
         let is_live = |flow: &Flow| {
             let is_there = |id: ConnectionId| self.run.event_loop.get(id).is_some();
@@ -290,7 +290,7 @@ fn socket_of(stream: &Stream) -> Option<usize> {
     }
 }
 
-/// What a peer can do, and whether it is seldom.
+/// Returns what a peer can do, and whether it is seldom.
 fn peer_inputs(flow: &Flow) -> Vec<(PeerInput, bool)> {
     let Some(peer) = &flow.peer else { return Vec::new() };
     let mut inputs = vec![(PeerInput::Reset, false), (PeerInput::Close, true)];
