@@ -194,7 +194,7 @@ impl Room {
         }
     }
 
-    /// Hears what a member says, as long as the room can take it.
+    /// Takes what a member says, as long as the room can take it.
     fn hear(&mut self, member: &mut Connection<Member>) -> io::Result<()> {
         // A member that asks for more than it reads has to read first.
         while !member.is_clogged() {

@@ -141,7 +141,7 @@ fn slot_used_again_within_a_batch_hears_nothing_of_its_former_owner() {
     event_loop[stale].abort();
     assert_eq!(next(&mut event_loop), Event::Closed(stale, CloseReason::Aborted));
     assert_eq!(next(&mut event_loop), Event::Deadline(other));
-    // The slot was freed by the last call and stands among those to be served in this turn.
+    // The slot was freed by the last call and is among those to be served in this turn.
     let waits = steps.try_iter().filter(|step| matches!(step, Step::Waited { .. })).count();
     assert_eq!(waits, 1, "it is one turn");
     let new = event_loop.connect(address, ());

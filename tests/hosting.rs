@@ -1,6 +1,6 @@
 //! A loop inside a host: how long the host may sleep, and when the loop's descriptor wakes it.
 //!
-//! Hosts of their own are programs; here stands what they build on.
+//! Hosts with their own loop are programs; here is what they build on.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]

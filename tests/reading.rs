@@ -769,7 +769,7 @@ fn urgent_data_breaks_neither_the_stream_nor_the_rest() {
         SockRef::from(&peer).send_out_of_band(b"!").unwrap();
         peer.write_all(b"after").unwrap();
         received.extend(take_count(&mut event_loop, id, 11));
-        // The urgent byte stands outside the stream.
+        // The urgent byte is outside the stream.
         assert_eq!(received, b"beforeafter");
         received.clear();
         assert_rests(&mut event_loop, &steps);

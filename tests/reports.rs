@@ -151,7 +151,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &number]).status().unwrap().success());
 }
 
-/// Stops the child, and returns once it stands still.
+/// Stops the child, and returns once it is stopped.
 #[cfg(target_os = "linux")]
 fn stop(child: &Child) {
     signal(child, "-STOP");
@@ -219,7 +219,7 @@ fn process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
         peer.read_exact(&mut answer).unwrap();
         stop(&child);
         peer.write_all(b"pong").unwrap();
-        // Nothing can be observed of one that stands still: time is all that passes.
+        // Nothing can be observed of a stopped process: time is all that passes.
         std::thread::sleep(2 * IDLE);
         signal(&child, "-CONT");
         peer.read_exact(&mut answer).unwrap();

@@ -373,7 +373,8 @@ fn proxy_of_coupled_halves_passes_everything_and_both_ends() {
     }
 }
 
-/// Sends `answer` once its one client has ended its direction, and ends; what the client said.
+/// Sends `answer` once its one client has ended its direction, and ends. Returns what the client
+/// sent.
 fn server_that_answers_at_the_end(answer: Vec<u8>) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

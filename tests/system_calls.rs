@@ -121,7 +121,7 @@ fn calls_of(
     calls
 }
 
-/// Each peer says a message, and then each reads it back.
+/// Lets each peer send a message, and then each read it back.
 fn talk_at_once(peers: &mut [TcpStream]) {
     for peer in &mut *peers {
         peer.write_all(&MESSAGE).unwrap();

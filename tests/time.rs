@@ -189,7 +189,7 @@ fn id_of_a_timer_that_has_gone_does_not_cancel_its_slots_next_owner() {
     assert_eq!(turns(&mut event_loop, 3), [Event::Timer(third)]);
 }
 
-/// Returns how many timers rang in each turn.
+/// Returns how many timers fired in each turn.
 fn rang_in_each_turn(steps: &[Step]) -> Vec<usize> {
     let turns = steps.split(|step| matches!(step, Step::Waited { .. })).skip(1);
     let rang =

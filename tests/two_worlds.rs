@@ -22,7 +22,7 @@ use socket2::SockRef;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a turn waits at most.
 const MOMENT: Duration = Duration::from_millis(1);
-/// So many kind networks, which differ in chunks and order, stand for the simulated world.
+/// This many kind networks, which differ in chunks and order, represent the simulated world.
 const SEEDS: u64 = 20;
 
 /// What carries the bytes, and what is at the other end.

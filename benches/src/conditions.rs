@@ -1,4 +1,4 @@
-//! Under which conditions was measured: what stands above every result.
+//! The conditions of the measurement, which are shown above every result.
 
 use std::fmt;
 

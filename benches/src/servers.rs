@@ -9,7 +9,7 @@ pub(crate) struct Server {
     pub(crate) source: Source,
     /// What is measured without being asked for.
     pub(crate) default: Measured,
-    /// A scenario or a part that it cannot stand, and why.
+    /// A scenario or a part in which it cannot take part, and why.
     pub(crate) unfit: Option<(&'static str, &'static str)>,
 }
 
@@ -153,7 +153,7 @@ fn script(name: &'static str, file: &'static str, interpreter: Interpreter) -> S
 }
 
 impl Server {
-    /// Why it cannot stand a scenario or a part.
+    /// Returns why it cannot take part in a scenario or a part.
     pub(crate) fn unfit_for(&self, name: &str) -> Option<&'static str> {
         self.unfit.filter(|(unfit, _)| *unfit == name).map(|(_, reason)| reason)
     }

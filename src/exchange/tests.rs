@@ -226,7 +226,7 @@ fn behind_the_peers_end_it_closes_by_itself_only_when_nothing_holds_it() {
             assert_eq!(exchange.state, state, "bytes are unsent");
             hold(&mut exchange);
             AllSent.apply(&mut exchange);
-            // We have said our last word in BothFinishing, so half-open changes nothing there.
+            // Our last word is sent in BothFinishing, so half-open changes nothing there.
             let holds = state == State::PeerFinished || name != "half-open";
             assert_eq!((exchange.state == state, exchange.unsent()), (holds, 0), "{name}");
             all_pending(&mut exchange);

@@ -79,7 +79,7 @@ macro_rules! contract_checks {
     };
 }
 
-/// Runs a program inside a host, in a thread that is given up when it stands still.
+/// Runs a program inside a host, in a thread that is given up when it makes no progress.
 fn run<P: Program + Send + 'static>(
     host: Host,
     work: OwnWork,

@@ -181,7 +181,7 @@ impl Counts {
     }
 }
 
-/// In the child: serves until the parent says the end or has ended itself.
+/// In the child: serves until the parent asks for the end or has ended itself.
 pub fn serve(protocol: Protocol, commands: Receiver<String>) {
     let mut limits = Limits::default();
     limits.spin = matches!(protocol, Protocol::SpinningEcho).then_some(10 * PATIENCE);

@@ -45,7 +45,7 @@ pub trait Hosted {
 ///
 /// # Errors
 ///
-/// What the operating system or calloop says.
+/// Returns the error of the operating system or of calloop.
 pub fn watch<H: Hosted>(
     host: &LoopHandle<'_, H>,
     hosted: &mut H,
@@ -65,7 +65,7 @@ pub fn watch<H: Hosted>(
 ///
 /// # Errors
 ///
-/// What calloop says, the loop or the program.
+/// Returns the error of calloop, of the loop or of the program.
 pub fn dispatch<H: Hosted>(
     host: &mut calloop::EventLoop<'_, H>,
     hosted: &mut H,

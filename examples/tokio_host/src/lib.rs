@@ -32,7 +32,7 @@ impl<T> AsyncEventLoop<T> {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// Returns the operating system's error.
     ///
     /// # Panics
     ///

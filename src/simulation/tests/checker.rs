@@ -380,7 +380,7 @@ fn check_bytes(flow: &Flow, stream: &Stream) {
     assert!(received.len() <= limits.read_buffer_max, "6: received");
 }
 
-/// An event of what is received says what is true, and is delivered when it is due.
+/// Checks that an event of what is received is true, and is delivered when it is due.
 fn check_event(flow: &Flow, event: Event, stream: &Stream) {
     let exchange = &stream.exchange;
     match event {

@@ -15,7 +15,7 @@ use crate::simulation::Simulation;
 use crate::slots::TimerId;
 use crate::system::simulated::{Random, lock};
 
-/// So many timers at once, and repeats among them.
+/// How many timers there are at once, with repeats among them.
 const TIMERS_MAX: usize = 8;
 const REPEATS_MAX: usize = 2;
 
@@ -26,9 +26,9 @@ pub(super) struct Embedding {
     random: Random,
     /// The program sets timers, is woken and shuts down.
     is_used: bool,
-    /// The loop is called only when it has said so, or its descriptor does.
+    /// The loop is called only when it or its descriptor has asked for it.
     pub(super) is_hosted: bool,
-    /// Each wake brings the next.
+    /// Each wake causes the next.
     storms: bool,
     timing: Timing,
     leaving: Option<Leaving>,
@@ -206,7 +206,7 @@ impl Run {
         });
     }
 
-    /// After a turn without an event the loop says how long it can be left alone.
+    /// After a turn without an event the loop returns how long it can be left alone.
     fn check_nothing(&mut self) {
         let Embedding { timing, leaving, .. } = &self.embedding;
         let (turns, told) = (self.event_loop.turns(), self.event_loop.next_timeout());

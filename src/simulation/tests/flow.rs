@@ -82,7 +82,7 @@ pub(super) struct Flow {
     /// The program has aborted it; it has paused it and not resumed it since.
     pub(super) was_aborted: bool,
     pub(super) is_paused: bool,
-    /// So many bytes of the peer's had arrived when a shutdown began.
+    /// This many of the peer's bytes had arrived when a shutdown began.
     pub(super) arrived: usize,
     /// The pause was reported to the program, or is to be reported.
     pub(super) was_paused: bool,
