@@ -2,10 +2,10 @@
 //!
 //! It shows what one connection's bytes do to the others. What members say is gathered for as long
 //! as each turn of the loop brings more, and leaves in one send to each of them
-//! ([`EventLoop::send_each`]). A timer of no time, which fires in the next turn, tells the turns
-//! apart. Back-pressure goes from the room to its talkers: while a member reads more slowly than the
-//! others talk, none of them is read from. Only a member that reads nothing is not waited for. It is
-//! dropped, by a limit, and the others are told.
+//! ([`EventLoop::send_each`]). A timer of no time, which fires in the next turn, marks the end of a
+//! turn. Back-pressure goes from the room to its talkers: while a member reads more slowly than the
+//! others talk, none of them is read from. Only a member that reads nothing is not waited for. It
+//! is dropped, by a limit, and the others are informed.
 //!
 //! It also shows what a server owes to those behind a terminal. What is no text, such as the escape
 //! sequences that move a cursor or change a window's title, never reaches another member.
@@ -58,7 +58,7 @@ const LINE_MAX: usize = 1000;
 const NAME_MAX: usize = 20;
 /// How long a connection may stay without a name.
 const NAMING: Duration = Duration::from_secs(60);
-/// When this much was said and not sent, those who say more wait.
+/// When this much was said and not sent, members that say more wait.
 const SAID_MAX: usize = 64 * 1024;
 /// With more unsent bytes than this a member is slow.
 const HIGH_WATER: usize = 2 * SAID_MAX;
@@ -94,7 +94,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     }
 }
 
-/// A listener whose connections have a small send buffer each, by inheritance.
+/// Returns a listener whose connections have a small send buffer each, by inheritance.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
@@ -135,11 +135,11 @@ pub(crate) struct Room {
     speaking: Option<TimerId>,
     /// How much it was in the turn before.
     listened: usize,
-    /// Those for whom the room waits, with what they had unsent when the room looked last.
+    /// The members for which the room waits, with what they had unsent when the room looked last.
     slow: Vec<(ConnectionId, usize)>,
     /// Fires when the room looks again.
     looking: Option<TimerId>,
-    /// Those who have something to say, and are paused until they may.
+    /// The members that have something to say, and are paused until they may.
     held: Vec<ConnectionId>,
 }
 
@@ -152,8 +152,8 @@ impl Room {
             }
             Event::Received(id) => chat[id].attend(|member| self.hear(member)),
             Event::PeerFinished(id) => {
-                // What comes after the last line ending is a line too. What was said in this turn it
-                // hears, as those do who stay.
+                // What arrives after the last line ending is a line too. What was said in this turn
+                // is sent to it, as to the members that stay.
                 chat[id].attend(|member| {
                     while self.hear_line(member)? {}
                     Ok(())
@@ -174,8 +174,8 @@ impl Room {
                 self.speak(chat);
             }
             Event::Timer(id) if self.speaking == Some(id) => {
-                // A turn is over. If it has brought more, the next may too: so the lines of all who
-                // talk at the same time leave together.
+                // A turn is over. If it has brought more, the next may too: so the lines of all
+                // members that talk at the same time leave together.
                 self.speaking = None;
                 if self.said.len() == self.listened || self.said.len() >= SAID_MAX {
                     self.speak(chat);
@@ -194,9 +194,9 @@ impl Room {
         }
     }
 
-    /// Hears what a member says, as long as the room can take it.
+    /// Takes what a member says, as long as the room can take it.
     fn hear(&mut self, member: &mut Connection<Member>) -> io::Result<()> {
-        // One that asks for more than it reads has to read first.
+        // A member that asks for more than it reads has to read first.
         while !member.is_clogged() {
             if self.said.len() >= SAID_MAX {
                 self.held.push(member.id());
@@ -274,7 +274,7 @@ impl Room {
         self.members.insert(key, (name.to_owned(), id));
     }
 
-    /// Strikes a member from the list, if it is on it, and tells the others.
+    /// Strikes a member from the list, if it is on it, and informs the others.
     fn part(&mut self, member: &mut Member, how: &str) {
         if let Some(name) = member.name.take() {
             self.members.remove(&name.to_lowercase());
@@ -282,13 +282,13 @@ impl Room {
         }
     }
 
-    /// Has a line sent to all with what else is said in this turn.
+    /// Adds a line to what is sent to all members in this turn.
     fn tell(&mut self, line: &[&str]) {
         line.iter().for_each(|part| self.said.extend_from_slice(part.as_bytes()));
         self.said.push(b'\n');
     }
 
-    /// Sends what was said to all members, and looks for those for whom that was too much.
+    /// Sends what was said to all members, and looks for members for which that was too much.
     fn speak(&mut self, chat: &mut EventLoop<Member>) {
         let ids = self.members.values().map(|(_, id)| *id);
         chat.send_each(ids.clone(), &self.said);
@@ -318,7 +318,7 @@ impl Room {
         }
     }
 
-    /// Goes on hearing those who want to say something, unless there is somebody to wait for.
+    /// Reads on from the members that want to say something, unless the room waits for a slow one.
     fn wait_or_go_on(&mut self, chat: &mut EventLoop<Member>) {
         if !self.slow.is_empty() {
             self.looking.get_or_insert_with(|| chat.set_timer(PATIENCE));
@@ -333,7 +333,7 @@ impl Room {
     }
 }
 
-/// How the others are told of a member that the room has lost.
+/// Returns how the others are informed of a member that the room has lost.
 fn farewell(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::Overflow => "was dropped: more than 1 MiB was waiting for it",
@@ -342,8 +342,8 @@ fn farewell(reason: CloseReason) -> &'static str {
     }
 }
 
-/// A line as text that does nothing to a terminal: what is no text, steers it or changes the
-/// direction of what follows becomes a replacement character, and a tab a space.
+/// Returns a line as text that does nothing to a terminal: what is no text, steers it or changes
+/// the direction of what follows becomes a replacement character, and a tab a space.
 fn printable(line: &[u8]) -> Cow<'_, str> {
     let steers = |letter: char| {
         letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,9 +1,9 @@
-//! An echo client that sends a message, or a file of any size, and says whether it comes back as
-//! it was sent, however it is cut.
+//! An echo client that sends a message, or a file of any size, and says whether it is echoed as it
+//! was sent, however it is cut.
 //!
-//! It shows how to stream: send until the connection is clogged, go on at `Drained`, and take what
-//! comes back in between. Neither end ever holds more than a little of the file. It also shows what
-//! one read may not assume: the answer is whole when the peer's end was read, and not before.
+//! It shows how to stream: send until the connection is clogged, go on at `Drained`, and take the
+//! echo in between. Neither end ever holds more than a little of the file. It also shows what one
+//! read may not assume: the answer is whole when the peer's end was read, and not before.
 //!
 //! ```text
 //! cargo run --example echo_client
@@ -47,15 +47,15 @@ Usage: echo_client [ADDRESS] [MESSAGE]
 The exit status is 0 if all came back identical, and else 1.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
-/// What is sent, and how far it has come back.
+/// What is sent, and how much of it has been echoed.
 struct Echo {
     /// What is still to be sent.
     outgoing: Box<dyn BufRead>,
-    /// The same from its beginning, read in step with what comes back.
+    /// The same from its beginning, read in step with the echo.
     expected: Box<dyn Read>,
     judge: Judge,
     progress: ProgressBar,
-    /// What has come back of a message, to be shown.
+    /// The echo of a message, to be shown.
     back: Option<Vec<u8>>,
 }
 
@@ -111,7 +111,7 @@ fn echo_file(address: &Name, path: OsString) -> Outcome {
     common::print(verdict?)
 }
 
-/// Sends everything and takes what comes back. Returns the verdict.
+/// Sends everything and takes the echo. Returns the verdict.
 fn exchange(address: &Name, echo: &mut Echo) -> Outcome<String> {
     let mut client: EventLoop = EventLoop::new()?;
     // A name is looked up by the loop, and its addresses are tried until one answers.
@@ -140,7 +140,7 @@ fn exchange(address: &Name, echo: &mut Echo) -> Outcome<String> {
 }
 
 impl Echo {
-    /// The verdict at the server's end.
+    /// Returns the verdict at the server's end.
     fn conclude(&self) -> Outcome<String> {
         match self.judge.is_whole() {
             true => Ok(format!("{} bytes came back identical", self.judge.identical())),

@@ -2,12 +2,12 @@
 //!
 //! It shows how little a program on the loop is: it asks for the next event and acts on the
 //! connection that the event names. Buffers, partial sends, slow readers and lost clients are the
-//! loop's affair. A client that never reads makes the server stop reading from it, and harms
-//! nobody else.
+//! loop's affair. A client that never reads makes the server stop reading from it, and harms no
+//! other.
 //!
-//! It also shows how to leave. Ctrl-C is one more event, a foreign source's: the server then takes
-//! no more clients, echoes what has come, and ends when every client has its bytes, or after ten
-//! seconds. A second Ctrl-C aborts those that are left.
+//! It also shows how to leave. Ctrl-C is one more event, from a foreign source: the server then
+//! takes no more clients, echoes what has arrived, and ends when every client has its bytes, or
+//! after ten seconds. A second Ctrl-C aborts the clients that are left.
 //!
 //! And it shows how to find out why nothing happens: `kill -USR1` with its process id prints what
 //! each connection waits for, and for how long nothing has moved.

@@ -1,4 +1,4 @@
-//! A small game that has a loop of its own, by frames, and serves its players between them.
+//! A small game that has its own loop, by frames, and serves its players between them.
 //!
 //! It shows a host that never waits for the network while somebody plays: each frame handles the
 //! events that are there, at most [`FRAME_BUDGET`] of them, by `poll_event` with no time, and goes
@@ -9,8 +9,8 @@
 //! cargo run --example frame_loop
 //! ```
 //!
-//! Then, in other terminals, `nc 127.0.0.1 65432`: each `+` and `-` moves you, and with each frame
-//! in which somebody moved, all are told where everybody stands.
+//! Then, in other terminals, `nc 127.0.0.1 65432`: each `+` and `-` moves you, and after each frame
+//! in which somebody moved, all players get everybody's position.
 
 use std::io;
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ const FRAME_BUDGET: usize = 100;
 /// Sixty of them make a second.
 const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
-/// One who plays.
+/// A player.
 #[derive(Default)]
 struct Player {
     place: i64,
@@ -73,7 +73,7 @@ fn play(arguments: common::Arguments) -> common::Outcome {
     let mut frame = 0_u64;
     loop {
         if game.connection_count() == 0 {
-            // Idle: nobody would see a frame.
+            // Idle: there is no player to see a frame.
             let event = game.next_event()?;
             if handle(&mut game, event) {
                 return Ok(());

@@ -1,7 +1,7 @@
 //! Many connections in one loop and one thread, with several messages on each.
 //!
 //! It shows the program's own state beside each connection (`Connection::data`): which message it
-//! is at. A message that has come back in part is left in the read buffer until the rest is there.
+//! is at. A message that was echoed in part is left in the read buffer until the rest is there.
 //! What goes wrong on one connection is its own `Closed`, and the others go on.
 //!
 //! ```text
@@ -39,9 +39,9 @@ const MESSAGES: u32 = 3;
 #[derive(Default)]
 struct Talk {
     number: u16,
-    /// The message that was sent last and has not come back.
+    /// The message that was sent last and has not been echoed.
     awaited: String,
-    /// How many have come back.
+    /// How many have been echoed.
     answered: u32,
     judge: Judge,
     /// Where the first difference is, if there is one.
@@ -55,7 +55,7 @@ impl Talk {
         talk
     }
 
-    /// The next message. All of a connection have the same length.
+    /// Returns the next message. All of a connection have the same length.
     fn message(&self) -> String {
         format!("Message {} of connection {}", self.answered + 1, self.number)
     }
@@ -111,7 +111,7 @@ fn receive(connection: &mut Connection<Talk>) {
     let (talk, stream) = connection.split();
     let (awaited, received) = (talk.awaited.as_bytes(), stream.received());
     if received.len() < awaited.len() && awaited.starts_with(received) {
-        return; // the rest is still to come
+        return; // the rest is still to arrive
     }
     match talk.judge.compare(awaited, received) {
         Ok(()) => {
@@ -130,13 +130,13 @@ fn receive(connection: &mut Connection<Talk>) {
     }
 }
 
-/// Says how a connection ended, and what had come back by then.
+/// Says how a connection ended, and what had been echoed by then.
 fn conclude(connection: &mut Connection<Talk>, reason: CloseReason) -> common::Outcome {
     let (talk, stream) = connection.split();
     let end = match talk.difference.take() {
         Some(difference) => difference,
         None => {
-            // What has come of a message is identical as far as it goes, or the next difference.
+            // What has arrived of a message is identical as far as it goes, or the next difference.
             let part = talk.judge.compare(talk.awaited.as_bytes(), stream.received());
             part.err().unwrap_or(reason.to_string())
         }

@@ -1,16 +1,16 @@
 //! An echo server that uses all cores: one thread for each, one loop in each thread.
 //!
-//! It shows how a program grows beyond one core while nothing in it is shared: every thread has a
-//! loop, connections and a listening socket of its own, all at one port, and the kernel spreads new
-//! connections over them. A thread hears from outside through a channel and its loop's waker:
-//! here, that Ctrl-C was pressed.
+//! It shows how a program grows beyond one core while nothing in it is shared: every thread has its
+//! own loop, connections and listening socket, all at one port, and the kernel spreads new
+//! connections over them. A thread is reached from outside through a channel and its loop's waker:
+//! here, with the news that Ctrl-C was pressed.
 //!
-//! One loop is simpler and is enough for most programs: one core echoes more than a network card
-//! of many a host carries, and everything that the program knows is in one place. Take one loop for
+//! One loop is simpler and is enough for most programs: one core echoes more than a network card of
+//! many a host carries, and everything that the program knows is in one place. Take one loop for
 //! each core when the work per byte fills a core (encryption, parsing), and when connections have
 //! nothing to do with each other; a chat, where each talks to each, gets slower by it. When the
-//! work comes in large pieces, one loop with worker threads is better: see `worker_pool`. And know
-//! what a shared port does: a connection stays with its thread, however busy that is, and the
+//! work arrives in large pieces, one loop with worker threads is better: see `worker_pool`. And
+//! know what a shared port does: a connection stays with its thread, however busy that is, and the
 //! connections that wait in a thread's backlog die with it. Linux spreads them evenly by a hash;
 //! other systems may give all to one.
 //!

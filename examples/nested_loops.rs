@@ -1,4 +1,4 @@
-//! One loop inside another: a library that has a loop of its own, in a program that has one too.
+//! One loop inside another: a library that has its own loop, in a program that has one too.
 //!
 //! It shows that a loop is a source like any other. Its descriptor becomes readable when it has
 //! something to do: its host watches that, sleeps no longer than `next_timeout()`, and then takes
@@ -9,8 +9,8 @@
 //! cargo run --example nested_loops
 //! ```
 //!
-//! It prints two addresses. At the first, which is the outer loop's, what comes in goes out in
-//! capitals; at the second, which is the inner one's, as it is.
+//! It prints two addresses. The outer loop, at the first, echoes in capitals; the inner one, at the
+//! second, echoes unchanged.
 
 use std::process::ExitCode;
 

@@ -170,9 +170,10 @@ pub(crate) struct Half {
 pub(crate) struct Proxy {
     listener: ListenerId,
     upstream: Address,
-    /// Whether the upstream is told the clients' addresses.
+    /// Whether the upstream receives the clients' addresses.
     announces: bool,
-    /// Clients for whose upstream there was no descriptor. Meanwhile no others are accepted.
+    /// Clients for whose upstream there was no descriptor. Until there is one, no others are
+    /// accepted.
     waiting: Vec<ConnectionId>,
     /// Fires when these are tried again.
     retry: Option<TimerId>,
@@ -229,7 +230,7 @@ impl Proxy {
         }
     }
 
-    /// One half has ended, and the other ends in the same way.
+    /// Ends the other half in the way in which one half has ended.
     fn end(&mut self, server: &mut EventLoop<Half>, id: ConnectionId, reason: CloseReason) {
         let half = server[id].data;
         if let Some(other) = half.other.and_then(|other| server.get_mut(other)) {
@@ -258,7 +259,7 @@ impl Proxy {
         }
     }
 
-    /// Connects those that wait for a descriptor, before others are accepted.
+    /// Connects the clients that wait for a descriptor, before others are accepted.
     fn try_again(&mut self, server: &mut EventLoop<Half>) {
         self.retry = None;
         for client in mem::take(&mut self.waiting) {
@@ -299,8 +300,8 @@ fn lacks_descriptor(failure: Failure) -> bool {
     failure.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code))
 }
 
-/// The header of the PROXY protocol's version 2: who has connected, and to which address. Of a
-/// Unix-domain client it says that neither is known.
+/// Returns the header of the PROXY protocol's version 2: the address that has connected, and the
+/// one it connected to. Of a Unix-domain client it says that neither is known.
 fn header(client: &Stream) -> Vec<u8> {
     let v6 = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),

@@ -23,7 +23,8 @@ Usage: simulated_echo
 
 READINESS_SEED=7 in the environment tries the network of that seed only.";
 
-/// The echo server: `main` of `echo_server` on real sockets, here on simulated ones.
+/// Handles an event as the echo server: `main` of `echo_server` on real sockets, here on simulated
+/// ones.
 fn echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
     if let Event::Received(id) = event {
         server[id].send_received();
@@ -31,7 +32,7 @@ fn echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The same by lines, with a bug: what came in together with a line is forgotten. As long as lines
+/// Echoes by lines, with a bug: what arrived together with a line is forgotten. As long as lines
 /// are typed one by one, nobody sees it.
 fn forgetful_echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
     if let Event::Received(id) = event {
@@ -46,7 +47,7 @@ fn forgetful_echo(server: &mut EventLoop, event: Event) -> std::io::Result<()> {
 
 type Handle = fn(&mut EventLoop, Event) -> std::io::Result<()>;
 
-/// A peer sends two lines and reads what comes back.
+/// Lets a peer send two lines and read the echo.
 fn two_lines_come_back(simulation: &Simulation, handle: Handle) -> std::io::Result<()> {
     let mut server = Program::new(simulation.event_loop(), handle);
     let listener = server.event_loop.listen("127.0.0.1:65432")?;

@@ -1,12 +1,12 @@
 //! An echo server over TCP and UDP, both in one loop.
 //!
 //! It shows a foreign source: a socket that the program reads and writes itself, and that the loop
-//! only watches. Two things are to be known. The kernel tells a change once, so at `Ready` the
+//! only watches. Two things are important. The kernel reports a change once, so at `Ready` the
 //! program goes on until `WouldBlock`. And what the kernel does not take at once is the program's
 //! to keep: here up to [`Datagrams::PENDING_MAX`] answers, while the socket is watched for room to
-//! write instead of for more to read. What comes meanwhile waits in the kernel, and what does not
-//! fit there is lost, as datagrams are. A program that stops before `WouldBlock`, so that others
-//! have their turn, has the kernel tell again by `reregister`.
+//! write instead of for more to read. What arrives until then waits in the kernel, and what does
+//! not fit there is lost, as datagrams are. A program that stops before `WouldBlock`, so that
+//! others have their turn, calls `reregister`: the kernel then reports again.
 //!
 //! ```text
 //! cargo run --example udp_echo
@@ -83,15 +83,15 @@ fn handle(server: &mut EventLoop, event: Event, datagrams: &mut Datagrams) -> io
 struct Datagrams {
     socket: UdpSocket,
     id: SourceId,
-    /// What the loop was told last to watch for.
+    /// The interest that was registered last.
     interest: Interest,
     pending: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
 impl Datagrams {
-    /// Once so many answers are pending, no more is read until they have left.
+    /// Once this many answers are pending, no more is read until they have left.
     const PENDING_MAX: usize = 64;
-    /// So many are read at once, so that a flood of datagrams holds up nobody else.
+    /// This many are read at once, so that a flood of datagrams holds up no other client.
     const BUDGET: usize = 32;
 
     fn new(server: &mut EventLoop, mut socket: UdpSocket) -> io::Result<Self> {
@@ -106,7 +106,8 @@ impl Datagrams {
         let interest =
             if self.pending.is_empty() { Interest::Readable } else { Interest::Writable };
         if interest != self.interest || !is_read_out {
-            // Told anew, the kernel says again what is ready: also what was left or came meanwhile.
+            // After a new registration the kernel reports what is ready: also what was left or
+            // arrived before.
             server.reregister(self.id, &mut self.socket, interest)?;
             self.interest = interest;
         }
@@ -126,7 +127,7 @@ impl Datagrams {
                     self.send_pending();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                // What became of an earlier answer, such as that nobody is there.
+                // The fate of an earlier answer, such as that the port is closed.
                 Err(error) => log::debug!("a datagram was refused: {error}"),
             }
         }

@@ -1,18 +1,19 @@
-//! A server whose answers are long work: worker threads do it, while the loop serves everybody.
+//! A server whose answers are long work: worker threads do it, while the loop serves all clients.
 //!
 //! It shows how a loop works with threads. A request goes to the workers through a channel, with
-//! the id of its connection. The answer comes back through another, and a wake says that it is
-//! there. The loop then looks the id up by `get_mut`: a connection that has closed meanwhile is no
+//! the id of its connection. The answer returns through another, and a wake says that it is there.
+//! The loop then looks the id up by `get_mut`: a connection that has closed in the meantime is no
 //! longer found, and its answer is dropped; its slot's next owner never gets it.
 //!
 //! While its requests are out a connection is paused. That answers three questions at once. The
-//! peer cannot pile up requests, for nothing more is read from it. If it has finished meanwhile
-//! (`printf '7\n' | nc ...`), its connection does not close before the answer was sent, for a
-//! paused one does not close by itself. And a graceful shutdown waits for it, since it is not
-//! quiet. The price: that a peer has gone is learnt only when its answer is sent.
+//! peer cannot pile up requests, for nothing more is read from it. If it has finished in the
+//! meantime (`printf '7
+//! ' | nc ...`), its connection does not close before the answer was sent, for a paused one does
+//! not close by itself. And a graceful shutdown waits for it, since it is not quiet. The price:
+//! that a peer has closed is noticed only when its answer is sent.
 //!
-//! Answers leave in the order of the requests, though several workers may be at them: those that
-//! come early wait in the connection's `data`.
+//! Answers leave in the order of the requests, though several workers may be at them: early answers
+//! wait in the connection's `data`.
 //!
 //! ```text
 //! cargo run --release --example worker_pool
@@ -60,13 +61,13 @@ const LINE_MAX: usize = 1_000;
 struct Client {
     asked: u64,
     answered: u64,
-    /// The answers that came before those to earlier requests.
+    /// The answers that arrived before the answers to earlier requests.
     early: BTreeMap<u64, String>,
 }
 
 /// A request on its way to the workers, or the answer on its way back.
 struct Job {
-    /// Whose it is. Only the loop knows whether there is still such a connection.
+    /// The connection that asked. Only the loop knows whether it still exists.
     id: ConnectionId,
     number: u64,
     text: String,
@@ -138,7 +139,7 @@ fn hand_out(connection: &mut Connection<Client>, pool: &Pool) -> io::Result<()> 
     Ok(())
 }
 
-/// Sends an answer and those that have waited for it, and reads on after the last.
+/// Sends an answer and the later ones that have waited for it, and reads on after the last.
 fn take_in(answer: Job, connection: &mut Connection<Client>) {
     let (client, stream) = connection.split();
     client.early.insert(answer.number, answer.text);
@@ -178,10 +179,10 @@ impl Pool {
 
     /// Ends each worker when it has done what is at hand.
     fn stop(self) {
-        // What waits is done for nobody: without these two a worker leaves.
+        // What waits has no client any more: without these two a worker leaves.
         drop((self.requests, self.answers));
         for worker in self.workers {
-            // One that has panicked has said so.
+            // A worker that has panicked has said so.
             let _ = worker.join();
         }
     }

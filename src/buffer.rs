@@ -432,8 +432,8 @@ mod tests {
         assert_eq!((buffer.len(), buffer.bytes().as_ptr()), (50, at));
     }
 
-    /// The steps of a search after each byte of a line that comes byte by byte, through blocks of the
-    /// pool and of its own size.
+    /// Returns the steps of a search after each byte of a line that arrives byte by byte, through
+    /// blocks of the pool and of its own size.
     fn steps_to_find_the_end_of(line: usize) -> u64 {
         let (mut pool, mut buffer) = (crate::pool::Pool::default(), Buffer::default());
         work::steps_of(|| {

@@ -225,7 +225,7 @@ mod tests {
         Connection::new((), Stream::new(id, peer, None, exchange))
     }
 
-    /// What stands in the two queues.
+    /// Returns the slots that are in the two queues.
     fn queues(ready: &Ready) -> (Vec<u32>, Vec<u32>) {
         let [batch, fresh, deferred] = ready.queues().map(|queue| {
             let slots = queue.iter().map(|id| id.slot);

@@ -18,7 +18,7 @@ use common::{
 use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Limits, Step};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-/// A connected pair over TCP, made by `std`.
+/// Returns a connected pair over TCP, made by `std`.
 fn tcp(at: &str) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(at).unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -30,7 +30,7 @@ fn loop_with(limits: Limits) -> EventLoop {
     EventLoop::with_limits(limits).unwrap()
 }
 
-/// A socket that connects without blocking, or is yet to.
+/// Returns a socket that connects without blocking, or is yet to.
 fn non_blocking(domain: Domain) -> Socket {
     let socket = Socket::new(domain, Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -118,7 +118,7 @@ fn stream_that_was_accepted_elsewhere_is_coupled_to_nobody() {
     await_connected(&mut event_loop, id);
     assert_eq!(turns(&mut event_loop, 2), []);
     assert!(event_loop[id].unsent() > 0);
-    // With so much unsent an accepted one would not read.
+    // With this many unsent bytes an accepted connection would not read.
     theirs.write_all(b"heard").unwrap();
     assert_eq!(next(&mut event_loop), Event::Received(id));
 }
@@ -177,7 +177,7 @@ fn stream_whose_connect_is_refused_is_one_closed() {
         panic!("it was to fail");
     };
     assert_eq!(closed, id);
-    // Elsewhere the call itself may have told that it is refused, and the socket tells it no more.
+    // Elsewhere the call itself may have reported the refusal, and the socket does not repeat it.
     if cfg!(target_os = "linux") {
         assert_eq!(reason, CloseReason::Refused);
     }

@@ -1,5 +1,5 @@
-//! An error in one connection's handler ends that connection alone, with a reason that the program
-//! hears; and a connection is closed before the program hears of it.
+//! An error in one connection's handler ends that connection alone, with a reason that is delivered
+//! to the program; and a connection is closed before its `Closed` is delivered.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 
@@ -55,7 +55,7 @@ fn error_of_one_handler_ends_that_connection_alone_and_its_answer_arrives() {
             assert_eq!(id, wrong_id);
             Some(reason)
         }
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!(reason, rejected(ErrorKind::InvalidInput));
     let (answer_of_wrong, outcome) = wrong.join().unwrap();
@@ -94,13 +94,13 @@ fn number_of_the_operating_systems_error_is_kept() {
     server[id].attend(|_| Err(io::Error::from_raw_os_error(28)));
     drop(client);
     let (events, reason) = until_closed(&mut server, id);
-    assert_eq!(events.len(), 1, "it hears only the end");
+    assert_eq!(events.len(), 1, "only the end is delivered");
     let CloseReason::Rejected(failure) = reason else { panic!("{reason:?}") };
     assert_eq!(failure.raw_os_error(), Some(28));
     assert_eq!(reason.to_string(), format!("rejected by us: {failure}"));
 }
 
-/// Keeps every line that comes.
+/// Keeps every line that is logged.
 struct Lines(Mutex<Vec<(Level, String)>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -182,7 +182,7 @@ fn first_cause_stays_the_reason() {
     });
     assert_eq!(reason, CloseReason::Reset);
 
-    // A rejection is not forgotten when it ends by a reset all the same.
+    // A rejection is still the reason when the connection then ends by a reset.
     let (mut server, id, client) = pair::<()>();
     reject(&mut server[id]);
     server[id].abort();
@@ -213,9 +213,9 @@ fn rejection_while_a_connect_is_under_way_is_its_closed_alone() {
     );
 }
 
-// Closed comes after the close.
+// Closed is delivered after the close.
 
-/// A client that says something and reads until its connection ends, in whatever way.
+/// Returns a client that says something and reads until its connection ends, in whatever way.
 fn client(address: std::net::SocketAddr) -> JoinHandle<ErrorKind> {
     thread::spawn(move || {
         let mut client = peer(address);
@@ -225,7 +225,8 @@ fn client(address: std::net::SocketAddr) -> JoinHandle<ErrorKind> {
     })
 }
 
-/// The program waits for its client while it handles `Closed`: the client must have been told.
+/// The program waits for its client while it handles `Closed`: the end must have reached the
+/// client.
 #[test]
 fn program_that_joins_its_client_while_closed_is_handled_does_not_hang() {
     type Act = fn(&mut EventLoop, Event);
@@ -268,7 +269,7 @@ fn program_that_joins_its_client_while_closed_is_handled_does_not_hang() {
             let begin = std::time::Instant::now();
             let heard = client.take().unwrap().join().unwrap();
             assert_eq!(heard, expected, "{name}");
-            assert!(begin.elapsed() < PATIENCE / 2, "{name}: the client heard nothing in time");
+            assert!(begin.elapsed() < PATIENCE / 2, "{name}: the client received nothing in time");
             Some(())
         });
     }
@@ -280,7 +281,7 @@ fn of(server: &mut EventLoop, event: Event, act: fn(&mut Connection<()>)) {
     }
 }
 
-/// One whose peer has gone has no socket any more, but what it has received.
+/// A connection whose peer has closed has no socket any more, but keeps what it has received.
 #[test]
 fn received_bytes_and_the_end_can_be_read_while_closed_is_handled() {
     let (mut server, id, mut client): (EventLoop, _, TcpStream) = pair();
@@ -291,5 +292,5 @@ fn received_bytes_and_the_end_can_be_read_while_closed_is_handled() {
     server[id].read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"left");
     assert_eq!(server[id].read(&mut [0]).unwrap(), 0);
-    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the peer has been told");
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the end has reached the peer");
 }

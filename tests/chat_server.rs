@@ -58,19 +58,19 @@ impl Member {
         self.lines.get_mut().write_all(bytes).unwrap();
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its end.
     fn hear(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
-        line.strip_suffix('\n').unwrap_or_else(|| panic!("the end came after {line:?}")).to_owned()
+        line.strip_suffix('\n').unwrap_or_else(|| panic!("the end followed {line:?}")).to_owned()
     }
 
-    /// What it hears before this line.
+    /// Returns what it receives before this line.
     fn until(&mut self, last: &str) -> Vec<String> {
         std::iter::from_fn(|| Some(self.hear()).filter(|line| line != last)).collect()
     }
 
-    /// What it hears to the end; a reset ends it too.
+    /// Returns what it receives up to the end; a reset ends it too.
     fn rest(mut self) -> String {
         let mut bytes = Vec::new();
         let _ = self.lines.read_to_end(&mut bytes);
@@ -174,7 +174,7 @@ fn line_that_is_too_long_ends_its_member_and_the_others_are_told() {
     assert_eq!(ann.hear(), "* bob was dropped: it sent a line that is too long");
     let end = "! A line has 1000 bytes at most\n";
     assert_eq!(bob.rest(), format!("bob: {longest}\n{end}"));
-    // The same without a line ending: nothing is kept until one comes.
+    // The same without a line ending: nothing is kept until one arrives.
     let mut cid = Member::join(address, "cid");
     cid.send(&[b'x'; 1000]);
     assert_eq!(cid.rest(), end);
@@ -216,7 +216,7 @@ fn member_that_is_reset_or_ends_after_any_byte_leaves_the_room_as_it_was() {
             }
         }
     }
-    // All of them are gone.
+    // All of them have left.
     loop {
         ann.say("/who");
         let heard = std::iter::from_fn(|| Some(ann.hear()));
@@ -229,7 +229,7 @@ fn member_that_is_reset_or_ends_after_any_byte_leaves_the_room_as_it_was() {
 
 // Many, and slow ones.
 
-/// What a member of a crowd has heard.
+/// What a member of a crowd has received.
 #[derive(Default)]
 struct Heard {
     number: usize,
@@ -241,8 +241,8 @@ const CROWD: usize = 1000;
 const SLOW: usize = 40;
 const ROUNDS: usize = 6;
 
-/// A line of a member's, as the others hear it. They are long, so that what is said is more than the
-/// kernels hold for those who read slowly.
+/// Returns a line of a member's, as the others receive it. The lines are long, so that they exceed
+/// what the kernels hold for slow readers.
 fn line_of(number: usize, round: usize) -> String {
     format!("m{number}: round {round} {}\n", "~".repeat(60))
 }
@@ -298,7 +298,7 @@ fn thousand_members_of_whom_forty_read_slowly_lose_no_line() {
     for (number, id) in ids.iter().enumerate() {
         crowd[*id].send(format!("m{number}\n").as_bytes());
     }
-    // When all have joined, nobody's list is empty any more.
+    // When all have joined, every member's list has the others.
     let mut asked = false;
     common::until(&mut crowd, |crowd, event| {
         crowd_hears(crowd, event, slow);
@@ -328,7 +328,8 @@ fn thousand_members_of_whom_forty_read_slowly_lose_no_line() {
     assert_all_heard_all(&crowd);
 }
 
-/// Everybody heard the same, and that is every line of every member, in each one's order.
+/// Checks that all received the same, and that it is every line of every member, in each one's
+/// order.
 fn assert_all_heard_all(crowd: &EventLoop<Heard>) {
     let first = &crowd.connections().next().unwrap().data.lines;
     let text = std::str::from_utf8(first).unwrap();
@@ -341,7 +342,7 @@ fn assert_all_heard_all(crowd: &EventLoop<Heard>) {
     }
     assert_eq!(rounds, vec![ROUNDS; CROWD]);
     for member in crowd.connections() {
-        assert!(member.data.lines == *first, "m{} heard something else", member.data.number);
+        assert!(member.data.lines == *first, "m{} received something else", member.data.number);
     }
 }
 
@@ -356,7 +357,7 @@ fn member_that_never_reads_is_dropped_the_others_are_told_and_lose_nothing() {
     silent.until("* ann joined");
     let mut talker = Member::join(address, "bob").lines.into_inner();
     let mut listener = talker.try_clone().unwrap();
-    // It reads its own lines too: the room hears nobody who does not.
+    // It reads its own lines too: the room reads nothing from a member that does not read.
     let reading = thread::spawn(move || std::io::copy(&mut listener, &mut std::io::sink()));
     let line = "~".repeat(900);
     let talking = thread::spawn(move || {

@@ -14,7 +14,7 @@ const LAST: u32 = 153;
 /// Numbers that the list does not use.
 const UNUSED: [u32; 11] = [10, 14, 48, 50, 51, 68, 69, 89, 94, 111, 115];
 
-/// The last cell of each row, by its number.
+/// Returns the last cell of each row, by its number.
 fn rows(table: &str) -> Vec<(u32, &str)> {
     let cells = table.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
     let rows = cells.filter_map(|cells| {
@@ -28,7 +28,8 @@ fn rows(table: &str) -> Vec<(u32, &str)> {
 /// How a cell begins that names no test; what follows is the reason.
 const WITHOUT_A_TEST: [&str; 3] = ["later", "not on real sockets", "does not apply"];
 
-/// The tests that a cell names: `file::test`, where a file without a folder is one of `tests/`.
+/// Returns the tests that a cell names: `file::test`, where a file without a folder is one of
+/// `tests/`.
 fn named(tests: &str) -> Vec<(String, &str)> {
     let words = tests.split([' ', ',', '`']).filter_map(|word| word.split_once("::"));
     let named = words.map(|(file, test)| match file.contains('/') {
@@ -38,7 +39,7 @@ fn named(tests: &str) -> Vec<(String, &str)> {
     named.collect()
 }
 
-/// What is wrong with a cell, if anything. `read` gives the text of a file.
+/// Returns what is wrong with a cell, if anything. `read` gives the text of a file.
 fn fault(tests: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
     if let Some(why) = WITHOUT_A_TEST.iter().find_map(|begin| tests.strip_prefix(begin)) {
         let has_reason = why.contains(char::is_alphabetic);
@@ -55,7 +56,7 @@ fn fault(tests: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
     missing.map(|(file, test)| format!("{file} has no test {test}"))
 }
 
-/// Whether the file has this function, with the attribute of a test above it.
+/// Returns whether the file has this function, with the attribute of a test above it.
 fn has_test(text: &str, test: &str) -> bool {
     let declaration = format!("fn {test}(");
     let mut is_test = false;
@@ -125,7 +126,7 @@ fn rows_and_their_faults_are_found() {
     assert!(!has_test(text, "is"));
 }
 
-/// What a patch replaces in each file, hunk by hunk.
+/// Returns what a patch replaces in each file, hunk by hunk.
 fn replaced(patch: &str) -> Vec<(&str, String)> {
     let mut hunks: Vec<(&str, String)> = Vec::new();
     let mut file = "";
@@ -144,8 +145,8 @@ fn replaced(patch: &str) -> Vec<(&str, String)> {
     hunks
 }
 
-/// `.ci/planted` proves that each is noticed; but that takes long, and a change of the source would
-/// leave them behind meanwhile.
+/// `.ci/planted` proves that each is noticed. But that takes long, and until then a change of the
+/// source could leave them behind.
 #[test]
 fn every_planted_bug_fits_the_source_and_says_what_it_is() {
     let mut count = 0;

@@ -15,7 +15,7 @@ use common::{PATIENCE, accepted, await_backlog, drive, listening, next, pattern,
 use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Limits, Step};
 use socket2::{Domain, Socket, Type};
 
-/// A port of ours at which nobody listens, as long as the socket is kept.
+/// Returns a local port that refuses connections, as long as the socket is kept.
 fn refusing() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -23,7 +23,7 @@ fn refusing() -> (Socket, SocketAddr) {
     (socket, address)
 }
 
-/// A listener whose backlog is full, so that connecting to it neither succeeds nor fails.
+/// Returns a listener whose backlog is full, so that connecting to it neither succeeds nor fails.
 #[cfg(target_os = "linux")]
 struct Full {
     listener: TcpListener,
@@ -35,7 +35,7 @@ struct Full {
 impl Full {
     fn new() -> Self {
         let (socket, address) = refusing();
-        // Linux lets one more wait than it is told.
+        // Linux lets one more wait than the backlog asks for.
         socket.listen(0).unwrap();
         let waiting = TcpStream::connect(address).unwrap();
         await_backlog(address, 1);
@@ -50,7 +50,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
     peer
 }
 
-/// All events up to the end of a connection.
+/// Returns all events up to the end of a connection.
 fn events_until_closed<T>(event_loop: &mut EventLoop<T>, id: ConnectionId) -> Vec<Event> {
     let mut events = Vec::new();
     until(event_loop, |_, event| {
@@ -122,7 +122,7 @@ fn connect_without_a_descriptor_left_is_that_connection_s_closed() {
                     assert_eq!(failure.raw_os_error(), Some(too_many_open_files));
                     failed.push(id);
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         assert!(connected.len() > 32 && failed.len() > 36, "{connected:?} {failed:?}");
@@ -237,7 +237,7 @@ fn sent_before_connected_leaves_in_order_afterwards_and_then_the_end() {
     drive(&mut event_loop, |_, event| events.push(event), || reader.is_finished());
     assert!(reader.join().unwrap() == pattern(0, COUNT));
     events.extend(turns(&mut event_loop, 3));
-    // The peer has gone after its end, which ends what we had finished already.
+    // The peer has closed after its end, which ends the connection, as we had finished already.
     if events.len() < 4 {
         events.extend(events_until_closed(&mut event_loop, id));
     }

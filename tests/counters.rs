@@ -1,4 +1,5 @@
-//! Counters made of the steps that an observer sees tell what the program and its peers have seen.
+//! Counters made of the steps that an observer sees agree with what the program and its peers have
+//! seen.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -15,7 +16,7 @@ use common::{listening, pattern, peer, read_in_thread, until};
 use mio::net::UdpSocket;
 use readiness::{Event, Interest, Step};
 
-/// What the steps add up to, by names of their own.
+/// Returns what the steps add up to, by names of their own.
 fn counted(steps: &[Step]) -> BTreeMap<&'static str, u64> {
     let mut counts = BTreeMap::new();
     for step in steps {
@@ -40,7 +41,7 @@ fn counted(steps: &[Step]) -> BTreeMap<&'static str, u64> {
     counts
 }
 
-/// A peer that says so much, and reads what it is answered.
+/// Sends `count` bytes from a peer, which reads the answer.
 fn talk(mut peer: TcpStream, count: u64) -> JoinHandle<(Vec<u8>, io::Result<()>)> {
     peer.write_all(&pattern(0, count as usize)).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
@@ -80,7 +81,7 @@ fn counters_made_of_steps_equal_what_was_observed() {
             Event::Woken => ("wakes", 1),
             Event::Ready(..) => ("sources", 1),
             Event::ShutDown => ("shutdowns", 1),
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         };
         *seen.entry(name).or_default() += count;
         if name == "closed" && seen["closed"] == PEERS {

@@ -1,5 +1,5 @@
-//! The course tells the truth: its programs are the files that are built, the differences that it
-//! shows lead from one of them to the next, and its terminal sessions are what the tools print.
+//! The course is true: its programs are the files that are built, the differences that it shows
+//! lead from one of them to the next, and its terminal sessions are what the tools print.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]
@@ -20,7 +20,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The names of the files with this extension in a folder, in order.
+/// Returns the names of the files with this extension in a folder, in order.
 fn files(folder: &str, extension: &str) -> Vec<String> {
     let entries = fs::read_dir(root().join(folder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -30,7 +30,7 @@ fn files(folder: &str, extension: &str) -> Vec<String> {
     names
 }
 
-/// The chapters of Part I.
+/// Returns the chapters of Part I.
 fn chapters() -> Vec<String> {
     let pages = files("docs", "md").into_iter();
     let number = |page: &String| page[..2].parse::<u8>();
@@ -44,7 +44,7 @@ fn chapter(name: &str) -> String {
     read(&format!("docs/{name}"))
 }
 
-/// The code blocks of a page whose fence says just this.
+/// Returns the code blocks of a page whose fence says just this.
 fn blocks(page: &str, fence: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut open: Option<(bool, String)> = None;
@@ -68,7 +68,7 @@ fn blocks(page: &str, fence: &str) -> Vec<String> {
 
 // The programs.
 
-/// What the hunks of a difference make of a file. Each hunk begins with a line `@@`.
+/// Returns what the hunks of a difference make of a file. Each hunk begins with a line `@@`.
 fn patched(file: &str, hunks: &str) -> String {
     let lines: Vec<&str> = file.lines().collect();
     let mut result: Vec<&str> = Vec::new();
@@ -90,7 +90,7 @@ fn patched(file: &str, hunks: &str) -> String {
     result.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// The differences of a page: the file before, the file after, and all their hunks.
+/// Returns the differences of a page: the file before, the file after, and all their hunks.
 fn differences(page: &str) -> Vec<(String, String, String)> {
     let mut differences: Vec<(String, String, String)> = Vec::new();
     for block in blocks(page, "diff") {
@@ -118,7 +118,7 @@ fn differences_in_the_pages_lead_from_each_program_to_the_next() {
             assert!(result == expected, "{name}: {before} does not become {after}:\n{result}");
             reached.push(after);
         }
-        // Those that are shown whole.
+        // The programs that are shown whole.
         reached.extend(files("docs/programs", "rs").into_iter().filter(|file| {
             let program = read(&format!("docs/programs/{file}"));
             ["rust,no_run", "rust,ignore"]
@@ -221,7 +221,7 @@ fn each_chapter_has_a_session_or_a_program_that_is_run() {
 
 // The translations.
 
-/// A page's code, of all kinds, with the marks of its fences.
+/// Returns a page's code, of all kinds, with the marks of its fences.
 fn all_code(page: &str) -> Vec<&str> {
     let mut in_code = false;
     let is_code = |line: &&str| {
@@ -232,7 +232,7 @@ fn all_code(page: &str) -> Vec<&str> {
     page.lines().filter(is_code).collect()
 }
 
-/// A number that a page changes with (FNV-1a).
+/// Returns a number that a page changes with (FNV-1a).
 fn hash(page: &str) -> u64 {
     let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     page.bytes().fold(0xcbf2_9ce4_8422_2325, step)

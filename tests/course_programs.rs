@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]
-// What processes cost and where they stand is looked up where Linux tells it.
+// Linux reports what processes cost and what state they are in.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -27,7 +27,7 @@ use programs::{Program, TempFile, assert_succeeded};
 use socket2::{Domain, SockRef, Socket, Type};
 use tiny_loop::{Connection, TinyLoop};
 
-/// A program of the course, on a port that the system has chosen.
+/// Starts a program of the course, on a port that the system has chosen.
 fn start(name: &str) -> (Program, SocketAddr) {
     start_with(name, &[])
 }
@@ -83,7 +83,7 @@ fn end_of_a_client_found_with_unsent_bytes_leaves_them_to_it() {
     client.peek(&mut [0]).unwrap();
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).unwrap();
-    assert!(answer == pattern(0, COUNT), "{} bytes came back", answer.len());
+    assert!(answer == pattern(0, COUNT), "{} bytes were echoed", answer.len());
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn idle_client_some_burn_a_core_and_the_others_sleep() {
 
 // Lines.
 
-/// What a server answers to pieces, each of which has been read before the next is sent, as far as
+/// Checks what a server answers to pieces. Each has been read before the next is sent, as far as
 /// `answers` says that it answers it.
 fn answered(address: SocketAddr, pieces: &[(&str, &str)]) {
     let mut client = peer(address);
@@ -256,7 +256,7 @@ fn lines_are_counted_by_reads_in_the_first_attempt_and_by_their_ends_then() {
     {
         let (_program, address) = start_with(name, argument.as_slice());
         answered(address, &[("first\nsecond\n", "1 first\n2 second\n"), ("third\n", "3 third\n")]);
-        // Half a line has no answer, and holds up nobody.
+        // Half a line has no answer, and delays no other client.
         let mut half = peer(address);
         half.write_all(b"fir").unwrap();
         answered(address, &[("other\n", "1 other\n")]);
@@ -269,8 +269,8 @@ fn lines_are_counted_by_reads_in_the_first_attempt_and_by_their_ends_then() {
 
 // A client that does not read.
 
-/// A client that has written lines until nobody took any more. What it reads later begins with the
-/// number of its first line.
+/// Returns a client that has written lines until the kernels took no more. What it reads later
+/// begins with the number of its first line.
 fn stuck(address: SocketAddr, most: usize) -> TcpStream {
     let mut client = peer(address);
     client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();

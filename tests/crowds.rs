@@ -22,12 +22,12 @@ use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, Step};
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Held while a test runs, so that no other opens or closes a descriptor meanwhile.
+/// Held while a test runs, so that no other opens or closes a descriptor in the meantime.
 fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many descriptors the process has open, if the system tells.
+/// Returns how many descriptors the process has open, if the system reports it.
 fn descriptors(test: &str) -> Option<usize> {
     let count = std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
     let less = || "descriptors are not counted: there is no /proc/self/fd here".to_owned();
@@ -35,7 +35,8 @@ fn descriptors(test: &str) -> Option<usize> {
     count
 }
 
-/// As many pairs of sockets as are wanted, or as the limit of descriptors allows.
+/// Returns how many pairs of sockets are possible: as many as wanted, or as the limit of
+/// descriptors allows.
 fn pairs_allowed(test: &str, wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
@@ -133,12 +134,14 @@ fn slot_used_again_within_a_batch_hears_nothing_of_its_former_owner() {
         event_loop[*id].set_deadline(Some(Duration::from_nanos(1)));
     }
     let steps = steps(&mut event_loop);
-    let Event::Deadline(stale) = next(&mut event_loop) else { panic!("deadlines come first") };
+    let Event::Deadline(stale) = next(&mut event_loop) else {
+        panic!("deadlines are delivered first")
+    };
     let other = if stale == crowd[0].0 { crowd[1].0 } else { crowd[0].0 };
     event_loop[stale].abort();
     assert_eq!(next(&mut event_loop), Event::Closed(stale, CloseReason::Aborted));
     assert_eq!(next(&mut event_loop), Event::Deadline(other));
-    // The slot was freed by the last call and stands among those to be served in this turn.
+    // The slot was freed by the last call and is among those to be served in this turn.
     let waits = steps.try_iter().filter(|step| matches!(step, Step::Waited { .. })).count();
     assert_eq!(waits, 1, "it is one turn");
     let new = event_loop.connect(address, ());
@@ -270,7 +273,7 @@ struct End {
     consumed: usize,
 }
 
-/// What was heard in all.
+/// What was received in all.
 #[derive(Default)]
 struct Heard {
     connected: usize,
@@ -323,7 +326,7 @@ fn hear(
             verify(event_loop, id, heard);
         }
         Event::Closed(id, reason) => {
-            // One that closed while connecting was never open.
+            // A connection that closed while connecting was never open.
             let was_open = heard.open.remove(&id);
             let is_client = event_loop[id].data.is_client;
             assert!(was_open || is_client);
@@ -424,7 +427,7 @@ fn random_operations_open_as_many_as_they_close_and_keep_the_data() {
     assert_eq!(descriptors(test_name!()), before);
 }
 
-/// One thing that a program may do at any time to any connection, also to one that has gone.
+/// Does one thing that a program may do at any time to any connection, also to one that has closed.
 fn operate(event_loop: &mut EventLoop<End>, id: ConnectionId, random: &mut Random) {
     let choice = random.below(32);
     if choice < 16 {

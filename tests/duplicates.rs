@@ -32,7 +32,7 @@ fn new_loop() -> (EventLoop, Steps) {
     (event_loop, steps)
 }
 
-/// Fails if a wait of the loop reports anything, whatever `call` does meanwhile.
+/// Fails if a wait of the loop reports anything, whatever `call` does in the meantime.
 fn assert_hears_nothing(event_loop: &mut EventLoop, steps: &Steps, mut call: impl FnMut()) {
     turns(event_loop, 2);
     steps.take();

@@ -1,4 +1,4 @@
-//! Reading where nothing more will come: behind the peer's end, behind our own close, and while
+//! Reading where nothing more will arrive: after the peer's end, after our own close, and while
 //! `Closed` is handled.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
@@ -42,7 +42,7 @@ fn read_out(event_loop: &mut EventLoop, id: ConnectionId) -> (Vec<u8>, Result<()
     (bytes, end)
 }
 
-/// A connection that has received something, and its peer.
+/// Returns a connection that has received something, and its peer.
 fn having_received(bytes: &[u8]) -> (EventLoop, ConnectionId, TcpStream) {
     let (mut event_loop, id, mut peer) = pair::<()>();
     peer.write_all(bytes).unwrap();
@@ -125,7 +125,7 @@ fn reading_into_nothing_reads_nothing_and_never_blocks() {
     assert_eq!(event_loop[id].read(&mut []).unwrap(), 0);
 }
 
-/// What fills the read buffer just to its last byte is whole if the end comes behind it.
+/// What fills the read buffer exactly to its last byte is complete if the end follows it.
 #[test]
 fn message_of_just_the_read_buffer_and_an_end_is_read_to_the_end() {
     for size in [1, 8, 1000, 64 * 1024] {
@@ -139,7 +139,7 @@ fn message_of_just_the_read_buffer_and_an_end_is_read_to_the_end() {
             (received == size).then_some(())
         });
         let error = event_loop[id].read_to_end(&mut bytes).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::WouldBlock, "the end may still come");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "the end may still arrive");
         assert_eq!(next(&mut event_loop), Event::Full(id));
         peer.shutdown(Shutdown::Write).unwrap();
         assert_eq!(next(&mut event_loop), Event::PeerFinished(id));

@@ -1,5 +1,5 @@
-//! Ending: every way in which a connection comes to its one `Closed`, what the peer sees of it,
-//! and what is counted.
+//! Ending: every way in which a connection reaches its one `Closed`, what the peer sees of it, and
+//! what is counted.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -34,7 +34,7 @@ fn assert_reads_a_reset(peer: &mut TcpStream) {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-/// Only this `Closed` comes, and nothing after it.
+/// Checks that only this `Closed` is delivered, and nothing after it.
 fn assert_closes_alone(event_loop: &mut EventLoop, id: ConnectionId, reason: CloseReason) {
     let (events, _) = until_closed(event_loop, id);
     assert_eq!(events, [Event::Closed(id, reason)]);
@@ -401,8 +401,8 @@ fn abort_overrides_close() {
     assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
 }
 
-/// That the peer reads a reset, even though the loop is dropped before another call frees the
-/// connection whose `Closed` has just come.
+/// Checks that the peer reads a reset, even though the loop is dropped before another call frees
+/// the connection whose `Closed` was just delivered.
 fn assert_loop_dropped_at_closed_resets(
     (mut event_loop, id, mut peer): (EventLoop, ConnectionId, TcpStream),
     reason: CloseReason,
@@ -473,8 +473,8 @@ fn resumed_after_abort_announces_nothing_but_closed() {
 
 // While connecting.
 
-/// An address whose backlog is full, so that a connect to it stays under way; as long as what
-/// fills it is kept.
+/// Returns an address whose backlog is full, so that a connect to it stays under way, and what
+/// fills it. It is full only as long as that is kept.
 #[cfg(target_os = "linux")]
 fn full_address() -> (socket2::Socket, Vec<TcpStream>, std::net::SocketAddr) {
     use socket2::{Domain, Socket, Type};
@@ -698,7 +698,7 @@ fn idle_timeout_passes_while_a_close_is_still_sending_and_everything_arrives() {
     let sent = pattern(0, TOO_MUCH);
     event_loop[id].send(&sent);
     event_loop[id].close();
-    // The peer reads nothing for so long that nothing moves.
+    // The peer reads nothing, and nothing moves until the timeout has passed.
     assert_eq!(event_loop.poll_event(Some(4 * IDLE)).unwrap(), None);
     assert!(event_loop[id].unsent() > 0);
     let reader = read_in_thread(peer);
@@ -747,7 +747,7 @@ fn close_deadline_passes_with_the_peers_end_in_our_kernel_and_the_close_is_clean
     let mut bytes = Vec::new();
     peer.read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"bye");
-    // The program is busy, and does not come back before the deadline has passed.
+    // The program is busy, and does not return to the loop before the deadline has passed.
     peer.shutdown(Shutdown::Write).unwrap();
     await_arrival(&event_loop, id);
     event_loop[id].set_limits(no_time_to_close()).unwrap();
@@ -776,7 +776,7 @@ fn close_deadline_passes_with_late_bytes_and_the_end_in_our_kernel_and_the_close
 fn idle_timeout_passes_with_a_request_in_our_kernel_and_the_request_is_received() {
     let (mut event_loop, id, mut peer) = pair::<()>();
     turns(&mut event_loop, 1);
-    // The program is busy, and does not come back before the timeout has passed.
+    // The program is busy, and does not return to the loop before the timeout has passed.
     peer.write_all(b"request").unwrap();
     await_arrival(&event_loop, id);
     event_loop[id].set_idle_timeout(Some(Duration::from_nanos(1))).unwrap();
@@ -800,7 +800,7 @@ fn deadline_set_to_zero_whenever_it_comes_lets_turns_end_and_others_be_served() 
     let (mut told, mut received) = (0, 0);
     let end = Instant::now() + PATIENCE;
     while told < ROUNDS || received < ROUNDS {
-        assert!(Instant::now() < end, "told {told} times, received {received} bytes");
+        assert!(Instant::now() < end, "delivered {told} times, received {received} bytes");
         talker.write_all(b"x").unwrap();
         let mut told_in_turn = 0;
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {

@@ -48,7 +48,7 @@ fn address_that_is_none_is_answered_with_the_reason_and_the_right_spelling() {
         ("[::1]65432", "it has no port; write [::1]:65432"),
         ("[::1:65432", "the bracket is not closed; write [::1]:65432"),
         ("[nonsense]:1", "\"nonsense\" is not an IPv6 address"),
-        // Too long for a name, so that nobody is asked.
+        // Too long for a name, so that no resolver is asked.
         (&long, "cannot look up"),
     ];
     for name in all_programs() {
@@ -74,7 +74,7 @@ fn name_of_a_host_is_looked_up_by_servers_and_clients() {
 
 // The rest of the command line.
 
-/// A server that gives back what one client sends, and says what that was.
+/// Returns a server that gives back what one client sends, and says what that was.
 fn hearing() -> (String, Receiver<Vec<u8>>) {
     let (sender, heard) = channel();
     let (address, _) = serving(1, move |mut client: TcpStream| {

@@ -1,7 +1,6 @@
-//! The clients among the examples as judges: whether what comes back is what was sent, and all of
-//! it.
+//! The clients among the examples as judges: whether the echo is what was sent, and all of it.
 //!
-//! The servers are the tests' own. Where one must know how far a client has come, it reads the
+//! The servers are the tests' own. Where a server must know how far a client has got, it reads the
 //! trace that the client prints.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
@@ -32,7 +31,7 @@ fn assert_judged(ended: &Ended, stdout: &str, verdict: &str) {
     assert_eq!(ended.stderr, format!("echo_client: {verdict}\n"));
 }
 
-/// A server that sends back what it makes of everything that one client sends.
+/// Returns a server that sends back what it makes of everything that one client sends.
 fn answering(change: impl Fn(&mut Vec<u8>) + Send + 'static) -> (String, thread::JoinHandle<()>) {
     serving(1, move |mut client| {
         let mut bytes = Vec::new();
@@ -150,8 +149,8 @@ fn file_whose_connection_is_reset_is_told_with_how_much_had_come_back() {
     assert!(ended.stderr.contains(&verdict), "{}", ended.stderr);
 }
 
-/// The client's last line, of a file that is changed after a part of it was sent, and before
-/// anything came back.
+/// Returns the client's last line, for a file that is changed after a part of it was sent, and
+/// before anything was echoed.
 fn judged_with_a_change(name: &str, change: impl FnOnce(&mut File)) -> (TempFile, String) {
     let file = TempFile::new(name, &pattern(0, 16 << 20)); // more than the kernel holds
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -263,7 +262,7 @@ impl TermLike for Narrow {
     }
 }
 
-/// The bar as it is drawn at 40 columns.
+/// Returns the bar as it is drawn at 40 columns.
 fn drawn(done: u64, total: u64) -> String {
     let terminal = Narrow::default();
     let bar = progress_bar(total);
@@ -308,7 +307,7 @@ fn progress_is_not_drawn_where_standard_error_is_no_terminal() {
 
 // Many connections.
 
-/// The client's line about its only connection, with a server that treats it like this.
+/// Returns the client's line about its only connection, with a server that treats it like this.
 fn line_about(serve: impl FnMut(TcpStream) + Send + 'static) -> String {
     let (address, server) = serving(1, serve);
     let ended = Program::run("multi_connection_client", &[&address, "1"]);

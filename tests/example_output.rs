@@ -1,4 +1,4 @@
-//! The examples with output that goes nowhere: nobody reads it any more, or the disk is full.
+//! The examples with output that goes nowhere: it is no longer read, or the disk is full.
 //!
 //! A server goes on and drains; a program that prints a result says on standard error that it
 //! could not, and ends with status 1. None panics.
@@ -24,8 +24,8 @@ use programs::{
     nobody_reads, server, serving,
 };
 
-/// Where a line cannot be written: a pipe that nobody reads, and a full disk where there is such a
-/// file.
+/// Returns outputs to which a line cannot be written: a pipe without a reader, and a full disk
+/// where there is such a file.
 fn outputs() -> Vec<Stdio> {
     let mut outputs = vec![nobody_reads()];
     if cfg!(target_os = "linux") {
@@ -34,17 +34,17 @@ fn outputs() -> Vec<Stdio> {
     outputs
 }
 
-/// A program with this as its standard output.
+/// Returns a program with this as its standard output.
 fn started(name: &str, arguments: &[&str], output: Stdio) -> Program {
     Program::start_with(command(name).args(arguments), output, Stdio::piped())
 }
 
-/// Those that Ctrl-C lets leave.
+/// Returns the examples that leave at Ctrl-C.
 fn leaving() -> impl Iterator<Item = &'static str> {
     SPECIAL_SERVERS.into_iter().chain(["echo_server"])
 }
 
-/// A client whose first bytes, to which each server has some answer, were answered.
+/// Returns a client whose first bytes, to which each server has some answer, were answered.
 fn served_client(address: SocketAddr) -> TcpStream {
     let mut client = peer(address);
     client.write_all(b"+1\n").unwrap();
@@ -114,7 +114,7 @@ fn server_whose_first_line_was_all_that_anybody_read_gives_a_client_everything()
     assert_eq!(server.ended().status, Some(0));
 }
 
-/// The first line of what a program writes to a pipe, which nobody reads from here on.
+/// Returns the first line of what a program writes to a pipe, which is not read from here on.
 fn first_line(reader: PipeReader) -> String {
     let (sender, line) = channel();
     thread::spawn(move || {

@@ -1,7 +1,7 @@
 //! The examples, as a newcomer meets them: started, talked to, and given what they must refuse.
 //!
 //! The servers listen on a port that the system chooses. Where a test must know how far a client
-//! has come, it reads the trace that the client prints.
+//! has got, it reads the trace that the client prints.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]
@@ -133,7 +133,7 @@ fn traced_server_with_a_slow_reader_shows_the_interest_switch_and_back() {
     let mut answer = vec![0; block.len()];
     for _ in 0..COUNT / block.len() {
         client.read_exact(&mut answer).unwrap();
-        assert!(answer == block, "what came back is not what was sent");
+        assert!(answer == block, "the echo is not what was sent");
     }
     server.stderr.until("interest writable -> readable");
     sender.join().unwrap();
@@ -228,7 +228,7 @@ fn file_to_a_server_that_reads_late_is_held_in_pieces_and_goes_on_when_it_drains
     assert_eq!(echo.join().unwrap(), count as u64);
 }
 
-/// The most memory that a process has had so far, where the system tells.
+/// Checks the most memory that a process has had up to now, where the system reports it.
 fn assert_peak_below(test: &str, process: u32, most: usize) {
     let status = fs::read_to_string(format!("/proc/{process}/status"));
     let less = || "this system does not tell a process's memory".to_owned();
@@ -377,7 +377,7 @@ fn lesson_tells_in_a_few_lines_what_the_server_does() {
 
 // Leaving by Ctrl-C.
 
-/// Those that Ctrl-C has leave.
+/// Returns the examples that leave at Ctrl-C.
 #[cfg(unix)]
 fn leaving() -> impl Iterator<Item = &'static str> {
     SPECIAL_SERVERS.into_iter().chain(["echo_server"])
@@ -476,8 +476,8 @@ fn ctrl_c_with_a_client_that_reads_late_gives_it_everything_that_had_come_from_i
     server.stdout.until("to finish. Ctrl-C again aborts the rest");
     let mut back = Vec::new();
     client.read_to_end(&mut back).unwrap();
-    assert!(content.starts_with(&back), "what came back is not what was sent");
-    assert!(back.len() >= filled, "{} of {filled} bytes came back", back.len());
+    assert!(content.starts_with(&back), "the echo is not what was sent");
+    assert!(back.len() >= filled, "{} of {filled} bytes were echoed", back.len());
     client.shutdown(Shutdown::Both).unwrap();
     let _ = writer.join().unwrap();
     assert_eq!(server.ended().status, Some(0));
@@ -608,9 +608,9 @@ fn ctrl_c_with_a_request_at_work_waits_for_its_answer() {
     assert_eq!(server.ended().status, Some(0));
 }
 
-// UDP beside TCP.
+// UDP in addition to TCP.
 
-/// The server over both, and where its datagrams go.
+/// Returns the server over both, and where its datagrams go.
 fn udp_echo() -> (Program, SocketAddr, SocketAddr) {
     let (mut server, address) = server("udp_echo");
     let line = server.stdout.next().unwrap();
@@ -720,7 +720,7 @@ fn stream_through_a_command_comes_back_whole_also_to_a_client_that_reads_late() 
     let mut back = Vec::new();
     client.read_to_end(&mut back).unwrap();
     writer.join().unwrap();
-    assert!(back == content, "{} of {COUNT} bytes came back", back.len());
+    assert!(back == content, "{} of {COUNT} bytes were echoed", back.len());
     assert_peak_below(test_name!(), server.process_id(), 16 * 1024 * 1024);
 }
 
@@ -811,7 +811,7 @@ fn players_of_the_frame_loop_are_told_where_all_stand_also_beside_one_who_floods
         let picture = pictures.next().unwrap();
         let (frame, places) = picture.strip_prefix("frame ").unwrap().split_once(": ").unwrap();
         let frame: u64 = frame.parse().unwrap();
-        assert!(frame > last, "{picture} came after frame {last}");
+        assert!(frame > last, "{picture} followed frame {last}");
         (last, count) = (frame, count + 1);
         has_moved |= places.trim_matches(['[', ']']).split(", ").any(|place| place == "-2");
     }
@@ -827,7 +827,7 @@ fn frame_loop_that_nobody_plays_sleeps_without_a_frame() {
     assert!(picture.ends_with(": [1]\n"), "{picture:?}");
     drop(player);
     game.stderr.until("closed: finished by both sides (0 unsent, 0 lost)");
-    // As long as ten frames would take: one that comes all the same has a wait of its own.
+    // As long as ten frames would take: a frame that is drawn in spite of that has a separate wait.
     thread::sleep(std::time::Duration::from_secs(1) / 6);
     let _next_player = peer(address);
     let lines = std::iter::from_fn(|| game.stderr.next());

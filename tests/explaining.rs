@@ -15,7 +15,7 @@ use readiness::{ConnectionId, ConnectionLimits, Deadline, Event, EventLoop, Inte
 
 const BLOCK: usize = 64 * 1024;
 
-/// The line of one connection, with the times in it replaced by a dot.
+/// Returns the line of one connection, with the times in it replaced by a dot.
 fn line(event_loop: &EventLoop, id: ConnectionId) -> String {
     let explanation = event_loop.explain();
     let waits = explanation.connections.iter().find(|waits| waits.id == id).unwrap();
@@ -111,7 +111,7 @@ fn unsent_bytes_wait_for_the_peer_to_read() {
     let (deadline, left) = server.explain().connections[0].deadline.unwrap();
     assert_eq!(deadline, Deadline::StalledWrite);
     assert!(left <= ConnectionLimits::default().stalled_write_deadline);
-    // One that reads on meanwhile waits for either.
+    // A connection that reads on in the meantime waits for either.
     server.uncouple(id);
     rest(&mut server);
     assert_eq!(server.get(id).unwrap().waits_for(), WaitsFor::PeerToReadOrSend);
@@ -191,7 +191,7 @@ fn connect_under_way_waits_to_be_answered() {
     use socket2::{Domain, Socket, Type};
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    // Linux lets one more wait than it is told.
+    // Linux lets one more wait than the backlog asks for.
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
     let _waiting = peer(address);

@@ -1,5 +1,5 @@
-//! The guide tells the truth: its transcript is what its program prints, and its links lead
-//! somewhere. The programs in its text are run as doc tests.
+//! The guide is true: its transcript is what its program prints, and its links lead somewhere. The
+//! programs in its text are run as doc tests.
 
 #![allow(clippy::unwrap_used, reason = "a failure is the test's message")]
 
@@ -21,7 +21,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The code blocks of a page that are marked with `language`.
+/// Returns the code blocks of a page that are marked with `language`.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let opening = format!("```{language}\n");
     let after_openings = page.split(&opening).skip(1);
@@ -30,7 +30,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 
 // The transcript.
 
-/// Whether a line of a trace is what a line of a transcript stands for.
+/// Returns whether a line of a trace is what a line of a transcript stands for.
 fn line_matches(expected: &str, line: &str) -> bool {
     let (mut expected, mut words) = (expected.split(' '), line.split(' '));
     loop {
@@ -58,13 +58,13 @@ fn word_matches(expected: &str, word: &str) -> bool {
     }
 }
 
-/// What `...` must not hide: a change of interest, and the end.
+/// Returns what `...` must not hide: a change of interest, and the end.
 fn is_landmark(line: &str) -> bool {
     line.contains(" interest ") || line.contains(" closed")
 }
 
-/// How many lines of the transcript the trace agrees with, in the best reading of its `...`: all
-/// of them, if it is that transcript.
+/// Returns how many lines of the transcript the trace agrees with, in the best reading of its
+/// `...`: all of them, if it is that transcript.
 fn agreement(transcript: &[&str], trace: &[String]) -> Result<(), usize> {
     // Where in the trace the transcript read so far can end.
     let mut ends = vec![false; trace.len() + 1];
@@ -95,8 +95,9 @@ fn assert_is_transcript(transcript: &str, trace: &[String]) {
     }
 }
 
-/// The trace with one switch to writable and one back. While the peer reads what has piled up, its
-/// kernel may be full again for a moment, so that a run can have more of them; they alternate.
+/// Returns the trace with one switch to writable and one back. While the peer reads what has piled
+/// up, its kernel may be full again for a moment, so that a run can have more of them; they
+/// alternate.
 fn with_one_switch(trace: Vec<String>) -> Vec<String> {
     let mut switches = 0;
     let only_first = trace.into_iter().filter(|line| {
@@ -153,7 +154,7 @@ fn transcript_matches_what_it_stands_for_and_nothing_else() {
 
 // The lesson.
 
-/// The run and its lesson are made by the crate in `docs/draw`, whose tests make them anew.
+/// The crate in `docs/draw` makes the run and its lesson, and its tests make them anew.
 #[test]
 fn lesson_of_the_page_is_that_of_the_recorded_run() {
     let lesson = read("docs/pictures/runs/slow-reader.txt");
@@ -162,7 +163,7 @@ fn lesson_of_the_page_is_that_of_the_recorded_run() {
 
 // The links.
 
-/// The pages for readers, by their place in the repository.
+/// Returns the pages for readers, by their place in the repository.
 fn pages() -> Vec<String> {
     let at_the_top =
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
@@ -178,7 +179,7 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// What stands in the repository as a crate of its own, so that the package of this one lacks it.
+/// The folders that are separate crates, so that the package of this one lacks them.
 const OTHER_CRATES: [&str; 9] = [
     "benches/",
     "docs/draw",
@@ -191,15 +192,15 @@ const OTHER_CRATES: [&str; 9] = [
     "programs/",
 ];
 
-/// Whether a file that a page names is missing for that reason: cargo keeps the original manifest in
-/// a package.
+/// Returns whether a file that a page names is missing for that reason: cargo keeps the original
+/// manifest in a package.
 fn is_not_packaged(path: &str) -> bool {
     let path = path.trim_start_matches("../");
     let is_package = root().join("Cargo.toml.orig").exists();
     is_package && OTHER_CRATES.iter().any(|other| path.starts_with(other))
 }
 
-/// A page's lines outside its code blocks.
+/// Returns a page's lines outside its code blocks.
 fn prose(page: &str) -> Vec<&str> {
     let mut in_code = false;
     page.lines()
@@ -211,14 +212,14 @@ fn prose(page: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The targets of the links `[words](target)` in a page.
+/// Returns the targets of the links `[words](target)` in a page.
 fn links(page: &str) -> Vec<String> {
     let prose = prose(page).join("\n");
     let targets = prose.split("](").skip(1);
     targets.filter_map(|rest| Some(rest.split_once(')')?.0.to_string())).collect()
 }
 
-/// The anchors of a page's headings, as the usual hosts of repositories make them.
+/// Returns the anchors of a page's headings, as the usual hosts of repositories make them.
 fn anchors(page: &str) -> Vec<String> {
     let headings = prose(page).into_iter().filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {

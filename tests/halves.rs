@@ -22,7 +22,7 @@ enum Take {
     Exact(usize),
 }
 
-/// What came of it: nothing yet, bytes, or the kind of an error.
+/// The result of a read: nothing yet, bytes, or the kind of an error.
 type Taken = Result<Option<Vec<u8>>, ErrorKind>;
 
 impl Take {
@@ -35,8 +35,8 @@ impl Take {
         taken.map(|bytes| bytes.map(<[u8]>::to_vec)).map_err(|error| error.kind())
     }
 
-    /// The same of everything that has arrived, by the plainest search. Also returns how many bytes
-    /// are consumed.
+    /// Does the same with everything that has arrived, by the plainest search. Also returns how
+    /// many bytes are consumed.
     fn plainly(self, arrived: &[u8], at_end: bool) -> (Taken, usize) {
         let (delimiter, max) = match self {
             Self::Exact(count) if count <= arrived.len() => {
@@ -87,7 +87,7 @@ impl Fed {
         Self { event_loop, id, peer, arrived: Vec::new(), at_end: false }
     }
 
-    /// Has these bytes arrive, for which there is room.
+    /// Lets these bytes arrive, for which there is room.
     fn feed(&mut self, bytes: &[u8]) {
         self.arrived.extend(bytes);
         self.peer.write_all(bytes).unwrap();
@@ -265,7 +265,7 @@ fn bytes_and_calls_by_chance_are_taken_as_by_a_plain_search() {
 /// Nothing of a length that a peer claims is believed before the bytes are there.
 #[test]
 fn claimed_length_of_an_exabyte_allocates_nothing() {
-    // 2^60, less one, where a `usize` has 64 bits.
+    // 2^60, minus one, where a `usize` has 64 bits.
     const CLAIMED: usize = usize::MAX >> 4;
     let (mut event_loop, id, mut peer) = pair::<()>();
     peer.write_all(&CLAIMED.to_be_bytes()).unwrap();

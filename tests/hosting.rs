@@ -1,6 +1,6 @@
 //! A loop inside a host: how long the host may sleep, and when the loop's descriptor wakes it.
 //!
-//! Hosts of their own are programs; here stands what they build on.
+//! Hosts with their own loop are programs; here is what they build on.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
@@ -38,7 +38,7 @@ fn settle<T>(event_loop: &mut EventLoop<T>) {
     }
 }
 
-/// Whether the loop's descriptor becomes readable in this time.
+/// Returns whether the loop's descriptor becomes readable in this time.
 fn is_readable_within<T>(event_loop: &EventLoop<T>, timeout: Duration) -> bool {
     let mut host = Poll::new().unwrap();
     let descriptor = event_loop.as_raw_fd();
@@ -129,7 +129,7 @@ fn while_news_of_a_source_are_to_be_told_there_is_something_to_do() {
     let sender = StdSocket::bind("127.0.0.1:0").unwrap();
     sender.send_to(b"news", socket.local_addr().unwrap()).unwrap();
     event_loop.waker().wake().unwrap();
-    // No connection is touched by these, and the kernel would not report them again.
+    // These change no connection, and the kernel would not report them again.
     assert_eq!(event_loop.poll_event(AT_ONCE).unwrap(), Some(Event::Woken));
     assert_eq!(event_loop.next_timeout(), AT_ONCE);
     let event = event_loop.poll_event(AT_ONCE).unwrap();
@@ -149,7 +149,7 @@ fn while_readiness_is_left_there_is_something_to_do() {
         assert_eq!(event_loop.next_timeout(), AT_ONCE);
         turns_with_more += 1;
         while let Some(event) = event_loop.poll_event(AT_ONCE).unwrap() {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             let count = event_loop[id].received().len();
             event_loop[id].consume(count);
         }
@@ -223,7 +223,7 @@ fn while_peers_wait_beyond_the_accept_budget_there_is_something_to_do() {
     await_backlog(address, 3);
     for _ in 0..3 {
         let event = event_loop.poll_event(AT_ONCE).unwrap();
-        let Some(Event::Accepted(_, id)) = event else { panic!("{event:?} came") };
+        let Some(Event::Accepted(_, id)) = event else { panic!("{event:?} was delivered") };
         event_loop[id].pause(); // so that it is not looked at again itself
         assert_eq!(event_loop.poll_event(AT_ONCE).unwrap(), None);
         assert_eq!(event_loop.next_timeout(), AT_ONCE);
@@ -265,12 +265,12 @@ fn zero_poll_gives_the_host_its_time_at_the_end_of_every_turn() {
     for _ in 0..50 {
         steps.take();
         while let Some(event) = event_loop.poll_event(AT_ONCE).unwrap() {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             let count = event_loop[id].received().len();
             event_loop[id].consume(count);
         }
         assert_eq!(steps.waits(), 1);
-        assert_eq!(event_loop.next_timeout(), AT_ONCE, "more is ready all the same");
+        assert_eq!(event_loop.next_timeout(), AT_ONCE, "more is ready nevertheless");
     }
 }
 
@@ -286,7 +286,7 @@ fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_news_wakes_the_host() {
     assert_wakes_host(&event_loop);
     let id = accepted(&mut event_loop);
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the accepted");
+    assert!(!is_readable(&event_loop), "the accepted was delivered");
 
     talker.write_all(b"message").unwrap();
     assert_wakes_host(&event_loop);
@@ -294,7 +294,7 @@ fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_news_wakes_the_host() {
     let count = event_loop[id].received().len();
     event_loop[id].consume(count);
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the message");
+    assert!(!is_readable(&event_loop), "the message was delivered");
 
     let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let source = event_loop.register(&mut socket, Interest::Readable).unwrap();
@@ -305,20 +305,20 @@ fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_news_wakes_the_host() {
     assert_wakes_host(&event_loop);
     assert!(matches!(next(&mut event_loop), Event::Ready(of, _) if of == source));
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the source");
+    assert!(!is_readable(&event_loop), "the source was delivered");
 
     let waker = event_loop.waker();
     std::thread::spawn(move || waker.wake().unwrap());
     assert_wakes_host(&event_loop);
     assert_eq!(next(&mut event_loop), Event::Woken);
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the wake");
+    assert!(!is_readable(&event_loop), "the wake was delivered");
 
     drop(talker);
     assert_wakes_host(&event_loop);
     until(&mut event_loop, |_, event| matches!(event, Event::Closed(..)).then_some(()));
     settle(&mut event_loop);
-    assert!(!is_readable(&event_loop), "told of the end");
+    assert!(!is_readable(&event_loop), "the end was delivered");
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn connect_that_succeeds_or_fails_wakes_the_host() {
         [(listener.local_addr().unwrap(), false), (common::refusing_address(), true)]
     {
         let id = event_loop.connect(address, ());
-        // The host calls again after it has touched a connection.
+        // The host calls again after it has used a connection.
         let event = event_loop.poll_event(AT_ONCE).unwrap();
         let event = event.unwrap_or_else(|| {
             assert!(event_loop.next_timeout().is_none_or(|timeout| !timeout.is_zero()));
@@ -392,7 +392,7 @@ struct Nested {
     host: EventLoop,
     inner: EventLoop,
     source: SourceId,
-    /// What wakes the host for the inner loop, besides its descriptor.
+    /// What wakes the host for the inner loop, in addition to its descriptor.
     timer: Option<TimerId>,
     slices: usize,
     timers_came: usize,
@@ -406,8 +406,8 @@ impl Nested {
         Self { host, inner, source, timer: None, slices: 0, timers_came: 0 }
     }
 
-    /// Gives the inner loop a slice if the event is for it: the events of one turn. Then the host
-    /// is told how long it may sleep.
+    /// Gives the inner loop a slice if the event is for it: the events of one turn. Then updates
+    /// how long the host may sleep.
     fn run_if_for_inner(&mut self, event: Event) -> bool {
         let is_for_inner = match event {
             Event::Ready(of, _) => of == self.source,
@@ -422,7 +422,7 @@ impl Nested {
 
     fn run(&mut self) {
         self.slices += 1;
-        // Edges: armed again before the call, so that what comes during it is not missed.
+        // Edges: armed again before the call, so that what arrives during it is not missed.
         let descriptor = self.inner.as_raw_fd();
         let mut inner = SourceFd(&descriptor);
         self.host.reregister(self.source, &mut inner, Interest::Readable).unwrap();
@@ -443,9 +443,9 @@ impl Nested {
     fn run_until(&mut self, mut done: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !done(self) {
-            assert!(Instant::now() < end, "what the test waits for did not come");
+            assert!(Instant::now() < end, "what the test waits for did not happen");
             if let Some(event) = self.host.poll_event(Some(Duration::from_millis(20))).unwrap() {
-                assert!(self.run_if_for_inner(event), "{event:?} was not to come");
+                assert!(self.run_if_for_inner(event), "{event:?} was not expected");
             }
         }
     }
@@ -463,7 +463,7 @@ fn busy_loop_inside_another_works_in_slices_and_holds_up_nobody() {
     let (host, id, mut own) = pair::<()>();
     let mut nested = Nested::new(host, inner);
 
-    // The inner one is busy with a stream all the time that the host has messages of its own.
+    // The inner one is busy with a stream as long as the host has messages of its own.
     let mut bulk = Talker::connect(address);
     for round in 0..ROUNDS {
         bulk.write_to(SIZE);

@@ -42,7 +42,7 @@ mod no_host {
     contract_checks! { Host { run, turns_at_rest: 1 } }
 }
 
-/// A host with frames, each of which is a piece of its own work.
+/// A host with frames, each of which is a piece of the host's work.
 mod frames {
     use super::*;
 
@@ -65,7 +65,7 @@ mod frames {
     contract_checks! { Host { run, turns_at_rest: 1 } }
 }
 
-/// A host that is a loop of this crate, whose own work comes by its timer.
+/// A host that is a loop of this crate, whose own work is started by its timer.
 mod another_loop {
     use super::*;
 

@@ -33,7 +33,7 @@ fn echo_on(event_loop: &mut EventLoop) {
     }
 }
 
-/// A peer that sends until neither kernel nor loop takes more, and reads nothing.
+/// Returns a peer that sends until neither kernel nor loop takes more, and reads nothing.
 fn clogging_peer(
     address: std::net::SocketAddr,
     event_loop: &mut EventLoop,
@@ -77,7 +77,7 @@ fn echo_that_always_fits_never_asks_for_writable() {
         assert_eq!(answer, message);
         assert_eq!(event_loop[id].interest(), Interest::Readable);
     }
-    // The registration is touched once in all.
+    // The registration is changed once in all.
     assert_eq!(steps.interests(id), [(Interest::None, Interest::Readable)]);
     assert_eq!(steps.count(|step| matches!(step, Step::WriteBlocked { .. })), 0);
 }
@@ -146,7 +146,7 @@ fn visit_whose_message_is_there_costs_two_waits_and_its_end_one() {
         let mut peer = peer(address);
         peer.write_all(&[7; 64]).unwrap();
         await_unaccepted(address, &peer, 64);
-        let Event::Accepted(_, id) = next(&mut event_loop) else { panic!("it comes first") };
+        let Event::Accepted(_, id) = next(&mut event_loop) else { panic!("it is delivered first") };
         let received = next(&mut event_loop);
         assert_eq!(received, Event::Received(id));
         echo(&mut event_loop, received);
@@ -163,7 +163,7 @@ fn visit_whose_message_is_there_costs_two_waits_and_its_end_one() {
     }
 }
 
-/// How many events each wait has reported so far.
+/// Returns how many events each wait has reported so far.
 #[cfg(target_os = "linux")]
 fn waits(steps: &Steps) -> Vec<usize> {
     let waited = |step: &Step| match step {
@@ -185,7 +185,7 @@ fn slow_reader_switches_the_interest_to_writable_and_back_each_time() {
     let all = talker.written;
     let end = Instant::now() + PATIENCE;
     while talker.read < all {
-        assert!(Instant::now() < end, "only {} of {all} came back", talker.read);
+        assert!(Instant::now() < end, "only {} of {all} were echoed", talker.read);
         talker.read_on();
         echo_on(&mut event_loop);
     }
@@ -243,7 +243,7 @@ fn flush_that_stops_at_its_budget_asks_nothing_and_goes_on() {
     event_loop[id].send(&pattern(0, COUNT));
     let end = Instant::now() + PATIENCE;
     while talker.read < COUNT {
-        assert!(Instant::now() < end, "only {} of {COUNT} came", talker.read);
+        assert!(Instant::now() < end, "only {} of {COUNT} arrived", talker.read);
         assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
         talker.read_on();
     }
@@ -269,7 +269,7 @@ fn idle_connections_cost_no_turns() {
         match next(&mut event_loop) {
             Event::Connected(id) => has_connected = id == outgoing,
             Event::Accepted(..) => was_accepted = true,
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         }
     }
     assert_rests(&mut event_loop, &steps);
@@ -316,9 +316,9 @@ fn clogged_connection_costs_no_turns_and_others_are_served() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        // Its unsent bytes are gone with it.
+        // Its unsent bytes are lost with it.
         Event::Drained(_) => None,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!(reason, CloseReason::Reset);
     assert_rests(&mut event_loop, &steps);

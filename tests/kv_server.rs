@@ -1,4 +1,4 @@
-//! The example `kv_server`: what it answers, to whom, and what it bears.
+//! The example `kv_server`: what it answers, to which clients, and what it withstands.
 //!
 //! What Redis answers was recorded: `kv_server/replies.txt` has whole requests, and [`RAW`] what is
 //! no request, or not the usual way to write one. Where a Redis of the same version is installed,
@@ -55,7 +55,7 @@ fn started() -> (Program, SocketAddr) {
     programs::server("kv_server")
 }
 
-/// A request of these words.
+/// Returns a request of these words.
 fn request(words: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -114,13 +114,13 @@ impl Client {
         bytes
     }
 
-    /// The text of a reply that is a string.
+    /// Returns the text of a reply that is a string.
     fn text(&mut self, line: &str) -> String {
         let reply = self.ask(line);
         reply.split_once("\r\n").unwrap().1.to_owned()
     }
 
-    /// The lines of `CLIENT LIST`.
+    /// Returns the lines of `CLIENT LIST`.
     fn listed(&mut self) -> Vec<String> {
         let lines = self.text("CLIENT LIST");
         lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
@@ -129,7 +129,7 @@ impl Client {
 
 // What it answers.
 
-/// The requests of the record, and their replies.
+/// Returns the requests of the record, and their replies.
 fn recorded() -> Vec<(String, String)> {
     let text = include_str!("kv_server/replies.txt");
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
@@ -315,7 +315,7 @@ fn scan_under_changes_yields_each_key_that_stays() {
         if cursor == "0" {
             break;
         }
-        assert!(round < 1_000, "it goes on for ever");
+        assert!(round < 1_000, "it goes on forever");
     }
     seen.sort();
     let mut expected: Vec<String> = (0..500).map(|number| format!("stays:{number}")).collect();
@@ -381,7 +381,7 @@ fn messages_reach_those_that_are_subscribed() {
     // Until the server has seen the end of it.
     let end = Instant::now() + PATIENCE;
     while publisher.ask("PUBLISH news again") != ":1\r\n" {
-        assert!(Instant::now() < end, "one that has gone is still subscribed");
+        assert!(Instant::now() < end, "a closed client is still subscribed");
     }
     assert_eq!(one.ask("PING"), "+PONG\r\n");
 }
@@ -667,7 +667,7 @@ fn is_installed(program: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// What a program prints that is to succeed.
+/// Returns what a program prints that is to succeed.
 fn output(program: &str, arguments: &[&str], input: &str) -> String {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

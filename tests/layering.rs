@@ -79,7 +79,7 @@ impl File {
         Self { path, text, tokens }
     }
 
-    /// The module that the file is or belongs to.
+    /// Returns the module that the file is or belongs to.
     fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap();
         first.strip_suffix(".rs").unwrap_or(first)
@@ -94,18 +94,18 @@ impl File {
         self.tokens.iter().any(|token| token == name)
     }
 
-    /// Whether these tokens stand in a row somewhere.
+    /// Returns whether these tokens follow each other somewhere.
     fn has(&self, row: &[&str]) -> bool {
         self.tokens.windows(row.len()).any(|window| window == row)
     }
 
-    /// The modules of this crate that the file names, by `crate::`.
+    /// Returns the modules of this crate that the file names, by `crate::`.
     fn uses(&self) -> Vec<&str> {
         let rows = self.tokens.windows(4).filter(|row| row[..3] == ["crate", ":", ":"]);
         rows.map(|row| row[3].as_str()).collect()
     }
 
-    /// Whether the whole file is tests, of which its parent says so.
+    /// Returns whether the whole file is tests, of which its parent says so.
     fn is_tests(&self) -> bool {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
@@ -115,7 +115,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every file below `src/` that is not tests alone.
+/// Returns every file below `src/` that is not tests alone.
 fn files() -> Vec<File> {
     all_files().into_iter().filter(|file| !file.is_tests()).collect()
 }
@@ -187,7 +187,7 @@ fn string_length(rest: &str) -> usize {
     panic!("a string has an end");
 }
 
-/// The length of a character in quotes, or of the quote that a lifetime begins with.
+/// Returns the length of a character in quotes, or of the quote that a lifetime begins with.
 fn quoted_length(rest: &str) -> usize {
     let mut signs = rest.char_indices().skip(1);
     let (_, first) = signs.next().unwrap();
@@ -198,7 +198,7 @@ fn quoted_length(rest: &str) -> usize {
     }
 }
 
-/// The code without what is built for tests alone.
+/// Returns the code without what is built for tests alone.
 fn without_tests(mut tokens: Vec<String>) -> Vec<String> {
     let tests = ["#", "[", "cfg", "(", "test", ")", "]"];
     while let Some(place) = tokens.windows(tests.len()).position(|row| row == tests) {
@@ -209,8 +209,9 @@ fn without_tests(mut tokens: Vec<String>) -> Vec<String> {
     tokens
 }
 
-/// The length of the item that the tokens begin with, with the attributes before it: up to a
-/// semicolon or the end of a block in braces, outside of all brackets; of a field, up to its comma.
+/// Returns the length of the item that the tokens begin with, with the attributes before it: up to
+/// a semicolon or the end of a block in braces, outside of all brackets; of a field, up to its
+/// comma.
 fn item_length(tokens: &[String]) -> usize {
     if let Some(length) = field_length(tokens) {
         return length;
@@ -235,7 +236,7 @@ fn item_length(tokens: &[String]) -> usize {
     panic!("an item has an end");
 }
 
-/// The same of a field, if the tokens begin with one: a name and a colon.
+/// Returns where a field ends, if the tokens begin with one: a name and a colon.
 fn field_length(tokens: &[String]) -> Option<usize> {
     let is_restricted = tokens.starts_with(&["pub".to_owned(), "(".to_owned()]);
     let name = if is_restricted { 4 } else { usize::from(tokens[0] == "pub") };
@@ -244,7 +245,7 @@ fn field_length(tokens: &[String]) -> Option<usize> {
     is_field.then_some(comma + 1)
 }
 
-/// The paths of the files for which it is true.
+/// Returns the paths of the files for which it is true.
 fn where_true(mut is_true: impl FnMut(&File) -> bool) -> Vec<String> {
     let mut paths: Vec<String> =
         files().into_iter().filter(|file| is_true(file)).map(|file| file.path).collect();
@@ -252,7 +253,7 @@ fn where_true(mut is_true: impl FnMut(&File) -> bool) -> Vec<String> {
     paths
 }
 
-/// The modules that are a folder, whose files name each other by `super`.
+/// Returns whether a module is a folder, whose files name each other by `super`.
 fn may_have_files(file: &File) -> bool {
     ["connection", "event_loop", "exchange", "simulation", "system", "turn"]
         .contains(&file.module())

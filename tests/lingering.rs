@@ -61,7 +61,7 @@ fn set_by_the_program(event_loop: &mut EventLoop, time: Duration) -> (Connection
 
 const WAYS: [Way; 3] = [adopted_stream, adopted_listener, set_by_the_program];
 
-/// A connection with a linger time, a duplicate of its descriptor, and its peer.
+/// Returns a connection with a linger time, a duplicate of its descriptor, and its peer.
 fn lingering(way: Way, limits: Limits) -> (EventLoop, ConnectionId, OwnedFd, TcpStream) {
     let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
     let (id, peer) = way(&mut event_loop, LONG);

@@ -15,7 +15,7 @@ use common::{PATIENCE, accepted, await_backlog, listening, next, peer, reset, tu
 use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, ListenerId, Step};
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// A loop with these limits that listens on a free port.
+/// Returns a loop with these limits that listens on a free port.
 fn listening_with(change: impl FnOnce(&mut Limits)) -> (EventLoop, SocketAddr) {
     let mut limits = Limits::default();
     change(&mut limits);
@@ -25,7 +25,7 @@ fn listening_with(change: impl FnOnce(&mut Limits)) -> (EventLoop, SocketAddr) {
     (event_loop, address)
 }
 
-/// So many peers that wait to be accepted.
+/// Returns `count` peers that wait to be accepted.
 fn waiting_peers(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let peers = (0..count).map(|_| peer(address)).collect();
     await_backlog(address, count);
@@ -216,7 +216,7 @@ fn accept_budget_bounds_a_turn_and_the_rest_comes_without_a_new_edge() {
         match step {
             Step::Waited { events: count, .. } => {
                 accepted_by_turn.push(0);
-                // The connections that were just accepted have nothing to tell.
+                // The connections that were just accepted have nothing to report.
                 edges += count;
             }
             Step::Accepted { .. } => *accepted_by_turn.last_mut().unwrap() += 1,
@@ -278,7 +278,7 @@ fn peers_that_wait_while_accepting_is_paused_are_accepted_after_resume() {
     let steps = Steps::of(&mut event_loop);
     let _peers = waiting_peers(address, 3);
     accepted(&mut event_loop);
-    // Two are left of the same edge; two more come during the pause.
+    // Two are left of the same edge; two more arrive during the pause.
     event_loop.pause_accepting(listener).unwrap();
     event_loop.pause_accepting(listener).unwrap();
     let _more = [peer(address), peer(address)];
@@ -342,7 +342,7 @@ fn connections_never_pass_the_cap_and_accepting_resumes_as_each_closes() {
                     assert_eq!(id, first);
                     None
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         });
         open.push(id);
@@ -350,7 +350,8 @@ fn connections_never_pass_the_cap_and_accepting_resumes_as_each_closes() {
     assert_rests(&mut event_loop, &steps);
 }
 
-/// A loop with room for one connection and two listeners, at each of which so many peers wait.
+/// Returns a loop with room for one connection and two listeners, at each of which `count` peers
+/// wait.
 fn two_listeners_with_peers(count: usize) -> (EventLoop, [ListenerId; 2], Vec<TcpStream>) {
     let mut limits = Limits::default();
     limits.connections_max = Some(1);
@@ -361,7 +362,7 @@ fn two_listeners_with_peers(count: usize) -> (EventLoop, [ListenerId; 2], Vec<Tc
     (event_loop, listeners, peers.collect())
 }
 
-/// That of these listeners each had its turn within any so many accepts in a row.
+/// Checks that each of these listeners had its turn within any `within` accepts in a row.
 fn assert_take_turns(accepted_by: &[ListenerId], listeners: [ListenerId; 2], within: usize) {
     for window in accepted_by.windows(within) {
         for listener in listeners {
@@ -385,12 +386,12 @@ fn listeners_that_wait_for_the_same_room_take_turns() {
                 assert_eq!(open.replace(id), None, "there is room for one");
             }
             Some(Event::Closed(..)) => {}
-            Some(other) => panic!("{other:?} was not to come"),
+            Some(other) => panic!("{other:?} was not expected"),
             // Closed between two turns, while both listeners wait.
             None => open.take().into_iter().for_each(|id| event_loop[id].abort()),
         }
     }
-    // The last peer is accepted when nobody waits at the other listener.
+    // The last peer is accepted when no peer waits at the other listener.
     assert_take_turns(&accepted_by[..2 * PEERS - 2], listeners, 3);
     let first = accepted_by.iter().filter(|listener| **listener == listeners[0]).count();
     assert_eq!(first, PEERS);
@@ -477,7 +478,7 @@ fn listener_that_fails_to_accept_is_reported_once_and_survives() {
 
 const OUT_OF_DESCRIPTORS: &str = "child_of_out_of_descriptors_serves";
 
-/// Not a test by itself: the server of the test below, in a process of its own.
+/// Not a test by itself: the server of the test below, in its own process.
 #[test]
 #[ignore = "it is run by out_of_descriptors_serves_the_old_and_accepts_the_waiting_as_others_leave"]
 fn child_of_out_of_descriptors_serves() {
@@ -542,7 +543,7 @@ fn out_of_descriptors_serves_the_old_and_accepts_the_waiting_as_others_leave() {
     for peer in &mut peers[..served] {
         served_peer(peer, b'o');
     }
-    // Those that wait are served in their order, as soon as another leaves.
+    // The waiting peers are served in their order, as soon as another leaves.
     let begin = Instant::now();
     for waiting in served..CLIENTS {
         peers[waiting - served].shutdown(std::net::Shutdown::Both).unwrap();

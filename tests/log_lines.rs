@@ -12,7 +12,7 @@ use common::{child, listening, peer, until};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use readiness::Event;
 
-/// Keeps every line that comes.
+/// Keeps every line that is logged.
 struct Lines(Mutex<Vec<(Level, String)>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -31,7 +31,7 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Connections come and go at a process that has no descriptor left for the others that wait.
+/// Connections arrive and leave at a process that has no descriptor left for the others that wait.
 #[test]
 fn shortage_of_descriptors_is_one_line_at_warn_however_many_come_and_go() {
     const NAME: &str = "shortage_of_descriptors_is_one_line_at_warn_however_many_come_and_go";
@@ -51,7 +51,7 @@ fn shortage_of_descriptors_is_one_line_at_warn_however_many_come_and_go() {
                 assert_eq!(failure.raw_os_error(), Some(24), "{failure}");
                 Some(())
             }
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         });
         for _ in 0..ROUNDS {
             event_loop[accepted.pop_front().unwrap()].abort();
@@ -64,6 +64,6 @@ fn shortage_of_descriptors_is_one_line_at_warn_however_many_come_and_go() {
         let warned: Vec<_> = lines.iter().filter(|(level, _)| *level <= Level::Warn).collect();
         assert_eq!(warned.len(), 1, "{warned:#?}");
         assert!(warned[0].1.starts_with("l0.1 cannot accept: Too many open files"), "{warned:?}");
-        assert!(lines.len() > ROUNDS, "the lives of connections are told at debug");
+        assert!(lines.len() > ROUNDS, "the lives of connections are logged at debug");
     });
 }

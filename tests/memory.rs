@@ -1,4 +1,4 @@
-//! What connections cost: memory and descriptors, of a server in a process of its own.
+//! What connections cost: memory and descriptors, of a server in its own process.
 //!
 //! The bounds are of the entry of a connection and of the blocks that it holds; see the constants.
 
@@ -25,8 +25,8 @@ const IDLE_COST: i64 = match (cfg!(debug_assertions), cfg!(feature = "simulation
     (true, true) => 128,
 };
 
-/// What a second crowd may cost beyond its entries: another page for them, and one for each of the two
-/// queues of those that are ready, where more are so at once than ever before.
+/// What a second crowd may cost in addition to its entries: another page for them, and one for each
+/// of the two ready queues, where more connections are ready at once than ever before.
 const PAGES: i64 = 3 * 4096;
 
 /// What any number of connections may cost once: pages that are used in part, and the pool's
@@ -49,7 +49,7 @@ fn talk(peer: &mut TcpStream) {
     assert_eq!(answer, MESSAGE);
 }
 
-/// As many as wanted, or as the descriptors allow.
+/// Returns how many clients are possible: as many as wanted, or as the descriptors allow.
 fn at_most(test: &str, wanted: usize, server: &Server, crowd: &Crowd) -> usize {
     let descriptors = server.descriptors_max().min(crowd.descriptors_max());
     let count = wanted.min(descriptors.saturating_sub(64));
@@ -69,8 +69,8 @@ fn idle_connections_cost_their_entries_alone() {
     let mut first = Crowd::start(name, ALL_DESCRIPTORS);
     let mut crowd = Crowd::start(name, ALL_DESCRIPTORS);
     let count = at_most(test_name!(), 10_000, &server, &crowd) / 2;
-    // A crowd costs once, whichever comes first: the queues of those that are ready, the room for
-    // the events of a wait, the pool's blocks. So as many come before those that are measured.
+    // A crowd costs once, whichever connects first: the ready queues, the room for the events of a
+    // wait, the pool's blocks. So as many connect before those that are measured.
     first.connect(server.address, count, None);
     server.until(|told| told.connections == count as u64);
     for _ in 0..4 {
@@ -155,9 +155,9 @@ fn echoes_that_a_crowd_does_not_read_are_held_in_blocks_of_their_size() {
     }
 }
 
-/// Has a crowd send and not read until the server owes something to each of them, and fails if that
-/// costs more than blocks of the bytes that `blocks_max` makes of how many clients there are and
-/// of how much is unsent.
+/// Lets a crowd send and not read until the server owes something to each of them. Fails if that
+/// costs more than blocks of the bytes that `blocks_max` makes of how many clients there are and of
+/// how much is unsent.
 fn stall(
     test: &str,
     protocol: Protocol,
@@ -222,8 +222,8 @@ fn short_connections_leave_no_descriptor_and_no_memory_behind() {
     assert!(grown <= 16 * 1024, "short connections left {grown} bytes behind");
 }
 
-/// Waits until all clients have been accepted and have gone. Some leave without an answer and may
-/// still wait to be accepted; one that is answered comes behind them all.
+/// Waits until all clients have been accepted and have left. Some leave without an answer and may
+/// still wait to be accepted; a client that is answered arrives after them all.
 fn await_nobody(server: &mut Server) {
     talk(&mut peer(server.address));
     server.until(|told| told.connections == 0);
@@ -276,7 +276,7 @@ fn client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_en
 
     let end = Instant::now() + PATIENCE;
     while greedy.read < COUNT {
-        assert!(Instant::now() < end, "{} of {COUNT} bytes came back", greedy.read);
+        assert!(Instant::now() < end, "{} of {COUNT} bytes were echoed", greedy.read);
         greedy.write_to(COUNT);
         greedy.read_on();
         most = most.max(server.memory());

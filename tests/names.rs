@@ -1,5 +1,5 @@
-//! Connects by name and to several addresses, under one id, without blocking; and where a connection
-//! came from.
+//! Connects by name and to several addresses, under one id, without blocking; and the origin of a
+//! connection.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 
@@ -37,7 +37,7 @@ fn closed_by_failure(reason: CloseReason) -> Failure {
     }
 }
 
-/// The bytes that a listener's next connection sends before its end.
+/// Returns the bytes that a listener's next connection sends before its end.
 fn received(listener: &TcpListener) -> Vec<u8> {
     let (mut peer, _) = listener.accept().unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -130,11 +130,11 @@ fn close_while_a_name_is_looked_up_is_closed_alone() {
         let expected = if end { CloseReason::Closed } else { CloseReason::Aborted };
         assert_eq!((events.len(), reason), (1, expected));
     }
-    // The late answers are nobody's.
+    // The late answers belong to no connection.
     assert_eq!(client.poll_event(Some(Duration::from_millis(20))).unwrap(), None);
 }
 
-/// The helper threads of this process, by their name.
+/// Returns the helper threads of this process, by their name.
 #[cfg(target_os = "linux")]
 fn helper_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -166,7 +166,7 @@ fn helper_threads_are_made_when_first_needed_at_most_four_and_end_with_the_loop(
     }
     let mut connected = 0;
     until(&mut client, |_, event| {
-        let Event::Connected(_) = event else { panic!("{event:?} was not to come") };
+        let Event::Connected(_) = event else { panic!("{event:?} was not expected") };
         connected += 1;
         (connected == 22).then_some(())
     });
@@ -220,7 +220,8 @@ fn all_addresses_refuse_and_closed_comes_alone_with_the_reason_of_the_last() {
     assert_eq!(closed_by_failure(reason).kind(), ErrorKind::InvalidInput);
 }
 
-/// An address that does not answer: the listener's backlog is full, as long as what fills it is kept.
+/// Returns an address that does not answer: the listener's backlog is full, as long as what fills
+/// it is kept.
 #[cfg(target_os = "linux")]
 fn silent_address() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
     use socket2::{Domain, Socket, Type};
@@ -266,7 +267,7 @@ fn connect_deadline_covers_all_attempts() {
     assert!(begin.elapsed() >= Duration::from_millis(300));
 }
 
-// Where a connection came from.
+// The origin of a connection.
 
 #[test]
 fn data_of_an_accepted_connection_is_made_with_its_peers_address() {
@@ -275,7 +276,7 @@ fn data_of_an_accepted_connection_is_made_with_its_peers_address() {
     let address = server.listener_addr(listener).unwrap();
     for _ in 0..3 {
         let mut client = peer(address);
-        let Event::Accepted(at, id) = next(&mut server) else { panic!("it comes first") };
+        let Event::Accepted(at, id) = next(&mut server) else { panic!("it is delivered first") };
         let from = server[id].data.1.unwrap();
         assert_eq!(from, client.local_addr().unwrap());
         assert_eq!((from, at), (server[id].peer_addr().unwrap(), listener));

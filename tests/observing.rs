@@ -1,4 +1,4 @@
-//! An observer is not to panic; where one does all the same, the loop loses nothing by it.
+//! An observer must not panic; where it does anyway, the loop loses nothing by it.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{PATIENCE, listening, next, pair, peer, turns};
 use readiness::{CloseReason, Deadline, Event, EventLoop, Step};
 
-/// Has an observer panic at the first step of this kind.
+/// Makes an observer panic at the first step of this kind.
 fn panic_at(event_loop: &mut EventLoop, fits: impl Fn(&Step) -> bool + Send + 'static) {
     let mut has_panicked = false;
     event_loop.set_observer(move |step: Step| {
@@ -22,7 +22,7 @@ fn panic_at(event_loop: &mut EventLoop, fits: impl Fn(&Step) -> bool + Send + 's
     });
 }
 
-/// Calls into the loop until the panic comes: without an event, since it comes first.
+/// Calls into the loop until it panics: without an event, since the panic is first.
 fn until_panic(event_loop: &mut EventLoop) {
     let waits = AssertUnwindSafe(|| event_loop.poll_event(Some(PATIENCE)));
     assert!(catch_unwind(waits).is_err(), "no step has made the observer panic");

@@ -14,7 +14,7 @@ use common::{accepted, next, peer, turns, until};
 use readiness::{CloseReason, ConnectionId, ConnectionLimits, Deadline, Event, EventLoop, Limits};
 use socket2::SockRef;
 
-/// A loop with an accepted and an outgoing connection, and a change of its limits.
+/// Returns a loop with an accepted and an outgoing connection, and a change of its limits.
 fn pair(change: impl FnOnce(&mut Limits)) -> (EventLoop, ConnectionId, ConnectionId) {
     let mut limits = Limits::default();
     change(&mut limits);
@@ -127,7 +127,7 @@ fn idle_timeout_among_new_limits_counts_for_that_connection_alone() {
     let mut limits = ConnectionLimits::default();
     limits.idle_timeout = Some(Duration::from_millis(60));
     event_loop[outgoing].set_limits(limits).unwrap();
-    // Ends the wait if the timeout never comes.
+    // Ends the wait if the timeout never passes.
     event_loop[incoming].set_deadline(Some(Duration::from_secs(5)));
     let idle = CloseReason::TimedOut(Deadline::Idle);
     assert_eq!(next(&mut event_loop), Event::Closed(outgoing, idle));
@@ -140,7 +140,7 @@ fn new_limits_without_an_idle_timeout_take_it_back() {
     let (mut event_loop, incoming, outgoing) = pair(|limits| {
         limits.connection.idle_timeout = Some(Duration::from_secs(3600));
     });
-    // Set by a call of its own or by the limits of the loop: both are taken back.
+    // Set by a call on the connection or by the limits of the loop: both are cancelled.
     let short = Duration::from_millis(60);
     event_loop[incoming].set_idle_timeout(Some(short)).unwrap();
     let mut limits = ConnectionLimits::default();

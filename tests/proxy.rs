@@ -48,7 +48,7 @@ impl Between {
         Self { program, address, upstream }
     }
 
-    /// A client, and the upstream's end of its connection.
+    /// Returns a client, and the upstream's end of its connection.
     fn pair(&self) -> (TcpStream, TcpStream) {
         let client = peer(self.address);
         (client, accept(&self.upstream))

@@ -1,5 +1,5 @@
-//! The quiz tells the truth: the changes that it shows are planted bugs, which the tests catch, and
-//! the promises that its answers name are the README's.
+//! The quiz is true: the changes that it shows are planted bugs, which the tests catch, and the
+//! promises that its answers name are the README's.
 //!
 //! `READINESS_WRITE=1 cargo test --test quiz` shows the patches anew after they have changed.
 
@@ -18,21 +18,21 @@ fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// What the quiz shows of a patch: its files and lines, without the numbers, which would change with
-/// every line above them.
+/// Returns what the quiz shows of a patch: its files and lines, without the numbers, which would
+/// change with every line above them.
 fn shown(patch: &str) -> String {
     let lines = patch.lines().skip_while(|line| !line.starts_with("--- "));
     let lines = lines.filter(|line| !line.starts_with("@@") && !line.starts_with("+++ "));
     lines.map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The part of `text` between two marks.
+/// Returns the part of `text` between two marks.
 fn between<'t>(text: &'t str, opening: &str, closing: &str) -> &'t str {
     let (_, rest) = text.split_once(opening).unwrap_or_else(|| panic!("no {opening:?} in {text}"));
     rest.split_once(closing).unwrap_or_else(|| panic!("no {closing:?} after {opening:?}")).0
 }
 
-/// Each question with its answer.
+/// Returns each question with its answer.
 fn questions(page: &str) -> Vec<&str> {
     page.split("\n## ").filter(|part| part.contains("```diff")).collect()
 }

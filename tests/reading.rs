@@ -22,7 +22,7 @@ use readiness::{
 };
 use socket2::SockRef;
 
-/// A loop with one accepted connection and its peer.
+/// Returns a loop with one accepted connection and its peer.
 fn connected() -> (EventLoop, ConnectionId, TcpStream) {
     let (mut event_loop, _, address) = listening();
     let peer = peer(address);
@@ -30,7 +30,7 @@ fn connected() -> (EventLoop, ConnectionId, TcpStream) {
     (event_loop, id, peer)
 }
 
-/// The same, with limits of its own for each connection.
+/// Returns a pair with limits of its own for each connection.
 fn connected_with(
     change: impl FnOnce(&mut ConnectionLimits),
 ) -> (EventLoop, ConnectionId, TcpStream) {
@@ -54,7 +54,8 @@ fn take<T>(event_loop: &mut EventLoop<T>, id: ConnectionId) -> Vec<u8> {
     bytes
 }
 
-/// Takes all that comes in until so many bytes are there; no other event may come meanwhile.
+/// Takes all that arrives until `count` bytes are there; no other event may be delivered until
+/// then.
 fn take_count(event_loop: &mut EventLoop, id: ConnectionId, count: usize) -> Vec<u8> {
     let mut bytes = take(event_loop, id);
     while bytes.len() < count {
@@ -77,7 +78,7 @@ fn assert_echo_is_identical(at: &str) {
     assert_eq!(event_loop[id].local_addr().unwrap(), talker.stream.peer_addr().unwrap());
     let end = Instant::now() + PATIENCE;
     while talker.read < COUNT {
-        assert!(Instant::now() < end, "only {} came back", talker.read);
+        assert!(Instant::now() < end, "only {} bytes were echoed", talker.read);
         talker.write_to(COUNT);
         talker.read_on();
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
@@ -202,7 +203,7 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
     for round in 0..80 {
         talker.write_all(&[round]).unwrap();
         until(&mut event_loop, |event_loop, event| {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             assert!(!event_loop[id].received().is_empty());
             take(event_loop, id);
             (id == talker_id).then_some(())
@@ -240,7 +241,7 @@ fn fire_hoses_hold_up_neither_a_small_talker_nor_each_other() {
     }
 }
 
-/// Takes what comes in until this event; how often the loop has waited by then.
+/// Takes what arrives until this event. Returns how often the loop has waited by then.
 fn waits_until(event_loop: &mut EventLoop, awaited: Event) -> usize {
     let steps = Steps::of(event_loop);
     until(event_loop, |event_loop, event| {
@@ -256,9 +257,9 @@ fn waits_until(event_loop: &mut EventLoop, awaited: Event) -> usize {
 fn connection_among_left_overs_is_resumed_and_hears_what_was_left_soon() {
     let (mut event_loop, ids, _peers) = left_overs(20);
     let id = ids[10];
-    // What comes next stays with it.
+    // What arrives next stays with it.
     until(&mut event_loop, |event_loop, event| {
-        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(of) = event else { panic!("{event:?} was not expected") };
         if of != id {
             take(event_loop, of);
         }
@@ -271,7 +272,7 @@ fn connection_among_left_overs_is_resumed_and_hears_what_was_left_soon() {
     turns(&mut event_loop, 1);
     event_loop[id].resume();
     let waits = waits_until(&mut event_loop, Event::Received(id));
-    assert!(waits <= 2, "it was told after {waits} waits");
+    assert!(waits <= 2, "it was delivered after {waits} waits");
 }
 
 #[test]
@@ -279,13 +280,13 @@ fn connection_that_had_stopped_early_is_served_as_fresh_when_resumed() {
     let (mut event_loop, ids, _peers) = left_overs(20);
     let id = ids[10];
     until(&mut event_loop, |event_loop, event| {
-        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(of) = event else { panic!("{event:?} was not expected") };
         take(event_loop, of);
         (of == id).then(|| event_loop[id].pause())
     });
-    // Long enough for its place among the left-overs to have come and gone.
+    // Long enough for its place among the deferred connections to be taken and left.
     for event in turns(&mut event_loop, 3 * ids.len()) {
-        let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(of) = event else { panic!("{event:?} was not expected") };
         assert_ne!(of, id, "it is paused");
         take(&mut event_loop, of);
     }
@@ -318,7 +319,7 @@ fn connection_that_many_handlers_resume_in_a_turn_reads_no_more_than_its_budget(
             talker.write_all(b"go").unwrap();
         }
         until(&mut event_loop, |event_loop, event| {
-            let Event::Received(of) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(of) = event else { panic!("{event:?} was not expected") };
             take(event_loop, of);
             if of != id {
                 event_loop[id].pause();
@@ -351,7 +352,7 @@ fn idle_program_stops_the_reading_at_the_cap_and_consuming_resumes_it() {
         assert_eq!(next(&mut event_loop), Event::Full(id));
         assert_rests(&mut event_loop, &steps);
         assert_eq!(event_loop[id].received().len(), CAP);
-        // Behind the last byte the end may still come.
+        // After the last byte the end may still arrive.
         let is_last = place + CAP == COUNT;
         let interest = if is_last { Interest::Readable } else { Interest::None };
         assert_eq!(event_loop[id].interest(), interest);
@@ -388,7 +389,7 @@ fn readable_that_proves_wrong_is_no_event_and_no_error() {
     let id = accepted(&mut event_loop);
     // One read is tried because readable is newly asked for; there is nothing yet.
     assert_rests_after(&mut event_loop, &steps, Step::ReadBlocked { id });
-    // What was read already is announced by an edge of its own once more.
+    // What was read already is announced once more by a separate edge.
     peer.write_all(b"a").unwrap();
     assert_eq!(next(&mut event_loop), Event::Received(id));
     event_loop[id].pause();
@@ -400,10 +401,10 @@ fn readable_that_proves_wrong_is_no_event_and_no_error() {
     assert_eq!(event_loop[id].received(), b"ab");
 }
 
-/// That the loop comes to rest without an event, and this step is taken on the way.
+/// Checks that the loop comes to rest without an event, and that this step is taken on the way.
 fn assert_rests_after(event_loop: &mut EventLoop, steps: &Steps, step: Step) {
     assert_eq!(turns(event_loop, 3), []);
-    assert!(steps.take().contains(&step), "{step:?} was to come");
+    assert!(steps.take().contains(&step), "{step:?} was expected");
     assert_rests(event_loop, steps);
 }
 
@@ -411,7 +412,7 @@ fn assert_rests_after(event_loop: &mut EventLoop, steps: &Steps, step: Step) {
 
 const INTERRUPTED: &str = "child_of_wait_that_is_interrupted_goes_on";
 
-/// Not a test by itself: the server of the test below, in a process of its own.
+/// Not a test by itself: the server of the test below, in its own process.
 #[test]
 #[ignore = "it is run by wait_that_is_interrupted_goes_on"]
 fn child_of_wait_that_is_interrupted_goes_on() {
@@ -510,7 +511,7 @@ fn data_then_a_reset_gives_what_the_kernel_still_has_and_then_closed() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!(reason, CloseReason::Reset);
     // Other kernels throw away what was not read.
@@ -528,7 +529,7 @@ fn data_then_a_reset_that_a_write_meets_first_gives_the_data_all_the_same() {
     peer.read_exact(&mut [0]).unwrap();
     peer.write_all(b"last words").unwrap();
     reset(peer);
-    // Flushed before anything is read; the kernel tells the reset to whoever asks first.
+    // Flushed before anything is read; the kernel reports the reset to the first call that asks.
     event_loop[id].send(b"what?");
     let mut received = Vec::new();
     let reason = until(&mut event_loop, |event_loop, event| match event {
@@ -537,7 +538,7 @@ fn data_then_a_reset_that_a_write_meets_first_gives_the_data_all_the_same() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!(reason, CloseReason::Reset);
     if cfg!(target_os = "linux") {
@@ -659,7 +660,7 @@ fn resume_announces_again_what_the_program_had_left() {
     event_loop[id].resume();
     assert_eq!(next(&mut event_loop), Event::Received(id));
     assert_eq!(take(&mut event_loop, id), b"later");
-    // One that was not paused has nothing to announce.
+    // A connection that was not paused has nothing to announce.
     event_loop[id].resume();
     assert_eq!(turns(&mut event_loop, 3), []);
 }
@@ -768,7 +769,7 @@ fn urgent_data_breaks_neither_the_stream_nor_the_rest() {
         SockRef::from(&peer).send_out_of_band(b"!").unwrap();
         peer.write_all(b"after").unwrap();
         received.extend(take_count(&mut event_loop, id, 11));
-        // The urgent byte stands outside the stream.
+        // The urgent byte is outside the stream.
         assert_eq!(received, b"beforeafter");
         received.clear();
         assert_rests(&mut event_loop, &steps);
@@ -801,7 +802,7 @@ fn program_that_panics_between_calls_leaves_a_loop_that_serves_all() {
             // One call into the loop, and what the program does with what it brings.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let event = next(&mut event_loop);
-                let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+                let Event::Received(id) = event else { panic!("{event:?} was not expected") };
                 echoed += event_loop[id].received().len();
                 event_loop[id].send_received();
                 if id == first {
@@ -837,5 +838,5 @@ fn panic_while_closed_is_handled_leaves_the_slot_to_be_freed() {
     let other = accepted(&mut event_loop);
     assert!(event_loop.get(id).is_none());
     assert_ne!(other, id);
-    drive(&mut event_loop, |_, event| panic!("{event:?} was not to come"), || true);
+    drive(&mut event_loop, |_, event| panic!("{event:?} was not expected"), || true);
 }

@@ -1,5 +1,5 @@
-//! `Received` follows progress: a handler may take one message for each event, and hears of the rest
-//! without a new read. A full read buffer is an event too, and never a silent hang.
+//! `Received` follows progress: a handler may take one message for each event, and the rest is
+//! announced without a new read. A full read buffer is an event too, and never a silent hang.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -32,7 +32,7 @@ fn answer_one(connection: &mut Connection<()>) -> io::Result<()> {
     Ok(())
 }
 
-/// A connection to whose loop these bytes have come, but which was not served since.
+/// Returns a connection for which these bytes have arrived, but which was not served since.
 fn sent(bytes: &[u8]) -> (EventLoop, ConnectionId, TcpStream) {
     let (event_loop, id, mut peer) = pair::<()>();
     peer.write_all(bytes).unwrap();
@@ -78,7 +78,7 @@ fn two_lines_in_one_segment_taken_one_for_each_event_are_both_answered() {
     assert_eq!(&answers, b"one!\ntwo!\n");
 }
 
-/// However a handler takes its message, it hears of the next.
+/// However a handler takes its message, the next is announced.
 #[test]
 fn message_taken_in_any_way_is_followed_by_the_next() {
     let ways: [Take; 6] = [
@@ -228,7 +228,7 @@ fn rest_waits_while_clogged_and_follows_drained() {
 /// More lines than one service announces, so that others would be served before the last.
 const MANY: usize = 200;
 
-/// All that has come is announced before the end is.
+/// All that has arrived is announced before the end is.
 #[test]
 fn peer_finished_waits_until_no_message_is_left() {
     let (mut server, id, client) = sent(lines(MANY).as_bytes());
@@ -258,7 +258,7 @@ fn closed_by_a_reset_waits_until_no_message_is_left() {
             None
         }
         Event::Closed(_, reason) => Some(reason),
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     assert_eq!((reason, server[id].received()), (CloseReason::Reset, &b""[..]));
     // Other kernels throw away what was not read.
@@ -294,16 +294,16 @@ fn many_messages_of_one_do_not_hold_up_another_for_longer_than_a_budget() {
     await_bytes(&server, other_id, 2);
     let mut order = Vec::new();
     until(&mut server, |server, event| {
-        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(id) = event else { panic!("{event:?} was not expected") };
         server[id].attend(answer_one);
         order.push(id);
         (order.len() > MANY).then_some(())
     });
     let before = order.iter().position(|id| *id == other_id).unwrap();
-    assert!(before <= EVENTS_MAX, "the other was heard after {before} events");
+    assert!(before <= EVENTS_MAX, "the other was served after {before} events");
     let runs = order.chunk_by(|one, next| one == next).map(<[_]>::len);
     let longest = runs.max().unwrap();
-    assert!(longest >= EVENTS_MAX.min(MANY - before), "repeats come within one service");
+    assert!(longest >= EVENTS_MAX.min(MANY - before), "repeats are delivered within one service");
 }
 
 /// A client that asks for much in few bytes, and reads it all.
@@ -374,7 +374,7 @@ fn one_that_reads_while_unsent_takes_all_from_a_peer_that_reads_nothing_yet() {
             unsent_most = unsent_most.max(server[id].unsent());
         }
     });
-    assert!(answer == pattern(0, MUCH), "what comes back is what was sent");
+    assert!(answer == pattern(0, MUCH), "the echo is what was sent");
     assert!(unsent_most > MUCH / 4, "only {unsent_most} bytes were unsent: it proves nothing");
 }
 
@@ -433,7 +433,7 @@ fn read_buffer_full_without_a_delimiter_is_told_once_and_ends_by_its_deadline() 
         match event {
             Event::Received(_) | Event::Full(_) => None,
             Event::Closed(_, reason) => Some(reason),
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         }
     });
     assert_eq!(reason, CloseReason::TimedOut(Deadline::StalledRead));
@@ -488,7 +488,7 @@ fn one_that_pauses_when_it_is_full_has_all_the_time_it_wants() {
     server[id].resume();
     let (events, reason) = until_closed(&mut server, id);
     assert_eq!(reason, CloseReason::TimedOut(Deadline::StalledRead));
-    // It announces what was left; that the buffer is full, it has heard.
+    // It announces what was left; that the buffer is full was delivered already.
     assert_eq!(events[0], Event::Received(id), "{events:?}");
 }
 

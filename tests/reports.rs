@@ -43,7 +43,7 @@ fn echo(event_loop: &mut EventLoop, event: Event) {
     }
 }
 
-/// Whether this machine has a program and lets it do this.
+/// Returns whether this machine has a program and lets it do this.
 fn can_run(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -55,7 +55,7 @@ fn can_run(program: &str, arguments: &[&str]) -> bool {
 /// More than the peer's kernel takes, and with ours less than both hold.
 const IN_THE_KERNELS: usize = 200_000;
 
-/// A connection is given up while the kernels hold an answer, and something of the peer's that the
+/// A connection is given up while the kernels hold an answer and some of the peer's bytes that the
 /// program has not read. The peer reads the answer only then.
 #[track_caller]
 fn assert_answer_outlives(
@@ -128,7 +128,7 @@ fn times_beyond_what_32_bits_hold_neither_overflow_nor_spin() {
 const SIGNALLED: &str = "child_of_wait_among_signals_is_as_long_as_it_should_be";
 const WAIT: Duration = Duration::from_millis(200);
 
-/// Not a test by itself: the loop of the test below, in a process of its own.
+/// Not a test by itself: the loop of the test below, in its own process.
 #[test]
 #[ignore = "it is run by wait_among_signals_is_as_long_as_it_should_be"]
 fn child_of_wait_among_signals_is_as_long_as_it_should_be() {
@@ -151,20 +151,20 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &number]).status().unwrap().success());
 }
 
-/// Stops the child, and returns once it stands still.
+/// Stops the child, and returns once it is stopped.
 #[cfg(target_os = "linux")]
 fn stop(child: &Child) {
     signal(child, "-STOP");
     let end = Instant::now() + PATIENCE;
     let state = || fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    // One that has ended meanwhile stands still too.
+    // A process that has ended in the meantime does not move either.
     while !state().rsplit(") ").next().unwrap().starts_with(['T', 'Z']) {
         assert!(Instant::now() < end, "the child does not stop");
         std::thread::yield_now();
     }
 }
 
-/// Each signal interrupts the wait. If it began anew then, it would last as long as they come.
+/// Each signal interrupts the wait. If it began anew then, it would last as long as signals arrive.
 #[test]
 #[cfg(target_os = "linux")]
 fn wait_among_signals_is_as_long_as_it_should_be() {
@@ -173,7 +173,7 @@ fn wait_among_signals_is_as_long_as_it_should_be() {
     for done in ["waited true", "fired true"] {
         let end = Instant::now() + PATIENCE;
         while !child.has_reported(done) {
-            assert!(Instant::now() < end, "{done} was to come");
+            assert!(Instant::now() < end, "{done} was expected");
             stop(&child);
             signal(&child, "-CONT");
         }
@@ -184,7 +184,7 @@ const STOPPED: &str =
     "child_of_process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile";
 const IDLE: Duration = Duration::from_millis(300);
 
-/// Not a test by itself: the server of the test below, in a process of its own.
+/// Not a test by itself: the server of the test below, in its own process.
 #[test]
 #[ignore = "it is run by process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile"]
 fn child_of_process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
@@ -207,8 +207,7 @@ fn child_of_process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile(
     }
 }
 
-/// A deadline that has passed counts only after one more look at what has come before it was
-/// looked at.
+/// A deadline that has passed counts only after one more look at what arrived before the look.
 #[test]
 #[cfg(target_os = "linux")]
 fn process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
@@ -220,7 +219,7 @@ fn process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
         peer.read_exact(&mut answer).unwrap();
         stop(&child);
         peer.write_all(b"pong").unwrap();
-        // Nothing can be observed of one that stands still: time is all that passes.
+        // Nothing can be observed of a stopped process: time is all that passes.
         std::thread::sleep(2 * IDLE);
         signal(&child, "-CONT");
         peer.read_exact(&mut answer).unwrap();
@@ -232,7 +231,7 @@ fn process_stopped_beyond_its_deadlines_serves_what_has_come_meanwhile() {
 
 // Descriptors.
 
-/// What a program that this process starts has open, besides what it was given.
+/// Returns what a program that this process starts has open, in addition to what it was given.
 #[test]
 #[cfg(target_os = "linux")]
 fn program_that_is_started_has_no_descriptor_of_the_loop() {
@@ -376,7 +375,8 @@ fn socket_of_the_wrong_kind_is_refused_and_closed() {
 
 // Addresses.
 
-/// Whether a socket for all addresses of IPv6 takes those of IPv4 too, as most systems have it.
+/// Returns whether a socket for all addresses of IPv6 takes those of IPv4 too, as most systems have
+/// it.
 fn is_dual_stack() -> bool {
     let setting = fs::read_to_string("/proc/sys/net/ipv6/bindv6only").unwrap_or_default();
     cfg!(target_os = "linux") && setting.trim() == "0"
@@ -455,7 +455,7 @@ fn server_that_closed_its_connections_first_listens_again_at_once() {
 
 // Networks that lack something.
 
-/// Has a process run in a network of its own, in which nothing is up.
+/// Runs a process in a separate network, in which nothing is up.
 const OWN_NETWORK: &str = "exec unshare -rn \"$0\" \"$@\";";
 const NO_NETWORK: &str = "no network of one's own can be made here (unshare -rn, ip)";
 
@@ -544,7 +544,7 @@ fn there_is_no_ipv6_listening_and_connecting_are_typed_errors() {
         let event = next(&mut event_loop);
         let is_failed = matches!(event, Event::Closed(of, CloseReason::Failed(_)) if of == id);
         assert!(is_failed, "{event:?}");
-        // One of both families is still reached.
+        // A listener of both families is still reached.
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let unreachable = SocketAddr::new("::1".parse().unwrap(), address.port());
@@ -555,8 +555,8 @@ fn there_is_no_ipv6_listening_and_connecting_are_typed_errors() {
 
 // Options that only others set.
 
-/// A program that makes a socket, gives it options and becomes this process, with the socket as its
-/// standard input. No safe function of this language sets these.
+/// Returns a program that makes a socket, gives it options and becomes this process, with the
+/// socket as its standard input. No safe function of this language sets these.
 fn with_socket(options: &str, address: SocketAddr) -> String {
     let (host, port) = (address.ip(), address.port());
     let script = format!(
@@ -577,8 +577,8 @@ fn adopt_standard_input() -> (EventLoop, ConnectionId) {
     (event_loop, id)
 }
 
-/// With TCP fast open a connect begins only when something is sent. In a network of its own the
-/// kernel can be told to do so at the first connect already.
+/// With TCP fast open a connect begins only when something is sent. In a separate network the
+/// kernel can be set to do so at the first connect already.
 #[test]
 #[cfg(target_os = "linux")]
 fn stream_with_fast_open_connects_when_it_is_adopted_and_sends() {
@@ -650,7 +650,7 @@ fn sockets_with_buffers_of_a_byte_leave_none_behind() {
 
 // Much.
 
-/// How much memory this machine has left, in bytes.
+/// Returns how much memory this machine has left, in bytes.
 fn available_memory() -> Option<usize> {
     let table = fs::read_to_string("/proc/meminfo").ok()?;
     let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -701,7 +701,7 @@ fn storm_of_pauses_and_resumes_holds_up_nobody_and_loses_nothing() {
         event_loop[restless].pause();
         event_loop[restless].resume();
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
-            let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+            let Event::Received(id) = event else { panic!("{event:?} was not expected") };
             if id == other {
                 served += event_loop[id].received().len();
                 let count = event_loop[id].received().len();

@@ -25,8 +25,8 @@ fn handle(event_loop: &mut EventLoop<bool>, event: Event) {
     }
 }
 
-/// Has others exchange the first half of what they have to say, a victim come and be reset, and
-/// the others exchange the rest. The victim is closed by its reset, and nobody else is.
+/// Lets others exchange the first half of what they have to send, a victim connect and be reset,
+/// and the others exchange the rest. The reset closes the victim, and no other connection.
 fn assert_hurts_no_other(bring: impl FnOnce(&mut EventLoop<bool>, SocketAddr) -> TcpStream) {
     let (mut event_loop, _, address) = listening();
     let mut others: Vec<Talker> = (0..4).map(|_| Talker::connect(address)).collect();
@@ -48,7 +48,7 @@ fn assert_hurts_no_other(bring: impl FnOnce(&mut EventLoop<bool>, SocketAddr) ->
     assert_eq!(event_loop.connection_count(), others.len());
 }
 
-/// Goes on with all of them; whether each has sent so much and got it back.
+/// Goes on with all of them. Returns whether each has sent `count` bytes and received their echo.
 fn talk_up_to(talkers: &mut [Talker], count: usize) -> bool {
     for talker in &mut *talkers {
         talker.write_to(count);

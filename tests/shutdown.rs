@@ -1,5 +1,5 @@
-//! Leaving gracefully: what had come is received and answered, what was sent leaves, and the rest
-//! ends by the deadline.
+//! Leaving gracefully: what had arrived is received and answered, what was sent leaves, and the
+//! rest ends by the deadline.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
@@ -24,8 +24,8 @@ fn new() -> EventLoop {
     EventLoop::new().unwrap()
 }
 
-/// Runs the loop until it has shut down, handing each event to `handle`: the reasons of all that
-/// closed, in order. Fails if anything but a timer, wake or source is told after it.
+/// Runs the loop until it has shut down, handing each event to `handle`. Returns the reasons of all
+/// that closed, in order. Fails if anything but a timer, wake or source is delivered after it.
 fn until_shut_down<T>(
     event_loop: &mut EventLoop<T>,
     mut handle: impl FnMut(&mut EventLoop<T>, Event),
@@ -40,8 +40,8 @@ fn until_shut_down<T>(
         handle(event_loop, event);
         None
     });
-    assert_eq!(event_loop.connection_count(), 0, "it comes after the last has closed");
-    assert_eq!(turns(event_loop, 3), [], "it comes once, and last");
+    assert_eq!(event_loop.connection_count(), 0, "it is delivered after the last has closed");
+    assert_eq!(turns(event_loop, 3), [], "it is delivered once, and last");
     reasons
 }
 
@@ -52,7 +52,7 @@ fn echo<T>(event_loop: &mut EventLoop<T>, event: Event) {
     }
 }
 
-/// Runs turns in which nothing is to come, so many, and fails if the loop has shut down meanwhile.
+/// Checks that the loop comes to rest without an event, and so has not shut down.
 fn assert_holds<T>(event_loop: &mut EventLoop<T>) {
     let steps = Steps::of(event_loop);
     assert_rests(event_loop, &steps);
@@ -174,7 +174,8 @@ fn cap_of_connections_holds_while_those_that_wait_are_accepted() {
         assert!(event_loop.connection_count() <= MOST);
         echo(event_loop, event);
     });
-    // Some had sent their message before they were accepted, and it was told before the shutdown.
+    // Some had sent their message before they were accepted, and it was delivered before the
+    // shutdown.
     assert_eq!(reasons, vec![CloseReason::Closed; COUNT]);
     for (number, reader) in readers.into_iter().enumerate() {
         let (bytes, outcome) = reader.join().unwrap();
@@ -219,7 +220,7 @@ fn listener_out_of_descriptors_accepts_the_waiting_as_others_close() {
             messages += usize::from(matches!(event, Event::Received(_)));
             echo(event_loop, event);
         });
-        assert_eq!(messages, count, "each was accepted and heard");
+        assert_eq!(messages, count, "each was accepted and read");
         for reader in readers {
             let (bytes, outcome) = reader.join().unwrap();
             assert!(outcome.is_ok(), "{outcome:?}");
@@ -397,13 +398,13 @@ fn connect_that_fails_during_a_shutdown_is_its_own_closed() {
 #[test]
 fn half_open_connections_close_when_they_are_quiet_and_those_we_finished_too() {
     let (mut event_loop, _, address) = listening::<()>();
-    // One whose peer has finished, and which was to write on.
+    // A connection whose peer has finished, and which was to write on.
     let ended = peer(address);
     let half_open = accepted(&mut event_loop);
     event_loop[half_open].allow_half_open(true);
     ended.shutdown(std::net::Shutdown::Write).unwrap();
     until(&mut event_loop, |_, event| (event == Event::PeerFinished(half_open)).then_some(()));
-    // One that we have finished, and whose peer goes on.
+    // A connection that we have finished, and whose peer goes on.
     let goes_on = peer(address);
     let finished = accepted(&mut event_loop);
     event_loop[finished].finish();
@@ -420,7 +421,8 @@ fn half_open_connections_close_when_they_are_quiet_and_those_we_finished_too() {
         }
     });
     assert_eq!(at[&half_open], CloseReason::Closed);
-    // Its peer has our end, and may give its own before or after the shutdown has come to it.
+    // Its peer has our end, and may send its own before or after the shutdown reaches the
+    // connection.
     assert!(matches!(at[&finished], CloseReason::Closed | CloseReason::Finished));
     let [late, nothing] = readers.map(|reader| reader.join().unwrap());
     assert!(late.1.is_ok() && nothing.1.is_ok());
@@ -655,7 +657,7 @@ fn timers_wakes_and_sources_go_on_during_a_shutdown_and_behind_it() {
         sender.send(b"news").unwrap();
         let events = turns(&mut event_loop, 2);
         let [Event::Timer(came), Event::Woken, Event::Ready(of, _)] = events[..] else {
-            panic!("{events:?} came");
+            panic!("the events were {events:?}");
         };
         assert_eq!((came, of), (timer, source));
         if !is_over {
@@ -705,5 +707,5 @@ fn silent_peers_end_by_the_deadlines_of_a_close() {
     event_loop.shutdown(Duration::MAX);
     let reasons = until_shut_down(&mut event_loop, |_, _| {});
     assert!(matches!(reasons[..], [CloseReason::TimedOut(readiness::Deadline::Close)]));
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our end had come before");
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our end had arrived before");
 }

@@ -1,8 +1,8 @@
 //! With SIGPIPE at its default action, as in a host written in C, no write path ends the process.
 //!
-//! A Rust program begins with the signal ignored, so each part here runs in a process of its own
-//! that sets it back first. That it really is at its default the controls show: there the same
-//! kinds of broken pipe, written to in ways that the loop does not use, end the process.
+//! A Rust program begins with the signal ignored, so each part here runs in its own process, which
+//! sets it back first. The controls show that it really is at its default: there the same kinds of
+//! broken pipe, written to in ways that the loop does not use, end the process.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
@@ -25,7 +25,7 @@ use readiness::{CloseReason, ConnectionId, Event, EventLoop, Step};
 /// The number of the signal on every system that has it.
 const SIGPIPE: i32 = 13;
 
-/// What becomes of this test as a child process, which may be ended by a signal.
+/// Returns what becomes of this test as a child process, which may be ended by a signal.
 fn run_child(test: &str) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", test, "--nocapture"]).env(child::VARIABLE, test);
@@ -58,21 +58,21 @@ fn survive(test: &str, body: impl FnOnce()) {
     assert_eq!(output.status.signal(), Some(SIGPIPE), "the signal was not at its default action");
 }
 
-/// Writes to a pipe that nobody reads.
+/// Writes to a pipe without a reader.
 fn break_a_pipe() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     drop(reader);
     assert!(writer.write(b"x").is_err());
 }
 
-/// A socket whose peer has reset it: to write to it is to break a pipe.
+/// Returns a socket whose peer has reset it: to write to it is to break a pipe.
 fn broken() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
     reset(peer);
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert!(socket.read(&mut [0]).is_err(), "the reset has come");
+    assert!(socket.read(&mut [0]).is_err(), "the reset has arrived");
     socket
 }
 
@@ -102,7 +102,7 @@ fn control_without_the_default_action_the_process_survives() {
 
 // The loop.
 
-/// Fails unless the loop gets to the end of this connection, after whatever has gone wrong.
+/// Fails unless the loop reaches the end of this connection, after whatever has gone wrong.
 fn until_gone(event_loop: &mut EventLoop, id: ConnectionId) -> CloseReason {
     until(event_loop, |_, event| match event {
         Event::Closed(of, reason) if of == id => Some(reason),
@@ -110,8 +110,8 @@ fn until_gone(event_loop: &mut EventLoop, id: ConnectionId) -> CloseReason {
     })
 }
 
-/// A connection whose peer has reset it, of which the loop does not know yet; paused, so that it
-/// does not learn it by a read either.
+/// Returns a connection whose peer has reset it, which the loop has not noticed yet. It is paused,
+/// so that a read does not notice it either.
 fn reset_while_paused() -> (EventLoop, ConnectionId) {
     let (mut event_loop, id, peer) = pair::<()>();
     event_loop[id].pause();
@@ -122,19 +122,19 @@ fn reset_while_paused() -> (EventLoop, ConnectionId) {
 }
 
 /// Waits for a reset and takes the error from our socket, as a program that looks at its errors
-/// may: a kernel tells it once, and a write after that breaks the pipe.
+/// may: a kernel reports it once, and a write after that breaks the pipe.
 fn take_reset(event_loop: &EventLoop, id: ConnectionId) {
     await_reset(event_loop, id);
     let socket = socket2::SockRef::from(&*event_loop[id]);
     assert!(socket.take_error().unwrap().is_some());
 }
 
-/// Waits until a reset has come to our socket, without taking the error from it.
+/// Waits until a reset has reached our socket, without taking the error from it.
 fn await_reset(event_loop: &EventLoop, id: ConnectionId) {
     let socket = socket2::SockRef::from(&*event_loop[id]);
     let end = Instant::now() + PATIENCE;
     while socket.peer_addr().is_ok() {
-        assert!(Instant::now() < end, "the reset does not come");
+        assert!(Instant::now() < end, "the reset does not arrive");
         std::thread::yield_now();
     }
 }
@@ -236,7 +236,8 @@ fn shutdown_with_peers_that_reset_survives() {
                 event_loop[*id].send(&pattern(0, 1 << 20));
             }
             assert_eq!(turns(&mut event_loop, 1), []);
-            // Half of them have gone before, half go while it shuts down; one waits in the queue.
+            // Half of them have closed before, half close while it shuts down; one waits in the
+            // queue.
             let mut peers = peers.into_iter();
             peers.by_ref().take(2).for_each(reset);
             reset(peer(address));
@@ -311,12 +312,13 @@ fn writes_to_a_peer_that_has_gone_in_the_unix_domain_fail_and_nothing_else() {
             let mut event_loop: EventLoop = EventLoop::new().unwrap();
             let id = event_loop.adopt_unix_stream(ours, ()).unwrap();
             assert_eq!(event_loop.next_event().unwrap(), Event::Connected(id));
-            // Paused, so that it does not learn by a read that nobody is there.
+            // Paused, so that no read shows that the peer has closed.
             event_loop[id].pause();
             assert_eq!(turns(&mut event_loop, 1), []);
             drop(peer);
             act(&mut event_loop, id);
-            // It writes. Where nothing was closed, what came before the error is to be read first.
+            // It writes. Where nothing was closed, what arrived before the error is to be read
+            // first.
             if event_loop.poll_event(Some(Duration::ZERO)).unwrap().is_none() {
                 event_loop[id].resume();
                 until_gone(&mut event_loop, id);

@@ -26,7 +26,7 @@ fn ignore(_: &mut EventLoop, _: Event) -> io::Result<()> {
 
 type Handle<T> = fn(&mut EventLoop<T>, Event) -> io::Result<()>;
 
-/// A program that listens, and where.
+/// Returns a program that listens, and where.
 fn listening<T: Default + 'static>(
     simulation: &Simulation,
     handle: Handle<T>,
@@ -47,7 +47,7 @@ fn until_stuck(simulation: &Simulation, programs: &mut [&mut dyn Driven]) -> Str
     }
 }
 
-/// What a client does: it sends so much, and keeps what comes back.
+/// What a client does: it sends some bytes, and keeps their echo.
 #[derive(Default)]
 struct Asked {
     received: Vec<u8>,
@@ -78,7 +78,7 @@ fn ask(client: &mut EventLoop<Rc<RefCell<Asked>>>, event: Event) -> io::Result<(
     Ok(())
 }
 
-/// What a proxy knows of each half: the other one.
+/// Returns the handler of a proxy, which knows of each half the other one.
 fn proxy(
     target: SocketAddr,
 ) -> impl FnMut(&mut EventLoop<Option<ConnectionId>>, Event) -> io::Result<()> {
@@ -327,7 +327,7 @@ fn example_runs_the_echo_program_works_and_the_planted_bug_is_found() {
     assert!(text.starts_with("echo works on a thousand bad networks.\n"), "{text}");
     let found = text.trim_end().rsplit_once("READINESS_SEED=").expect("the bug is found").1;
     assert!(text.contains(&format!("forgetful_echo has a bug: seed {found} fails: ")), "{text}");
-    assert_eq!(run(Some(found)), text, "the seed that it tells replays it");
+    assert_eq!(run(Some(found)), text, "the seed that it prints replays it");
     // Not the first that fails, but the one that is asked for.
     let first: u64 = found.parse().unwrap();
     let is_told = |seed: u64| run(Some(&seed.to_string())).contains(&format!("seed {seed} fails"));
@@ -373,7 +373,7 @@ fn peer_that_aborted_in_the_queue_is_skipped_and_the_next_is_accepted() -> io::R
     let address = server.listener_addr(listener)?;
     let gone = simulation.connect(address);
     while gone.state() == PeerState::Open {
-        assert_eq!(server.poll_event(Some(Duration::ZERO))?, None, "nothing is told of it");
+        assert_eq!(server.poll_event(Some(Duration::ZERO))?, None, "nothing is delivered for it");
     }
     simulation.set_faults(Faults::none());
     let next = simulation.connect(address);
@@ -463,7 +463,9 @@ mod unix_domain {
             let mut event_loop: EventLoop = simulation.event_loop();
             event_loop.listen_unix("/a").unwrap();
             let mut peer = simulation.connect_unix("/a");
-            let Event::Accepted(_, id) = next(&mut event_loop) else { panic!("it comes first") };
+            let Event::Accepted(_, id) = next(&mut event_loop) else {
+                panic!("it is delivered first")
+            };
             event_loop[id].send(b"taken");
             assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
             event_loop[id].pause();

@@ -20,7 +20,7 @@ fn new() -> EventLoop {
     EventLoop::new().unwrap()
 }
 
-/// A UDP socket for the loop, and one that sends to it.
+/// Returns a UDP socket for the loop, and one that sends to it.
 fn datagrams() -> (UdpSocket, StdSocket) {
     let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let sender = StdSocket::bind("127.0.0.1:0").unwrap();
@@ -28,7 +28,7 @@ fn datagrams() -> (UdpSocket, StdSocket) {
     (socket, sender)
 }
 
-/// Reads datagrams, at most so many, until it would block; how many there were.
+/// Reads datagrams, at most `most`, until it would block. Returns how many there were.
 fn read(socket: &UdpSocket, most: usize) -> usize {
     for count in 0..most {
         match socket.recv(&mut [0; 64]) {
@@ -42,11 +42,11 @@ fn read(socket: &UdpSocket, most: usize) -> usize {
     most
 }
 
-/// The next event, which must be the news of this source.
+/// Returns the next event, which must be the news of this source.
 fn ready(event_loop: &mut EventLoop, id: SourceId) -> Readiness {
     match next(event_loop) {
         Event::Ready(of, readiness) if of == id => readiness,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     }
 }
 
@@ -103,7 +103,7 @@ fn udp_echo_goes_on_beside_a_tcp_echo() {
                     bytes += event_loop[id].received().len();
                     event_loop[id].send_received();
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         assert_eq!(turns(&mut event_loop, 1), []);
@@ -130,15 +130,15 @@ fn interest_changed_before_the_next_wait_silences_the_old_one() {
     assert!(readiness.is_writable() && readiness.is_readable(), "{readiness}");
 }
 
-/// Two sources of which both have news, and the turn in which the first is told of has begun: the
-/// first and the second, each as its place among the two, and all four ends.
+/// Returns two sources that are both ready, after the turn in which the first is delivered has
+/// begun: the first and the second, each as its place among the two, and all four ends.
 fn two_with_news(event_loop: &mut EventLoop) -> ([SourceId; 2], [UdpSocket; 2], usize) {
     let ((mut one, to_one), (mut other, to_other)) = (datagrams(), datagrams());
     let ids = [&mut one, &mut other]
         .map(|socket| event_loop.register(socket, Interest::Readable).unwrap());
     to_one.send(b"news").unwrap();
     to_other.send(b"news").unwrap();
-    let Event::Ready(first, _) = next(event_loop) else { panic!("news were to come") };
+    let Event::Ready(first, _) = next(event_loop) else { panic!("news was expected") };
     let second = usize::from(first == ids[0]);
     assert_ne!(ids[second], first);
     (ids, [one, other], second)
@@ -181,7 +181,7 @@ fn source_switched_off_and_on_again_while_ready_is_told_of() {
         sender.send(b"more").unwrap();
         assert_rests(&mut event_loop, &steps);
     }
-    // Asked for the same again, what is ready is told again.
+    // When the same is asked for again, what is ready is reported again.
     event_loop.reregister(id, &mut socket, Interest::Readable).unwrap();
     ready(&mut event_loop, id);
     event_loop.reregister(id, &mut socket, Interest::Readable).unwrap();
@@ -337,16 +337,16 @@ fn more_ready_than_one_wait_takes_loses_and_starves_nobody() {
     awaited.insert("woken".to_owned());
     let timer = event_loop.set_timer(Duration::ZERO);
     awaited.insert(timer.to_string());
-    // Nobody reads on, so that each is told of once.
+    // None is read further, so that each is reported once.
     while !awaited.is_empty() {
         let name = match next(&mut event_loop) {
             Event::Ready(id, _) => id.to_string(),
             Event::Received(id) => id.to_string(),
             Event::Timer(id) => id.to_string(),
             Event::Woken => "woken".to_owned(),
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         };
-        assert!(awaited.remove(&name), "{name} came twice");
+        assert!(awaited.remove(&name), "event {name} was delivered twice");
     }
     let waited = |step: &Step| matches!(step, Step::Waited { .. });
     let full = |step: &Step| matches!(step, Step::Waited { events: CAPACITY, .. });

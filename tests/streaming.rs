@@ -25,7 +25,7 @@ fn received<T>(event_loop: &mut EventLoop<T>, id: ConnectionId) {
     until(event_loop, |_, event| (event == Event::Received(id)).then_some(()));
 }
 
-/// Two accepted connections and their peers.
+/// Returns two accepted connections and their peers.
 fn two() -> (EventLoop, [ConnectionId; 2], [TcpStream; 2]) {
     let (mut event_loop, _, address) = listening::<()>();
     let first = peer(address);
@@ -35,7 +35,7 @@ fn two() -> (EventLoop, [ConnectionId; 2], [TcpStream; 2]) {
     (event_loop, [first_id, second_id], [first, second])
 }
 
-/// Sends so much that the peer, which reads nothing, leaves some of it unsent.
+/// Sends until the peer, which reads nothing, leaves some of it unsent.
 fn clog(event_loop: &mut EventLoop, id: ConnectionId, peer: &TcpStream) {
     hold_little(event_loop, id, peer);
     event_loop[id].send(&pattern(0, TOO_MUCH));
@@ -215,8 +215,8 @@ fn coupled_reader_reads_only_while_the_writer_has_nothing_unsent() {
     assert_eq!(turns(&mut event_loop, 3), []);
     assert_eq!(event_loop[reader].interest(), Interest::None);
 
-    // All leaves without any other event, and the loop is in a wait without an end of its own:
-    // the reader must be told all the same.
+    // All leaves without any other event, and the loop is in a wait without a timeout: the reader
+    // must be resumed in spite of that.
     let low = read_exactly_in_thread(&listener, TOO_MUCH);
     let mut drained = false;
     until(&mut event_loop, |event_loop, event| match event {
@@ -239,7 +239,7 @@ fn coupled_reader_reads_only_while_the_writer_has_nothing_unsent() {
 #[test]
 fn reader_goes_on_when_the_writers_last_bytes_leave_without_an_event() {
     let (mut event_loop, [reader, writer], [mut talker, mut listener]) = two();
-    // Below the high-water mark there is no Drained, so nothing but the couple tells the reader.
+    // Below the high-water mark there is no Drained, so only the coupling resumes the reader.
     let mut limits = ConnectionLimits::default();
     limits.unsent_max = 2 * TOO_MUCH;
     limits.high_water = 2 * TOO_MUCH;
@@ -373,7 +373,8 @@ fn proxy_of_coupled_halves_passes_everything_and_both_ends() {
     }
 }
 
-/// Sends `answer` once its one client has ended its direction, and ends; what the client said.
+/// Sends `answer` once its one client has ended its direction, and ends. Returns what the client
+/// sent.
 fn server_that_answers_at_the_end(answer: Vec<u8>) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -387,8 +388,8 @@ fn server_that_answers_at_the_end(answer: Vec<u8>) -> (SocketAddr, thread::JoinH
     (address, server)
 }
 
-/// What a proxy does whose halves pass on the other's end: each connection's data is its other
-/// half.
+/// Handles an event as a proxy whose halves pass on the other's end: each connection's data is its
+/// other half.
 fn pass_on(proxy: &mut EventLoop<Option<ConnectionId>>, event: Event, target: SocketAddr) {
     match event {
         Event::Accepted(_, front) => {
@@ -759,7 +760,7 @@ fn writing_through_the_traits_appends_in_order_and_never_takes_what_is_lost() {
     ];
     assert_eq!(refused.map(|error| error.kind()), [ErrorKind::BrokenPipe; 4]);
     stream.flush().unwrap();
-    assert_eq!(stream.lost(), 0, "the program was told, and still has it");
+    assert_eq!(stream.lost(), 0, "the program got the error, and still has the bytes");
     turns(&mut event_loop, 1);
     let mut bytes = Vec::new();
     peer.read_to_end(&mut bytes).unwrap();

@@ -20,7 +20,7 @@ const VISITS: usize = 1_000;
 /// What a kernel may do beyond the rule: report an event that nothing is behind.
 const SPURIOUS: usize = 4;
 
-/// How often a call was made, and what came of it.
+/// How often a call was made, and its outcomes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     all: usize,
@@ -59,7 +59,7 @@ impl Calls {
         }
     }
 
-    /// Takes out those that go by one of these names.
+    /// Takes out the calls that have one of these names.
     fn take(&mut self, names: &[&str]) -> Count {
         names.iter().filter_map(|name| self.0.remove(*name)).fold(Count::default(), |sum, count| {
             Count {
@@ -84,8 +84,8 @@ impl Calls {
     }
 }
 
-/// The calls that an echo server makes between two questions, while `talk` goes on with so many
-/// connections that have talked before. The first question's answer and the wait for the
+/// Returns the calls that an echo server makes between two questions, while `talk` goes on with
+/// this many connections that have talked before. The first question's answer and the wait for the
 /// second are among them.
 fn calls_during(test: &str, connections: usize, talk: impl FnOnce(&mut [TcpStream])) -> Calls {
     calls_of(Protocol::Echo, test, connections, talk)
@@ -121,7 +121,7 @@ fn calls_of(
     calls
 }
 
-/// Each peer says a message, and then each reads it back.
+/// Lets each peer send a message, and then each read it back.
 fn talk_at_once(peers: &mut [TcpStream]) {
     for peer in &mut *peers {
         peer.write_all(&MESSAGE).unwrap();
@@ -208,8 +208,8 @@ fn short_connection_costs_two_accepts_two_registrations_two_reads_one_write_and_
             talk_at_once(&mut [peer(address)]);
         }
     });
-    // The second accept finds nobody. A read finds the message, and one its end; one before them may
-    // find nothing yet.
+    // The second accept finds no peer. A read finds the message, and one its end; one before them
+    // may find nothing yet.
     let most: [(&[&str], usize, usize); 5] = [
         (&["accept4", "accept"], 1, 1),
         (&["epoll_ctl"], 2, 0),
@@ -225,7 +225,7 @@ fn short_connection_costs_two_accepts_two_registrations_two_reads_one_write_and_
         assert!(count.in_vain <= each_in_vain * VISITS + SPURIOUS, "{names:?}: {count:?}");
     }
     // Of the peer, its message and its end, or two of them at once. As the message is looked for
-    // before the loop would sleep, that look may come too early.
+    // before the loop would sleep, that look may be too early.
     let waits = calls.take_waits();
     assert!(waits.events <= 3 * VISITS + SPURIOUS, "{waits:?}");
     assert!(waits.in_vain <= VISITS + SPURIOUS, "{waits:?}");

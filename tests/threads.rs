@@ -1,4 +1,5 @@
-//! Wakes from other threads: none is lost, many come as one, and a storm of them holds up nobody.
+//! Wakes from other threads: none is lost, many are delivered as one, and a storm of them holds up
+//! no connection.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
@@ -64,7 +65,7 @@ impl Sleeper {
         Self(PathBuf::from("/proc").join(thread).join("stat"))
     }
 
-    /// Waits until the thread sleeps in the kernel, where the system tells it.
+    /// Waits until the thread sleeps in the kernel, where the system reports that.
     fn await_sleep(&self) {
         let end = Instant::now() + PATIENCE;
         while fs::read_to_string(&self.0).is_ok_and(|stat| !stat.contains(") S ")) {
@@ -187,7 +188,7 @@ fn many_threads_that_count_and_wake_lose_no_wake() {
             })
         })
         .collect();
-    // The loop looks at the count only when it is told to. A lost wake leaves it waiting.
+    // The loop looks at the count only after a wake. A lost wake leaves it waiting.
     let mut woken = 0;
     let mut seen = 0;
     while seen < THREADS * EACH {
@@ -199,7 +200,7 @@ fn many_threads_that_count_and_wake_lose_no_wake() {
     for thread in threads {
         thread.join().unwrap();
     }
-    // Wakes behind those counts may be told once more.
+    // Wakes after those counts may be delivered once more.
     assert!(turns(&mut event_loop, 5).len() <= 1);
 }
 
@@ -216,7 +217,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
         assert!(Instant::now() < end, "{woken} wakes in {rounds} rounds");
         peer.write_all(b"message").unwrap();
         await_arrival(&event_loop, id);
-        // What has come is received and answered in the very next turn.
+        // What has arrived is received and answered in the very next turn.
         let mut has_received = false;
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
             match event {
@@ -225,7 +226,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
                     has_received = true;
                     event_loop[id].send_received();
                 }
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         assert!(has_received, "round {rounds} was starved");
@@ -238,7 +239,7 @@ fn storm_of_wakes_leaves_io_its_turns() {
     let woken: Vec<usize> =
         turns.map(|turn| turn.iter().filter(|step| **step == Step::Woken).count()).collect();
     assert_eq!(woken.len(), rounds);
-    assert!(woken.iter().all(|woken| *woken <= 1), "a turn tells of wakes once at most");
+    assert!(woken.iter().all(|woken| *woken <= 1), "a turn delivers Woken once at most");
 }
 
 #[test]
@@ -252,7 +253,8 @@ fn wake_costs_one_system_call_on_each_side_and_none_where_one_is_pending() {
         let mut event_loop = new();
         let waker = event_loop.waker();
         let seen = Arc::new(AtomicU64::new(0));
-        // Neither side makes another call for it: the worker looks at the number until it is told.
+        // Neither side makes another call for it: the worker looks at the number until the loop has
+        // stored it.
         let worker = thread::spawn({
             let seen = Arc::clone(&seen);
             move || {

@@ -21,7 +21,7 @@ fn new() -> EventLoop {
     EventLoop::new().unwrap()
 }
 
-/// The program works for so long and does not come back to its loop.
+/// Works for `duration`, as a program that does not return to its loop.
 fn work(event_loop: &EventLoop, duration: Duration) {
     let start = event_loop.now();
     while event_loop.now() - start < duration {
@@ -29,20 +29,20 @@ fn work(event_loop: &EventLoop, duration: Duration) {
     }
 }
 
-/// The next event, which must be a timer.
+/// Returns the next event, which must be a timer.
 fn next_timer(event_loop: &mut EventLoop) -> TimerId {
     match next(event_loop) {
         Event::Timer(id) => id,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     }
 }
 
-/// When something is due, as far as two looks at the clock around it tell.
+/// When something is due, as far as two looks at the clock around it can show.
 #[derive(Clone, Copy, Debug)]
 struct Between(Instant, Instant);
 
 impl Between {
-    /// What `set` sets for `after` its call.
+    /// Returns what `set` sets for `after` its call.
     fn of<R>(after: Duration, set: impl FnOnce() -> R) -> (Self, R) {
         let before = Instant::now();
         let outcome = set();
@@ -57,7 +57,7 @@ impl Between {
         self.0 <= other.1 && other.0 <= self.1
     }
 
-    /// The next alarm of a loop, after a turn that is over; none if it is due already.
+    /// Returns the next alarm of a loop, after a turn that is over; none if it is due already.
     fn next_alarm_of(event_loop: &EventLoop) -> Option<Self> {
         let before = Instant::now();
         let timeout = event_loop.next_timeout().unwrap();
@@ -80,7 +80,7 @@ fn timers_of_several_times_come_once_each_in_order_and_never_early() {
     set.sort_by_key(|(at, _)| at.0);
     for (at, id) in set {
         assert_eq!(next_timer(&mut event_loop), id);
-        assert!(event_loop.now() >= at.0, "{id} came {:?} early", at.0 - event_loop.now());
+        assert!(event_loop.now() >= at.0, "{id} fired {:?} early", at.0 - event_loop.now());
     }
     assert_eq!(steps.count(|step| matches!(step, Step::TimerFired { .. })), 5);
     assert_rests(&mut event_loop, &steps);
@@ -109,8 +109,8 @@ fn repeating_timer_comes_again_and_again_in_step_until_it_is_cancelled() {
     while looks < 20 {
         assert!(Instant::now() < end, "the timer does not go on");
         assert_eq!(next_timer(&mut event_loop), id);
-        // It comes at most once for each of its times, so that many have passed.
-        assert!(event_loop.now() >= first.0 + came * PERIOD, "time {came} came early");
+        // It fires at most once for each of its times, so that many have passed.
+        assert!(event_loop.now() >= first.0 + came * PERIOD, "time {came} was early");
         came += 1;
         came += u32::try_from(turns(&mut event_loop, 1).len()).unwrap();
         if let Some(alarm) = Between::next_alarm_of(&event_loop) {
@@ -166,10 +166,10 @@ fn timer_cancelled_while_its_own_event_is_handled_comes_no_more() {
     let mut event_loop = new();
     let once = event_loop.set_timer(Duration::ZERO);
     assert_eq!(next_timer(&mut event_loop), once);
-    assert!(!event_loop.cancel_timer(once), "it has come");
+    assert!(!event_loop.cancel_timer(once), "it has fired");
     let repeating = event_loop.set_repeating_timer(Duration::ZERO);
     assert_eq!(next_timer(&mut event_loop), repeating);
-    assert!(event_loop.cancel_timer(repeating), "it would come again");
+    assert!(event_loop.cancel_timer(repeating), "it would fire again");
     assert_eq!(turns(&mut event_loop, 5), []);
     assert_eq!(event_loop.next_timeout(), None);
 }
@@ -189,7 +189,7 @@ fn id_of_a_timer_that_has_gone_does_not_cancel_its_slots_next_owner() {
     assert_eq!(turns(&mut event_loop, 3), [Event::Timer(third)]);
 }
 
-/// How many timers rang in each turn.
+/// Returns how many timers fired in each turn.
 fn rang_in_each_turn(steps: &[Step]) -> Vec<usize> {
     let turns = steps.split(|step| matches!(step, Step::Waited { .. })).skip(1);
     let rang =
@@ -197,7 +197,7 @@ fn rang_in_each_turn(steps: &[Step]) -> Vec<usize> {
     turns.map(rang).collect()
 }
 
-/// Runs an echo of `SIZE` bytes while a timer comes in every turn, each time set by `again`, and
+/// Runs an echo of `SIZE` bytes while a timer fires in every turn, each time set by `again`, and
 /// fails unless the echo gets through at the same pace.
 fn assert_echo_goes_on(again: fn(&mut EventLoop, TimerId), start: fn(&mut EventLoop) -> TimerId) {
     const SIZE: usize = 1 << 20;
@@ -219,14 +219,14 @@ fn assert_echo_goes_on(again: fn(&mut EventLoop, TimerId), start: fn(&mut EventL
                     again(&mut event_loop, timer);
                 }
                 Event::Received(of) if of == id => event_loop[id].send_received(),
-                other => panic!("{other:?} was not to come"),
+                other => panic!("{other:?} was not expected"),
             }
         }
         talker.read_on();
     }
     let rang = rang_in_each_turn(&steps.take());
     assert_eq!(rang.len(), turn);
-    assert!(rang.iter().all(|rang| *rang == 1), "a timer of no time comes once in each turn");
+    assert!(rang.iter().all(|rang| *rang == 1), "a timer of no time fires once in each turn");
     assert_eq!(came, turn);
 }
 
@@ -298,9 +298,9 @@ fn hundred_thousand_timers_with_every_second_cancelled_come_once_in_order_and_ne
     let mut last: Option<Between> = None;
     while !set.is_empty() {
         let id = next_timer(&mut event_loop);
-        let at = set.remove(&id).expect("each that was not cancelled comes once");
-        assert!(event_loop.now() >= at.0, "{id} came early");
-        assert!(last.is_none_or(|last| last.0 <= at.1), "{id} came late");
+        let at = set.remove(&id).expect("each that was not cancelled fires once");
+        assert!(event_loop.now() >= at.0, "{id} fired early");
+        assert!(last.is_none_or(|last| last.0 <= at.1), "{id} fired late");
         last = Some(at);
     }
     assert_eq!(turns(&mut event_loop, 3), []);
@@ -316,7 +316,7 @@ fn times_count_from_a_fresh_clock_after_long_work_by_the_program() {
     let soon = event_loop.set_timer(Duration::ZERO);
     assert_eq!(next(&mut event_loop), Event::Timer(soon));
     work(&event_loop, WORK);
-    // A clock that was read when the turn began would have these come at once.
+    // A clock that was read when the turn began would make these fire at once.
     let (at, timer) = Between::of(AFTER, || event_loop.set_timer(AFTER));
     assert_eq!(next(&mut event_loop), Event::Timer(timer));
     assert!(event_loop.now() >= at.0);
@@ -369,7 +369,7 @@ fn wait_lasts_until_the_next_alarm_or_the_callers_time_whichever_comes_first() {
         steps.take();
     }
 
-    // One that is due: not at all.
+    // A timer that is due already: the wait does not block.
     let due = event_loop.set_timer(Duration::ZERO);
     assert_eq!(next(&mut event_loop), Event::Timer(due));
     assert_eq!(waits(&steps), [Some(Duration::ZERO)]);
@@ -413,7 +413,7 @@ mod idle {
         }
     }
 
-    /// The events of one turn, unless it takes as long as the idle timeout.
+    /// Returns the events of one turn, unless it takes as long as the idle timeout.
     fn quick_turn(event_loop: &mut EventLoop) -> Option<Vec<Event>> {
         let start = event_loop.now();
         let events = turns(event_loop, 1);
@@ -450,8 +450,8 @@ mod idle {
         until_fast_enough(idle_deadline_moves);
     }
 
-    /// A wait reports one connection only, and the deadlines of all have passed meanwhile. Bytes that
-    /// the kernel has not reported yet count all the same.
+    /// A wait reports one connection only, and the deadlines of all have passed in the meantime.
+    /// Bytes that the kernel has not reported yet count as well.
     fn arrived_bytes_count() -> Option<()> {
         let mut limits = Limits::default();
         limits.event_capacity = 1;

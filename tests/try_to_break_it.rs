@@ -63,7 +63,7 @@ fn is_there(tool: &str) -> bool {
     shell(&test).output().is_ok_and(|output| output.status.success())
 }
 
-/// The most memory that the process has had, in kilobytes.
+/// Returns the most memory that the process has had, in kilobytes.
 fn memory_max(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -18,26 +18,27 @@ use readiness::simulation::{self, PeerState, Simulation};
 use readiness::{ConnectionId, Event, EventLoop, Limits, ListenerId};
 use socket2::SockRef;
 
-/// After so long, by the loop's clock, a scenario gives up.
+/// After this long, by the loop's clock, a scenario gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a turn waits at most.
 const MOMENT: Duration = Duration::from_millis(1);
-/// So many kind networks, which differ in chunks and order, stand for the simulated world.
+/// This many kind networks, which differ in chunks and order, represent the simulated world.
 const SEEDS: u64 = 20;
 
-/// What carries the bytes, and who sits at the other end.
+/// What carries the bytes, and what is at the other end.
 trait World {
     type Peer: Peer;
     type Listener;
     type Address: Clone + 'static;
-    /// What a peer reads behind what has come when we have aborted: the Unix domain has no reset.
+    /// What a peer reads after the bytes that arrived before we aborted: the Unix domain has no
+    /// reset.
     const ABORTED: &'static str = "Reset";
     /// More bytes than its kernel holds between a loop and a peer that does not read.
     const MUCH: usize;
     fn event_loop(&self, limits: Limits) -> EventLoop<Data>;
-    /// Has a loop listen.
+    /// Makes a loop listen.
     fn serve(&self, event_loop: &mut EventLoop<Data>) -> (ListenerId, Self::Address);
-    /// Has a loop connect.
+    /// Makes a loop connect.
     fn dial(event_loop: &mut EventLoop<Data>, to: &Self::Address, data: Data) -> ConnectionId;
     fn connect(&self, address: &Self::Address) -> Self::Peer;
     fn listen(&self) -> (Self::Listener, Self::Address);
@@ -332,14 +333,14 @@ mod unix {
 
 type Handle = Box<dyn FnMut(&mut EventLoop<Data>, Event)>;
 
-/// A loop that listens, the program that handles its events, and what it heard.
+/// A loop that listens, the program that handles its events, and what was delivered.
 struct Stage<W: World> {
     world: W,
     event_loop: EventLoop<Data>,
     listener: ListenerId,
     address: W::Address,
     handle: Handle,
-    /// By the connection, in the order in which they were heard of first in their kind.
+    /// The events of each connection, in the order in which connections of a kind first appeared.
     heard: BTreeMap<String, Vec<String>>,
     names: BTreeMap<ConnectionId, String>,
 }
@@ -364,7 +365,7 @@ impl<W: World> Stage<W> {
         self.world.connect(&self.address)
     }
 
-    /// Takes one event, if one comes in a moment, and has the program handle it.
+    /// Takes one event, if one arrives in a moment, and lets the program handle it.
     fn turn(&mut self) -> Option<Event> {
         let event = self.event_loop.poll_event(Some(MOMENT)).unwrap()?;
         self.note(event);
@@ -396,7 +397,7 @@ impl<W: World> Stage<W> {
         }
     }
 
-    /// The reason, and what was left when it ended.
+    /// Returns the reason, and what was left when it ended.
     fn closed(&self, id: ConnectionId, reason: &str) -> String {
         let connection = &self.event_loop[id];
         let mut text = format!("closed: {reason}");
@@ -412,7 +413,7 @@ impl<W: World> Stage<W> {
     fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.event_loop.now() + PATIENCE;
         while !done(self) {
-            assert!(self.event_loop.now() < end, "did not come; heard {:?}", self.heard);
+            assert!(self.event_loop.now() < end, "did not happen; delivered: {:?}", self.heard);
             self.turn();
         }
     }
@@ -420,7 +421,7 @@ impl<W: World> Stage<W> {
     fn until_event(&mut self, is_it: fn(&Event) -> bool) {
         let end = self.event_loop.now() + PATIENCE;
         while !self.turn().is_some_and(|event| is_it(&event)) {
-            assert!(self.event_loop.now() < end, "did not come; heard {:?}", self.heard);
+            assert!(self.event_loop.now() < end, "did not happen; delivered: {:?}", self.heard);
         }
     }
 
@@ -448,7 +449,7 @@ impl<W: World> Stage<W> {
         bytes
     }
 
-    /// Reads to the end, which is said in words together with how many bytes came before it.
+    /// Reads to the end. Returns it in words together with how many bytes preceded it.
     fn read_to_end(&mut self, peer: &mut W::Peer) -> String {
         let mut count = 0;
         self.until(|_| {
@@ -469,7 +470,7 @@ impl<W: World> Stage<W> {
 
     fn until_all_closed(&mut self) {
         self.until(|stage| stage.event_loop.connection_count() == 0);
-        assert_eq!(self.turn(), None, "nothing comes after the last closed");
+        assert_eq!(self.turn(), None, "nothing is delivered after the last closed");
     }
 
     /// One line for each connection.
@@ -536,7 +537,7 @@ mod scenarios {
             received.extend(peer.read_at_most(usize::MAX));
             received.len() == bytes.len()
         });
-        assert!(received == bytes, "what comes back is what was sent");
+        assert!(received == bytes, "the echo is what was sent");
         peer.finish();
         stage.until_all_closed();
         stage.told()
@@ -639,7 +640,7 @@ mod scenarios {
         });
         let mut peer = stage.connect();
         assert_eq!(stage.read(&mut peer, 1), b"H");
-        // By now the rest has come too: the simulation delivers all before a moment passes.
+        // By now the rest has arrived too: the simulation delivers all before a moment passes.
         stage.stay_quiet();
         drop(peer);
         stage.until_all_closed();
@@ -717,7 +718,7 @@ mod scenarios {
         stage.told()
     }
 
-    /// What a handler leaves comes again, before the peer's end does.
+    /// What a handler leaves is announced again, before the peer's end is.
     pub(super) fn lines_taken_one_for_each_event_are_all_answered<W: World>(
         world: W,
     ) -> Vec<String> {
@@ -744,7 +745,7 @@ mod scenarios {
         stage.told()
     }
 
-    /// The answers to what was taken clog the connection, so that the rest waits for them.
+    /// Clogs a connection by the answers to what was taken, so that the rest waits for them.
     pub(super) fn requests_for_much_taken_one_for_each_event_are_answered_one_by_one<W: World>(
         world: W,
     ) -> Vec<String> {
@@ -1104,8 +1105,8 @@ mod scenarios {
     }
 }
 
-/// A test for each scenario: what is heard on real sockets, and on every simulated network, is what
-/// stands here; in the Unix domain too, unless it stands here apart.
+/// A test for each scenario: what is delivered on real sockets, and on every simulated network, is
+/// what is written here; in the Unix domain too, unless it is listed here separately.
 macro_rules! heard_in_both_worlds {
     ($($name:ident: $expected:expr $(, in the Unix domain: $unix:expr)?;)*) => {$(
         #[test]

@@ -31,7 +31,7 @@ fn peer(path: &Path) -> UnixStream {
     peer
 }
 
-/// A loop with one accepted connection, its blocking peer, and where they met.
+/// Returns a loop with one accepted connection, its blocking peer, and where they met.
 fn pair_with(limits: Limits) -> (EventLoop, ConnectionId, UnixStream, Folder) {
     let folder = Folder::new();
     let mut event_loop: EventLoop = EventLoop::with_limits(limits).unwrap();
@@ -45,7 +45,7 @@ fn pair() -> (EventLoop, ConnectionId, UnixStream, Folder) {
     pair_with(Limits::default())
 }
 
-/// Leaves a socket's file behind at which nobody listens, as a process that crashed does.
+/// Leaves a socket's file behind without a listener, as a process that crashed does.
 fn leave_behind(path: &Path) {
     drop(UnixListener::bind(path).unwrap());
     assert!(path.exists());
@@ -57,7 +57,7 @@ fn echo(event_loop: &mut EventLoop, event: Event) {
     }
 }
 
-/// Has the loop echo until the peer has read so many bytes.
+/// Lets the loop echo until the peer has read `count` bytes.
 fn read_echo(event_loop: &mut EventLoop, peer: &mut UnixStream, count: usize) -> Vec<u8> {
     let mut peer = peer.try_clone().unwrap();
     let reading = std::thread::spawn(move || {
@@ -67,7 +67,7 @@ fn read_echo(event_loop: &mut EventLoop, peer: &mut UnixStream, count: usize) ->
     common::drive_until_joined(event_loop, reading, echo).unwrap()
 }
 
-/// A fresh address of each kind that there is here.
+/// Returns a fresh address of each kind that there is here.
 fn addresses(folder: &Folder) -> Vec<UnixAddress> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let name = UnixAddress::abstract_name(folder.path("name").to_str().unwrap());
@@ -183,7 +183,7 @@ fn what_cannot_be_an_address_is_an_error_for_a_listener() {
     assert!(error.to_string().contains(gone.to_str().unwrap()), "{error}");
 }
 
-/// The system would choose a name for such a listener, and nobody would find it.
+/// The system would choose a name for such a listener, and no client would find it.
 #[test]
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn empty_abstract_name_is_an_error_for_a_listener_and_one_closed_for_a_connect() {
@@ -230,7 +230,7 @@ fn replacing_takes_the_place_of_a_socket_that_was_left_behind_or_is_live() {
     accepted(&mut second);
     assert_eq!(turns(&mut first, 3), []);
 
-    // The first one's file is gone already; what stands there is the second one's.
+    // The first one's file is gone already; the path now has the second one's.
     drop(first);
     assert!(path.exists());
     drop(second);
@@ -374,11 +374,11 @@ fn addresses_of_the_other_kind_are_unsupported() {
 
 // Connecting.
 
-/// What becomes of a connect that fails.
+/// Returns what becomes of a connect that fails.
 fn failure_of(address: impl Into<UnixAddress>) -> CloseReason {
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     let id = event_loop.connect_unix(address, ());
-    // It has failed already, so these come too late.
+    // It has failed already, so these are too late.
     event_loop[id].send(b"never sent");
     assert_eq!(event_loop.connection_count(), 1);
     let Event::Closed(closed, reason) = next(&mut event_loop) else {
@@ -411,7 +411,7 @@ fn connect_that_fails_is_one_closed_with_its_reason() {
     );
 }
 
-/// A listener whose backlog is full.
+/// Returns a listener whose backlog is full.
 #[cfg(target_os = "linux")]
 struct Full {
     listener: UnixListener,
@@ -425,7 +425,7 @@ impl Full {
         let folder = Folder::new();
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         socket.bind(&SockAddr::unix(folder.path("full")).unwrap()).unwrap();
-        // Linux lets one more wait than it is told.
+        // Linux lets one more wait than the backlog asks for.
         socket.listen(0).unwrap();
         let waiting = peer(&folder.path("full"));
         Self { listener: socket.into(), folder, _waiting: waiting }
@@ -436,7 +436,7 @@ impl Full {
     }
 }
 
-/// Lets turns pass until a connect has been paused so many times, and returns the pauses.
+/// Lets turns pass until a connect has been paused `count` times, and returns the pauses.
 #[cfg(target_os = "linux")]
 fn pauses(event_loop: &mut EventLoop, steps: &Steps, count: usize) -> Vec<Duration> {
     let pauses = || {
@@ -447,7 +447,7 @@ fn pauses(event_loop: &mut EventLoop, steps: &Steps, count: usize) -> Vec<Durati
         };
         steps.iter().filter_map(pause).collect::<Vec<_>>()
     };
-    let fail = |_: &mut EventLoop, event| panic!("{event:?} was not to come");
+    let fail = |_: &mut EventLoop, event| panic!("{event:?} was not expected");
     drive(event_loop, fail, || pauses().len() >= count);
     pauses()
 }
@@ -613,7 +613,7 @@ fn bytes_that_come_after_a_read_are_not_missed() {
     for round in 0..200 {
         peer.write_all(&pattern(2 * round, 1)).unwrap();
         assert_eq!(next(&mut event_loop), Event::Received(id));
-        // It has been read; what comes now is of another edge.
+        // It has been read; what arrives now is of another edge.
         peer.write_all(&pattern(2 * round + 1, 1)).unwrap();
         while event_loop[id].received().len() < 2 {
             assert_eq!(next(&mut event_loop), Event::Received(id));

@@ -55,7 +55,7 @@ fn marks(low_water: usize, high_water: usize, unsent_max: usize) -> Limits {
     })
 }
 
-/// One to whose peer the kernel takes no more, although bytes are unsent.
+/// Returns a connection for whose peer the kernel takes no more, although bytes are unsent.
 fn stuffed(limits: Limits) -> (EventLoop, ConnectionId, TcpStream, usize) {
     let (mut event_loop, id, peer) = pair_with::<()>(limits);
     hold_little(&event_loop, id, &peer);

@@ -21,7 +21,8 @@ use readiness::{CloseReason, ConnectionId, Deadline, Event, EventLoop, Interest,
 /// More than both kernels hold once [`hold_little`] was called.
 const TOO_MUCH: usize = 4 * 1024 * 1024;
 
-/// A pair whose peer reads nothing, clogged by [`TOO_MUCH`], after the kernel took what it could.
+/// Returns a pair whose peer reads nothing, clogged by [`TOO_MUCH`], after the kernel took what it
+/// could.
 fn clogged() -> (EventLoop, ConnectionId, TcpStream) {
     let (mut event_loop, id, peer) = pair::<()>();
     hold_little(&event_loop, id, &peer);
@@ -96,7 +97,7 @@ fn partial_write_keeps_the_order_and_the_exact_count() {
     for step in &all {
         if let Step::Flushed { count, unsent, .. } = step {
             left -= count;
-            assert_eq!(*unsent, left, "each flush tells what it left");
+            assert_eq!(*unsent, left, "each flush reports what it left");
         }
     }
     assert_eq!(left, 0);
@@ -175,7 +176,7 @@ fn drive_until_unsent_is_zero(event_loop: &mut EventLoop, id: ConnectionId) {
     }
 }
 
-/// A pattern that is cheap to make and to compare, repeated every so many bytes: a prime, so that
+/// A pattern that is cheap to make and to compare, repeated after a prime number of bytes, so that
 /// no buffer's size divides it.
 struct Tile(Vec<u8>);
 
@@ -184,7 +185,7 @@ impl Tile {
         Self(pattern(0, 1_000_003))
     }
 
-    /// The longest run of bytes at this place, of at most `max`.
+    /// Returns the longest run of bytes at this place, of at most `max`.
     fn at(&self, place: usize, max: usize) -> &[u8] {
         let start = place % self.0.len();
         &self.0[start..self.0.len().min(start + max)]
@@ -348,7 +349,7 @@ fn what_is_sent_while_any_event_is_handled_leaves_in_order() {
     });
     assert_eq!(read, heard.concat());
     for word in ["accepted ", "received ", "drained ", "deadline ", "peer finished "] {
-        assert!(heard.contains(&word), "{word}was not heard: {heard:?}");
+        assert!(heard.contains(&word), "{word}was not delivered: {heard:?}");
     }
 }
 
@@ -509,7 +510,7 @@ fn a_peer_that_only_sends_does_not_put_off_the_stalled_write_deadline() {
         None
     });
     assert_eq!(reason, CloseReason::TimedOut(Deadline::StalledWrite));
-    assert!(received > 0, "the peer did send meanwhile");
+    assert!(received > 0, "the peer did send in the meantime");
     drop(event_loop);
     sender.join().unwrap();
 }
@@ -571,7 +572,7 @@ fn abort_among_left_overs_is_told_soon() {
 fn assert_closes_soon(event_loop: &mut EventLoop, id: ConnectionId, reason: CloseReason) {
     let steps = Steps::of(event_loop);
     assert_eq!(until_closed(event_loop, id).1, reason);
-    assert!(steps.waits() <= 2, "it was told after {} waits", steps.waits());
+    assert!(steps.waits() <= 2, "it was delivered after {} waits", steps.waits());
 }
 
 #[test]
@@ -615,7 +616,7 @@ fn many_handlers_that_send_to_one_in_a_turn_share_its_write_budget() {
     }
     let mut sent = 0;
     let (bytes, _listener) = drive_until_joined(&mut event_loop, reader, |event_loop, event| {
-        // It is told of what has left below the mark.
+        // It is delivered because enough has left to be below the mark.
         let Event::Received(of) = event else { return assert_eq!(event, Event::Drained(id)) };
         let count = event_loop[of].received().len();
         event_loop[of].consume(count);
@@ -767,7 +768,7 @@ fn both_sides_only_write_and_the_loop_stays_live_and_bounded() {
     for id in &writers {
         write(&mut event_loop, *id);
     }
-    // Nobody consumes anything, so that at last nothing moves and nothing is ready.
+    // Nothing is consumed, so that at last nothing moves and nothing is ready.
     let steps = steps(&mut event_loop);
     let end = Instant::now() + PATIENCE;
     loop {
@@ -788,7 +789,7 @@ fn both_sides_only_write_and_the_loop_stays_live_and_bounded() {
         assert!(event_loop[*id].received().len() <= 64 * 1024);
         assert!(event_loop[*id].is_clogged());
     }
-    // The loop serves another one meanwhile.
+    // The loop serves another one in the meantime.
     let mut other = peer(address);
     other.write_all(b"still there?").unwrap();
     let echo = read_in_thread(other.try_clone().unwrap());

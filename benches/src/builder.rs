@@ -1,4 +1,4 @@
-//! Builds the servers that are asked for, and tells which cannot be and why.
+//! Builds the servers that are asked for, and reports which cannot be built and why.
 
 use std::error::Error;
 use std::fmt;
@@ -35,7 +35,7 @@ impl fmt::Display for Unmeasured {
 }
 
 impl Built {
-    /// What starts it at a free port of this host.
+    /// Returns what starts it at a free port of this host.
     pub(crate) fn command_line(&self) -> Vec<String> {
         let program = [self.program.display().to_string()];
         let address = ["127.0.0.1:0".to_owned()];
@@ -43,12 +43,12 @@ impl Built {
     }
 }
 
-/// The folder of this crate.
+/// Returns the folder of this crate.
 pub(crate) fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where everything that is built goes.
+/// Returns where everything that is built goes.
 pub(crate) fn target() -> PathBuf {
     home().join("target")
 }
@@ -98,7 +98,8 @@ fn build_one(server: &Server) -> Outcome {
     }
 }
 
-/// All servers of `servers/` that are asked for, in one go, with the features that they need.
+/// Builds all servers of `servers/` that are asked for, in one go, with the features that they
+/// need.
 fn build_rust(servers: &[Server]) -> Result<(), Box<dyn Error>> {
     let mut command = cargo("build");
     command.args(["--package", "readiness-benches-servers", "--profile", "server", "--locked"]);
@@ -114,7 +115,7 @@ fn build_rust(servers: &[Server]) -> Result<(), Box<dyn Error>> {
     if any { run(&mut command).map(drop) } else { Ok(()) }
 }
 
-/// An example of the repository, by its own workspace.
+/// Builds an example of the repository, by its own workspace.
 pub(crate) fn build_example(name: &str, optimised: bool) -> Result<PathBuf, Box<dyn Error>> {
     let target = target().join(if optimised { "readiness-lto" } else { "readiness" });
     let mut command = cargo("build");
@@ -158,7 +159,7 @@ fn has_header(header: &str) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };
     if let Some(mut source) = child.stdin.take() {
-        // If the compiler has ended already, its status tells.
+        // If the compiler has ended already, its status shows that.
         let _ = writeln!(source, "#include <{header}>");
     }
     child.wait().is_ok_and(|status| status.success())
@@ -168,20 +169,20 @@ fn can_run(interpreter: &Interpreter) -> bool {
     succeeds(Command::new(interpreter.program).args(interpreter.probe))
 }
 
-/// Whether a program is there, and succeeds.
+/// Returns whether a program is there, and succeeds.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
-/// The same cargo that runs this program.
+/// Returns a command of the same cargo that runs this program.
 pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand);
     command
 }
 
-/// Runs to the end, silently; what went wrong is told whole. Returns its standard output.
+/// Runs to the end, silently, and reports all output of a failure. Returns its standard output.
 pub(crate) fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
     let output = command.stdin(Stdio::null()).output()?;
     match output.status.success() {

@@ -26,7 +26,7 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Those that wait: how many there are depends on how many messages come at once.
+    /// Returns the calls that wait: how many there are depends on how many messages arrive at once.
     pub(crate) fn waits(&self) -> f64 {
         self.sum(is_wait)
     }

@@ -2,7 +2,7 @@
 //! latency, each to the limit's.
 //!
 //! A bar ends at the median; a thin line goes on from there to the best round. What is too long is
-//! cut off, and marked. Figures stand beside the bars, where no line runs through them.
+//! cut off, and marked. Figures are next to the bars, where no line runs through them.
 
 use svg::Document;
 use svg::node::element::{Line, Polygon, Rectangle, Text, Title};
@@ -16,8 +16,8 @@ use crate::table::{limit, reference, shown};
 
 const LABELS: f64 = 170.0;
 const COLUMN: f64 = 350.0;
-/// Of a column, what the bars may take; behind them are the arrows of those that are cut off, and
-/// then the figures.
+/// The part of a column that the bars may take; behind them are the arrows of the bars that are cut
+/// off, and then the figures.
 const BARS: f64 = 220.0;
 const ARROW: f64 = 8.0;
 const BAR: f64 = 11.0;
@@ -27,7 +27,7 @@ const LABEL_HEIGHT: f64 = 38.0;
 /// A longer bar is cut off.
 const RATIO_MAX: f64 = 2.5;
 
-/// Told apart also by those who see few colours: neighbours differ in brightness.
+/// Distinguished also by people who see few colours: neighbours differ in brightness.
 const COLOURS: [&str; 18] = [
     "#d1495b", "#1b3a4b", "#66a182", "#edae49", "#00798c", "#9d6b9e", "#8d99ae", "#3f6634",
     "#c97b4a", "#274690", "#f4b6c2", "#7a5c00", "#a3d5ff", "#6f1d1b", "#b8c480", "#444444",
@@ -146,7 +146,7 @@ fn notes(rows: &[Row], conditions: &Conditions) -> Vec<Note> {
     notes
 }
 
-/// What 1.00 is, in the scenarios that are shown.
+/// Returns what 1.00 is, in the scenarios that are shown.
 fn one(rows: &[Row]) -> String {
     let rows = || rows.iter().filter(|row| reference(row).is_some());
     let others = rows().filter(|row| limit(row) != LIMIT);
@@ -163,7 +163,7 @@ fn group_height(row: &Row) -> f64 {
     (BAR * row.cells.len() as f64).max(LABEL_HEIGHT) + GAP
 }
 
-/// All that take part, in the order of their colours. `lines-x` has the colour of `x`.
+/// Returns all that take part, in the order of their colours. `lines-x` has the colour of `x`.
 fn servers(rows: &[Row]) -> Vec<&str> {
     let mut servers = Vec::new();
     for cell in rows.iter().flat_map(|row| &row.cells) {
@@ -198,7 +198,7 @@ fn colour(nth: usize) -> &'static str {
     COLOURS[nth % COLOURS.len()]
 }
 
-/// A column's title, and the line of the limit.
+/// Draws a column's title, and the line of the limit.
 fn heading(document: Document, column: &Column, left: f64, head: f64, height: f64) -> Document {
     let one = left + length(1.0);
     let line = Line::new()
@@ -215,7 +215,7 @@ fn heading(document: Document, column: &Column, left: f64, head: f64, height: f6
         .add(line)
 }
 
-/// The name of a group, what its figures are, and what is 1.00.
+/// Draws the name of a group, what its figures are, and what is 1.00.
 fn label(document: Document, row: &Row, top: f64) -> Document {
     let small = |top, line: &str| text(8.0, top, line).set("font-size", 9).set("fill", "#555555");
     let one = match reference(row) {
@@ -307,12 +307,12 @@ fn has_cut_off_bar(row: &Row) -> bool {
     })
 }
 
-/// How long the bar of a ratio is.
+/// Returns how long the bar of a ratio is.
 fn length(ratio: f64) -> f64 {
     ratio.min(RATIO_MAX) / RATIO_MAX * BARS
 }
 
-/// What marks a bar that is cut off.
+/// Returns what marks a bar that is cut off.
 fn arrow(left: f64, middle: f64) -> Polygon {
     let half = BAR / 2.0 - 0.5;
     let (tip, top, bottom) = (left + ARROW, middle - half, middle + half);
@@ -365,7 +365,7 @@ pub(crate) mod tests {
         ]
     }
 
-    /// The texts and where they begin.
+    /// Returns the texts and where they begin.
     fn texts(svg: &str) -> Vec<(f64, String)> {
         let texts = svg.split("<text").skip(1).map(|rest| {
             let (attributes, rest) = rest.split_once('>').unwrap();
@@ -420,8 +420,8 @@ pub(crate) mod tests {
     #[test]
     fn bars_that_are_cut_off_are_marked_and_others_are_not() {
         let svg = drawn(false);
-        // Those of tokio's time and latency in ping-50 and stream, its latency beside streams, and
-        // its throughput in lines.
+        // Tokio's time and latency in ping-50 and stream, its latency beside streams, and its
+        // throughput in lines.
         assert_eq!(svg.matches("<polygon").count(), 6);
         assert!(svg.contains("A bar that ends in an arrow is cut off at 2.50"));
         let alone = rows().into_iter().map(|mut row| {

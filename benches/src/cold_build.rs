@@ -145,14 +145,14 @@ fn without_caches(command: &mut Command) {
     command.env("RUSTC_WRAPPER", "").env_remove("CARGO_TARGET_DIR");
 }
 
-/// The package that a message of cargo's says was compiled.
+/// Returns the package that a message of cargo's says was compiled.
 fn compiled(message: &str) -> Option<String> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let is_artifact = message["reason"] == "compiler-artifact" && message["fresh"] == false;
     if is_artifact { message["package_id"].as_str().map(str::to_owned) } else { None }
 }
 
-/// Two tables: what each build took, and ours against their likes.
+/// Returns two tables: what each build took, and ours against their likes.
 pub(crate) fn tables(builds: &[ColdBuild]) -> String {
     let (figures, ratios) = (figures(builds), ratios(builds));
     format!(
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn ours_is_held_against_its_like_in_the_same_profile() {
-        // Different everywhere, so that each ratio tells which two it is of.
+        // Different everywhere, so that each ratio shows which two it is of.
         let build = |program, profile, crates: usize| {
             let best = crates as f64 / 10.0;
             let seconds = Spread { best, median: 2.0 * best, worst: 3.0 * best };

@@ -17,7 +17,7 @@ use crate::running::Cores;
 use crate::scenarios::{Protocol, Scenario};
 use crate::speed::{self, Row};
 
-/// Open files that a process needs besides its connections.
+/// Open files that a process needs in addition to its connections.
 const OTHER_FILES: u64 = 100;
 /// The most connections of a quick run.
 const QUICK_MAX: usize = 500;
@@ -55,7 +55,7 @@ pub(crate) fn run(mut options: Options) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A process can have only so many connections; a quick run needs no crowd.
+/// Limits the crowd to the connections that a process can have; a quick run needs no crowd.
 fn limit_connections(options: &mut Options, skipped: &mut Vec<Unmeasured>) -> usize {
     let files = process::raise_open_files().saturating_sub(OTHER_FILES);
     let allowed = usize::try_from(files).unwrap_or(usize::MAX);
@@ -85,7 +85,7 @@ fn choose_cores(skipped: &mut Vec<Unmeasured>) -> Result<Cores, Box<dyn Error>> 
 /// Something to be measured, and its name.
 type Job<J> = (String, J);
 
-/// What is measured besides speed, by tools and by looking at memory.
+/// What is measured in addition to speed, by tools and by looking at memory.
 struct Others<'a> {
     options: &'a Options,
     built: &'a [Built],
@@ -129,7 +129,7 @@ impl Others<'_> {
         self.each(jobs, |built| memory::measure(built, connections))
     }
 
-    /// Whether a part is asked for, and its tool is there.
+    /// Returns whether a part is asked for, and its tool is there.
     fn wants(&mut self, part: Part, tool: &str, is_there: fn() -> bool) -> bool {
         let wanted = self.options.parts.contains(&part);
         if wanted && !is_there() {
@@ -140,7 +140,7 @@ impl Others<'_> {
         wanted
     }
 
-    /// Which server is counted in which scenario.
+    /// Returns which server is counted in which scenario.
     fn jobs(&mut self, part: Part, usual: &[&str]) -> Vec<Job<(Built, Scenario)>> {
         let mut jobs = Vec::new();
         let scenarios = self.options.scenarios.iter();

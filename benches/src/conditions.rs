@@ -1,4 +1,4 @@
-//! Under which conditions was measured: what stands above every result.
+//! The conditions of the measurement, which are shown above every result.
 
 use std::fmt;
 
@@ -21,14 +21,14 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    /// What must not be overlooked, if there is such a thing.
+    /// Returns what must not be overlooked, if there is such a thing.
     pub(crate) fn warning(&self) -> Option<&'static str> {
         self.quick.then_some(
             "QUICK RUN, NO MEASUREMENT: it shows that everything runs; its figures mean nothing",
         )
     }
 
-    /// The numbers that were used.
+    /// Returns the numbers that were used.
     pub(crate) fn numbers(&self) -> String {
         let Self { pace, connections_max, .. } = self;
         match self.quick {

@@ -54,7 +54,7 @@ pub(crate) fn measure(rounds: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// What registering anew costs, and waiting for something that is ready.
+/// Measures what registering anew costs, and waiting for something that is ready.
 fn waiting(
     rounds: usize,
     near: &TcpStream,

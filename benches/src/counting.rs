@@ -24,7 +24,7 @@ pub(crate) struct Run<Counts> {
     pub(crate) counts: Counts,
 }
 
-/// A short run and a long one.
+/// Does a short run and a long one.
 pub(crate) fn two_runs<T: Tool>(
     tool: &T,
     built: &Built,

@@ -27,7 +27,7 @@ impl Cell {
         self.spread(true, a_second)
     }
 
-    /// The same in ratio to another server's.
+    /// Returns the rate in ratio to another server's.
     pub(crate) fn rate_to(&self, other: &Cell) -> Option<Paired> {
         self.paired(other, a_second)
     }
@@ -37,12 +37,12 @@ impl Cell {
         self.spread(false, server_time_a_unit)
     }
 
-    /// The same in ratio to another server's.
+    /// Returns the server's time in ratio to another server's.
     pub(crate) fn server_time_to(&self, other: &Cell) -> Option<Paired> {
         self.paired(other, server_time_a_unit)
     }
 
-    /// The same of the load.
+    /// Returns the load's time for a unit.
     pub(crate) fn load_time(&self) -> Option<Spread> {
         self.spread(false, |report| a_unit(report.load_time, report))
     }
@@ -52,7 +52,7 @@ impl Cell {
         self.spread(false, |report| Some(quantile(report.latency?) as f64 / 1e3))
     }
 
-    /// Megabytes a second that came back to the groups that are not measured.
+    /// Returns the megabytes a second that were echoed to the groups that are not measured.
     pub(crate) fn background(&self) -> Option<Spread> {
         self.spread(true, |report| match report.background_bytes {
             0 => None,
@@ -122,7 +122,7 @@ impl Spread {
 }
 
 /// The ratio of two servers round by round: its mean, and the standard error of that. The mean is
-/// the geometric one, so that whose figure is held against whose makes no difference.
+/// the geometric one, so that it makes no difference which figure is divided by which.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Paired {
     pub(crate) mean: f64,
@@ -130,7 +130,7 @@ pub(crate) struct Paired {
 }
 
 impl Paired {
-    /// Of two rounds at least, since one does not tell how sure it is.
+    /// Returns the ratio of two rounds at least, since one does not show how sure it is.
     fn of(ratios: &[f64]) -> Option<Self> {
         let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
         let count = logarithms.len() as f64;

@@ -46,7 +46,7 @@ impl Machine {
     }
 }
 
-/// A time to the minute, as it is written.
+/// Returns a time to the minute, as it is written.
 fn date(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let (mut days, minutes) = (since / 86_400, since / 60 % 1_440);
@@ -79,8 +79,8 @@ fn busy() -> f64 {
     100.0 * (all - idle) / all.max(1.0)
 }
 
-/// The time of all processors since the start, and that in which they had nothing to do: what the
-/// first line of `/proc/stat` tells, in ticks. Time that the host took away counts as busy.
+/// Returns the time of all processors since the start, and how much of it was idle: what the first
+/// line of `/proc/stat` shows, in ticks. Time that the host took away counts as busy.
 fn processor_ticks(stat: &str) -> [u64; 2] {
     let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
     // The guests' time, behind these eight, is in the user's already.

@@ -1,9 +1,9 @@
-//! Measures the loop beside what one would use instead, on one's own machine.
+//! Measures the loop against its alternatives, on your own machine.
 //!
 //! `options` says what can be asked for; `scenarios` and `servers` what there is; `builder` builds
 //! the servers, `running` starts one and sets a load upon it; `speed`, `calls`, `instructions`,
-//! `memory` and `cold_build` measure, and `programs` whole programs; `table`, `chart`, `conditions` and `report` show. `load` is the
-//! other side, a process of its own.
+//! `memory` and `cold_build` measure, and `programs` whole programs; `table`, `chart`, `conditions`
+//! and `report` show. `load` is the other side, a separate process.
 
 mod builder;
 mod calls;

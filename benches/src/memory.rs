@@ -1,4 +1,5 @@
-//! Memory of a server's own a connection: of the kernel's there is more, but nobody can help that.
+//! Measures a server's own memory for each connection: the kernel uses more, but no server can help
+//! that.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
@@ -22,7 +23,7 @@ const MESSAGE: usize = 16 * 1024;
 const FIRST: usize = 1024 * 1024;
 /// What is sent at once to the server that is not read from.
 const CHUNK: usize = 64 * 1024;
-/// A server that took nothing for so long takes no more.
+/// A server that took nothing for this long takes no more.
 const STALLED: Duration = Duration::from_millis(300);
 
 /// Bytes a connection, and of one that stalls.
@@ -66,7 +67,7 @@ impl Subject {
         Ok(subject)
     }
 
-    /// When the probe is answered, the server has done what came before.
+    /// Returns the server's memory once the probe is answered: what was sent before is done then.
     fn memory(&mut self) -> Result<u64, Box<dyn Error>> {
         exchange(&mut self.probe, &self.pattern, 0)?;
         Ok(memory(self.running.id())?)
@@ -128,8 +129,8 @@ fn exchange_at_once(
     })
 }
 
-/// The growth for one client that sends until nothing more is taken, and has read nothing. In the
-/// end it reads, and everything must come.
+/// Returns the growth for one client that sends until nothing more is taken, and has read nothing.
+/// In the end it reads, and everything must arrive.
 fn stalled(built: &Built) -> Result<f64, Box<dyn Error>> {
     let mut subject = Subject::start(built)?;
     let opened = connecting::open(subject.running.address, subject.running.id(), 1)?;
@@ -143,7 +144,7 @@ fn stalled(built: &Built) -> Result<f64, Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         }
     }
-    // The probe is served beside it, so that what serves all is not counted as the one's.
+    // The probe is served as well, so that what serves all is not counted as the one's.
     let growth = subject.growth()?;
     let mut back = vec![0; CHUNK];
     let mut received = 0;

@@ -106,12 +106,13 @@ impl Part {
 }
 
 impl Options {
-    /// Some are in the default set for their counts only.
+    /// Returns whether a server is timed: some are in the default set for their counts only.
     pub(crate) fn is_timed(&self, server: &Server) -> bool {
         self.all || self.servers_are_named || server.default != Measured::Counts
     }
 
-    /// Counting takes long, so it is done in the `usual` scenarios, or in those that were named.
+    /// Returns whether a scenario's calls are counted. Counting takes long, so it is done in the
+    /// `usual` scenarios, or in the named ones.
     pub(crate) fn is_counted(&self, scenario: &Scenario, usual: &[&str]) -> bool {
         self.scenarios_are_named || usual.contains(&scenario.name)
     }
@@ -244,7 +245,7 @@ impl Given {
         Ok(options)
     }
 
-    /// What was named must take part in something, or one would wait for nothing.
+    /// Checks that what was named takes part in something, or one would wait for nothing.
     fn check(&self, options: &Options) -> Result<(), Box<dyn Error>> {
         let Options { servers, scenarios, .. } = options;
         for server in servers.iter().filter(|one| self.servers.iter().any(|name| one.name == name))
@@ -264,7 +265,7 @@ impl Given {
     }
 }
 
-/// Those that were named; if none was, the usual ones.
+/// Returns the entries that were named; if none was, the usual ones.
 fn chosen<T: Clone>(
     all: &[T],
     named: &[String],

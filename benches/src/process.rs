@@ -13,20 +13,20 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// What a process has to end in; tools have something to write then.
+/// How long a process has to end; tools have something to write then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Those that run, for the handler of an interrupt.
+/// The processes that run, for the handler of an interrupt.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 fn running() -> MutexGuard<'static, BTreeSet<u32>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has an interrupt or a termination end what was started, then this program.
+/// Makes an interrupt or a termination end what was started, then this program.
 pub(crate) fn end_all_when_interrupted() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
-        // Held to the end, so that nothing is started meanwhile.
+        // Held to the end, so that nothing is started until then.
         let running = running();
         running.iter().for_each(|id| kill(*id));
         std::process::exit(130);
@@ -63,7 +63,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let mut running = running();
-        // Until it has been waited for, its id is nobody else's.
+        // Until it has been waited for, its id is not reused.
         if let Ok(None) = self.child.try_wait() {
             // What a tracer runs does not end with the tracer.
             children(self.child.id()).into_iter().for_each(kill);
@@ -85,13 +85,13 @@ pub(crate) fn signal(id: u32, signal: Signal) {
     }
 }
 
-/// The processes that one has started.
+/// Returns the processes that one has started.
 pub(crate) fn children(id: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|id| id.parse().ok()).collect()
 }
 
-/// The cores that this process may use.
+/// Returns the cores that this process may use.
 pub(crate) fn cores() -> io::Result<Vec<usize>> {
     let allowed = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
@@ -120,12 +120,12 @@ pub(crate) fn raise_open_files() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-/// The processor time that a process has used so far, in nanoseconds, over all its threads.
+/// Returns the processor time that a process has used so far, in nanoseconds, over all its threads.
 pub(crate) fn processor_time(id: u32) -> io::Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
         let text = match fs::read_to_string(task?.path().join("schedstat")) {
-            Err(error) if has_ended(&error) => continue, // a thread, meanwhile
+            Err(error) if has_ended(&error) => continue, // a thread, which has ended by now
             text => text?,
         };
         let first = text.split_whitespace().next().and_then(|time| time.parse::<u64>().ok());
@@ -139,12 +139,12 @@ fn has_ended(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// How many files, sockets among them, a process has open.
+/// Returns how many files, sockets among them, a process has open.
 pub(crate) fn open_files(id: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{id}/fd"))?.count())
 }
 
-/// Bytes of memory of a process's own: not of files, and only what it has touched.
+/// Returns a process's own bytes of memory: not of files, and only what it has touched.
 pub(crate) fn memory(id: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));

@@ -1,5 +1,5 @@
-//! The programs of the repository beside those that people would use instead, each pair under the
-//! load that is made for the other.
+//! Measures the programs of the repository against what people would use instead, each pair under
+//! the load that is made for the other.
 //!
 //! Both servers of a pair run all the time, held on one core, and the load on another. Each round
 //! sets every load upon both, one after the other and in turns first, so that what disturbs one
@@ -56,7 +56,7 @@ struct Load {
     rate: fn(&str) -> Option<f64>,
 }
 
-/// All pairs, or why one cannot be measured here.
+/// Returns all pairs, or why one cannot be measured here.
 fn pairs(quick: bool) -> Result<Vec<Result<Pair, String>>, Box<dyn Error>> {
     Ok(vec![key_values(quick)?])
 }
@@ -123,7 +123,7 @@ struct Row {
 }
 
 impl Row {
-    /// The rate of ours to the other's, and its processor time.
+    /// Returns the rate of ours to the other's, and its processor time.
     fn ratios(&self) -> (Option<Paired>, Option<Paired>) {
         let [ours, other] = &self.cells;
         (ours.rate_to(other), ours.server_time_to(other))

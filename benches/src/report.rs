@@ -31,7 +31,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// Writes everything and prints the tables. First it writes: what was measured for minutes is
-    /// not to be lost where nobody reads the output.
+    /// not to be lost where the output is not read.
     pub(crate) fn publish(&self, folder: &Path) -> Result<(), Box<dyn Error>> {
         let text = self.text();
         fs::create_dir_all(folder)?;
@@ -64,7 +64,7 @@ impl Report {
         parts.join("\n")
     }
 
-    /// A table, of whose title one sees that it is of a quick run: it may be copied alone.
+    /// Returns a table whose title shows that it is of a quick run: it may be copied alone.
     fn titled(&self, table: String) -> String {
         match table.split_once('\n') {
             Some((title, rest)) if self.conditions.quick => {
@@ -75,7 +75,7 @@ impl Report {
     }
 }
 
-/// The same for the first builds.
+/// Writes and prints the tables of the first builds.
 pub(crate) fn publish_builds(builds: &[ColdBuild], folder: &Path) -> Result<(), Box<dyn Error>> {
     let text = format!("{}\n\n{}", Machine::this(), cold_build::tables(builds));
     fs::create_dir_all(folder)?;

@@ -49,7 +49,7 @@ impl Running {
         Ok(Self { address, process, tooled, _out: out })
     }
 
-    /// The server's own process.
+    /// Returns the server's own process.
     pub(crate) fn id(&self) -> u32 {
         self.tooled.unwrap_or(self.process.child.id())
     }
@@ -76,7 +76,7 @@ impl Running {
         }
     }
 
-    /// Has the server end, and a tool write down what it has counted.
+    /// Ends the server, and lets a tool write down what it has counted.
     pub(crate) fn finish(self) -> Result<(), Box<dyn Error>> {
         process::signal(self.id(), Signal::TERM);
         Ok(self.process.wait()?)

@@ -8,10 +8,10 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     pub(crate) protocol: Protocol,
     pub(crate) task: Task,
-    /// Server and load on the same core: nothing overlaps, and nobody waits for the other's core.
+    /// Server and load on the same core: nothing overlaps, and neither waits for the other's core.
     pub(crate) one_core: bool,
     pub(crate) unit: Unit,
-    /// It is measured so many times as long as others: a message takes longer the more there are.
+    /// It is measured this many times as long as others: a message takes longer the more there are.
     pub(crate) times_as_long: u64,
     /// How many connections a group of it has at most, where it was to have more.
     pub(crate) limited_to: Option<usize>,
@@ -24,9 +24,9 @@ pub(crate) struct Scenario {
 /// What a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// What came in.
+    /// Sends back what arrived.
     Echo,
-    /// Each line, by a write of its own.
+    /// Answers each line, by a separate write.
     Lines,
 }
 
@@ -59,7 +59,7 @@ impl Unit {
 /// The name of a scenario that not every server can stand.
 pub(crate) const SLOW_READER: &str = "slow-reader";
 
-/// All scenarios, in the order of the report.
+/// Returns all scenarios, in the order of the report.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = exchanges();
     all.extend(crowds());
@@ -99,7 +99,7 @@ fn exchanges() -> Vec<Scenario> {
     ]
 }
 
-/// The same, by a load that spins while it waits.
+/// Returns the scenario with a load that spins while it waits.
 fn awake(mut scenario: Scenario) -> Scenario {
     if let Task::Talk { wait, .. } = &mut scenario.task {
         *wait = Wait::Awake;
@@ -197,7 +197,7 @@ impl Scenario {
         self.limited_to.is_some()
     }
 
-    /// What it is, and where it was not measured as it is meant or as the others are.
+    /// Returns what it is, and where it was not measured as it is meant or as the others are.
     pub(crate) fn title(&self) -> String {
         let mut title = format!("{}: {}", self.name, self.about);
         if let Some(most) = self.limited_to {

@@ -1,4 +1,4 @@
-//! The servers that are compared: where each comes from, and what it needs.
+//! The servers that are compared: where each is from, and what it needs.
 
 use crate::scenarios::{Protocol, SLOW_READER};
 
@@ -9,7 +9,7 @@ pub(crate) struct Server {
     pub(crate) source: Source,
     /// What is measured without being asked for.
     pub(crate) default: Measured,
-    /// A scenario or a part that it cannot stand, and why.
+    /// A scenario or a part in which it cannot take part, and why.
     pub(crate) unfit: Option<(&'static str, &'static str)>,
 }
 
@@ -89,7 +89,7 @@ const UVLOOP: Interpreter = Interpreter {
     missing: "python3 with uvloop is not installed",
 };
 
-/// All servers, in the order of the report: ours, the limit, then the peers.
+/// Returns all servers, in the order of the report: ours, the limit, then the peers.
 pub(crate) fn all() -> Vec<Server> {
     vec![
         default(echo("readiness", Source::Example { optimised: false })),
@@ -153,7 +153,7 @@ fn script(name: &'static str, file: &'static str, interpreter: Interpreter) -> S
 }
 
 impl Server {
-    /// Why it cannot stand a scenario or a part.
+    /// Returns why it cannot take part in a scenario or a part.
     pub(crate) fn unfit_for(&self, name: &str) -> Option<&'static str> {
         self.unfit.filter(|(unfit, _)| *unfit == name).map(|(_, reason)| reason)
     }

@@ -1,4 +1,4 @@
-//! The results as text: a table for each scenario, ratios to the limit beside the figures.
+//! The results as text: a table for each scenario, with ratios to the limit next to the figures.
 
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
@@ -12,12 +12,12 @@ use crate::scenarios::{Judge, Protocol, Unit};
 use crate::servers::LIMIT;
 use crate::speed::Row;
 
-/// Against whose figures a scenario's ratios are, if that one takes part.
+/// Returns the cell that a scenario's ratios are against, if that one takes part.
 pub(crate) fn reference(row: &Row) -> Option<&Cell> {
     row.cell(limit(row))
 }
 
-/// Whose figures are 1.00.
+/// Returns the server whose figures are 1.00.
 pub(crate) fn limit(row: &Row) -> &'static str {
     match row.scenario.protocol {
         Protocol::Echo => LIMIT,
@@ -58,7 +58,7 @@ pub(crate) fn speed(row: &Row) -> String {
     for cell in &row.cells {
         table.add_row(cells(cell, row));
     }
-    // A column in which nobody has anything says nothing.
+    // A column without any figure is left out.
     let text = drop_empty_columns(table);
     let note = match reference(row) {
         Some(_) => String::new(),
@@ -78,7 +78,7 @@ fn cells(cell: &Cell, row: &Row) -> Vec<String> {
     // number follows from how long each takes.
     let alone = row.scenario.judged_by == Judge::Throughput;
     let compared = reference.filter(|_| alone);
-    // To itself there is nothing to tell.
+    // There is no ratio to itself.
     let other = compared.filter(|other| other.server != cell.server);
     push_with_ratios(&mut cells, cell.rate(), compared.and_then(Cell::rate), per_unit, 0);
     cells.push(paired(other.and_then(|other| cell.rate_to(other))));
@@ -159,7 +159,7 @@ pub(crate) fn memory(all: &[Memory]) -> String {
     format!("Memory of the server's own, bytes a connection\n{table}\n")
 }
 
-/// A number with its thousands apart; nothing for none.
+/// Returns a number with its thousands apart; nothing for none.
 pub(crate) fn shown(number: Option<f64>, digits: usize) -> String {
     let Some(number) = number.filter(|number| number.is_finite()) else { return String::new() };
     let text = format!("{number:.digits$}");
@@ -174,7 +174,7 @@ pub(crate) fn shown(number: Option<f64>, digits: usize) -> String {
     apart + rest
 }
 
-/// An empty table; all columns but the first are numbers.
+/// Returns an empty table; all columns but the first are numbers.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);

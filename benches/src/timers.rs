@@ -12,7 +12,7 @@ use crate::table;
 
 const COUNTS: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
-/// What one of so many costs, in nanoseconds: the best of the rounds.
+/// What one of this many timers costs, in nanoseconds: the best of the rounds.
 struct Cost {
     count: u64,
     set: f64,

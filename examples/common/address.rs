@@ -10,7 +10,7 @@ use std::vec;
 
 use readiness::CloseReason;
 
-/// Where the servers listen, and the clients connect, unless they are told otherwise.
+/// Where the servers listen, and the clients connect, unless an argument says otherwise.
 const HOST: &str = "127.0.0.1";
 const HOST_V6: &str = "::1";
 const PORT: u16 = 65432;
@@ -37,12 +37,12 @@ impl Address {
         Ok(Self { text, all })
     }
 
-    /// The port, which is the same in all.
+    /// Returns the port, which is the same in all.
     pub(crate) fn port(&self) -> u16 {
         self.all[0].port()
     }
 
-    /// All addresses that it stands for.
+    /// Returns all addresses that it stands for.
     pub(crate) fn all(&self) -> &[SocketAddr] {
         &self.all
     }
@@ -98,7 +98,7 @@ impl Name {
     }
 }
 
-/// As it was given.
+/// Shows the name as it was given.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -109,7 +109,7 @@ fn bad(text: &str, why: &str) -> String {
     format!("bad address {text:?}: {why}")
 }
 
-/// As it was given.
+/// Shows the address as it was given.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

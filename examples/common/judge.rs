@@ -1,6 +1,6 @@
-//! Whether what comes back is what was sent: byte for byte, and all of it.
+//! Judges whether the echo is what was sent: byte for byte, and all of it.
 
-/// How many bytes are to come back, and how many of them have, as they were sent.
+/// How many bytes are to be echoed, and how many of them have been, as they were sent.
 #[derive(Default)]
 pub(crate) struct Judge {
     total: u64,
@@ -20,13 +20,13 @@ impl Judge {
         self.identical == self.total
     }
 
-    /// Returns how many bytes have come back, in words.
+    /// Returns how many bytes have been echoed, in words.
     pub(crate) fn so_far(&self) -> String {
         format!("{} of {} bytes", self.identical, self.total)
     }
 
-    /// Compares what came back with what was sent at its place. `sent` is the shorter one only
-    /// where it ends.
+    /// Compares the echo with what was sent at its place. `sent` is the shorter one only where it
+    /// ends.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How a server shuts down gracefully, and what it prints meanwhile.
+//! How a server shuts down gracefully, and what it prints while it does.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    /// Shuts the loop down: gracefully when it is called first, and at once when it is called
-    /// again. `Event::ShutDown` comes at the end.
+    /// Shuts the loop down: gracefully at the first call, and at once at the second.
+    /// `Event::ShutDown` is delivered at the end.
     pub(crate) fn shut_down<T>(&mut self, event_loop: &mut EventLoop<T>) {
         let whom = match event_loop.connection_count() {
             1 => "1 connection".to_owned(),
@@ -29,7 +29,7 @@ impl Leaving {
         let is_anybody_there = event_loop.connection_count() > 0;
         let deadline = if self.asked == 0 { GRACE } else { Duration::ZERO };
         match deadline {
-            // Nobody is waited for.
+            // There is no client to wait for.
             _ if !is_anybody_there => status("Shutting down"),
             GRACE => tell_grace(&whom),
             _ => status(format_args!("Aborting {whom}")),
@@ -39,7 +39,7 @@ impl Leaving {
         event_loop.shutdown(deadline);
     }
 
-    /// Tells what there is to tell of an event. To be called with each.
+    /// Prints what there is to say about an event. To be called with each.
     pub(crate) fn watch<T>(&mut self, event_loop: &EventLoop<T>, event: Event) {
         match event {
             // A shutdown accepts all that had connected before it.
@@ -47,8 +47,8 @@ impl Leaving {
                 self.is_told = true;
                 tell_grace("those that had waited to be accepted");
             }
-            // One that keeps its side open is waited for only so long, and not to the end of the
-            // grace: see `ConnectionLimits`.
+            // A client that keeps its side open is waited for only up to the close deadline, and
+            // not to the end of the grace: see `ConnectionLimits`.
             Event::Closed(id, CloseReason::TimedOut(Deadline::Close)) => {
                 let whose = match event_loop[id].peer_addr() {
                     Ok(peer) => format!("{id} of {peer}"),

@@ -1,7 +1,7 @@
 //! The lesson trace: what a loop does, and why, in a few lines.
 //!
-//! The common steps of a connection (ready, read, written) are counted and told in one line when
-//! something else happens: its interest changes, it ends, or the loop sleeps.
+//! The common steps of a connection (ready, read, written) are counted and summed up in one line
+//! when something else happens: its interest changes, it ends, or the loop sleeps.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::recorder::Record;
 
-/// A wait that took longer than this is told as sleep.
+/// A wait that took longer than this is shown as sleep.
 const SLEEP: Duration = Duration::from_millis(100);
 
 /// Turns records into the lines of a lesson.
@@ -71,7 +71,7 @@ impl Lesson {
         lines
     }
 
-    /// Returns the lines of what was counted and not told yet.
+    /// Returns the lines of what was counted and not shown yet.
     pub(crate) fn finish(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         self.tell_all(&mut lines);
@@ -156,7 +156,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// What a step means, if it is worth a line.
+/// Returns what a step means, if it is worth a line.
 fn sentence(record: &Record, unsent: u64) -> Option<String> {
     if record.step != "interest" {
         let text = record.sentence.strip_prefix(&record.id).unwrap_or(&record.sentence);

@@ -3,9 +3,9 @@
 //!
 //! A program hands its usage text and the rest of itself to [`run`]. What fails is one line on
 //! standard error, named after the program, and exit status 1. No macro of `std` prints here:
-//! `println!` panics where nobody reads any more, as in `| head -1`, or where a disk is full. A
-//! program that only prints a result ends with an error then ([`print()`]). A server has clients to
-//! serve, so it logs what it could not print, and goes on ([`status()`]).
+//! `println!` panics where the output is no longer read, as in `| head -1`, or where a disk is
+//! full. A program that only prints a result ends with an error then ([`print()`]). A server has
+//! clients to serve, so it logs what it could not print, and goes on ([`status()`]).
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
@@ -127,22 +127,22 @@ impl Arguments {
         }
     }
 
-    /// The path after `--file`.
+    /// Returns the path after `--file`.
     pub(crate) fn file(&self) -> Option<OsString> {
         self.option("file")
     }
 
-    /// Whether an option is given.
+    /// Returns whether an option is given.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.options.contains_key(name)
     }
 
-    /// The value of an option, if it is given.
+    /// Returns the value of an option, if it is given.
     pub(crate) fn option(&self, name: &str) -> Option<OsString> {
         self.options.get(name).cloned()
     }
 
-    /// The values in their order, `None` for those not given.
+    /// Returns the values in their order, `None` for those not given.
     pub(crate) fn values<const MOST: usize>(self) -> Outcome<[Option<String>; MOST]> {
         match self.values.get(MOST) {
             Some(excess) => Err(format!("one argument too many: {excess:?}").into()),
@@ -159,12 +159,14 @@ fn unexpected(argument: Arg<'_>) -> Box<dyn Error> {
     format!("{error}; an argument that begins with - goes after --").into()
 }
 
-/// The address that an argument gives, or 127.0.0.1:65432, to connect to. A name is not looked up.
+/// Returns the address that an argument gives, or 127.0.0.1:65432, to connect to. A name is not
+/// looked up.
 pub(crate) fn name(argument: Option<String>) -> Outcome<Name> {
     Ok(Name::new(argument)?)
 }
 
-/// The address that an argument gives, or 127.0.0.1:65432, to listen at. A name is looked up.
+/// Returns the address that an argument gives, or 127.0.0.1:65432, to listen at. A name is looked
+/// up.
 pub(crate) fn address(argument: Option<String>) -> Outcome<Address> {
     Ok(Address::new(argument)?)
 }

@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 /// What is always there takes 35 columns at most, and the bar the rest.
 const TEMPLATE: &str = "{wide_bar} {done}/{all} {rate} {eta} left";
 
-/// A bar on standard error, until it is dropped. Where that is no terminal, nothing is drawn.
+/// Returns a bar on standard error, until it is dropped. Where that is no terminal, nothing is
+/// drawn.
 pub(crate) fn progress_bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     let Ok(style) = ProgressStyle::with_template(TEMPLATE) else { return bar };

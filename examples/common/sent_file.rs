@@ -1,5 +1,4 @@
-//! A file that is read twice while a program runs: to be sent, and to be compared with what comes
-//! back.
+//! A file that is read twice while a program runs: to be sent, and to be compared with the echo.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -36,7 +35,7 @@ impl SentFile {
         Ok(File::open(&self.path)?.take(self.len()))
     }
 
-    /// Whether it was written to since it was opened, as far as the system tells.
+    /// Returns whether it was written to since it was opened, as far as the system reports that.
     pub(crate) fn has_changed(&self) -> bool {
         self.file.metadata().is_ok_and(|now| state(&now) != self.before)
     }

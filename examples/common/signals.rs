@@ -1,7 +1,7 @@
-//! Signals as a source of the loop: Ctrl-C, and what else a program wants to hear.
+//! Signals as a source of the loop: Ctrl-C, and any others that a program asks for.
 //!
-//! A signal comes at any time, between any two instructions. Here it becomes one more event, which
-//! the program handles when it is at rest.
+//! A signal arrives at any time, between any two instructions. Here it becomes one more event,
+//! which the program handles when it is at rest.
 
 #![allow(dead_code, reason = "each example uses a part of what they share")]
 
@@ -15,7 +15,7 @@ use super::common::status;
 pub(crate) use own::Signals;
 
 /// Ctrl-C, or the signal that asks a process to end: at the first the loop shuts down gracefully,
-/// at the second at once. Either way `Event::ShutDown` comes at the end.
+/// at the second at once. Either way `Event::ShutDown` is delivered at the end.
 pub(crate) struct CtrlC {
     signals: Signals,
     leaving: Leaving,
@@ -26,7 +26,8 @@ impl CtrlC {
         Self::of(event_loop, &ENDING)
     }
 
-    /// The same, and the signal USR1 too: it prints what each connection and listener waits for.
+    /// Watches these signals and USR1 too, at which it prints what each connection and listener
+    /// waits for.
     pub(crate) fn explaining<T>(event_loop: &mut EventLoop<T>) -> io::Result<Self> {
         Self::of(event_loop, &[&ENDING[..], &EXPLAINING].concat())
     }
@@ -52,7 +53,8 @@ impl CtrlC {
         }
     }
 
-    /// How often it was pressed, if the event tells that. For a program with several loops.
+    /// Returns how often it was pressed, if the event reports that. For a program with several
+    /// loops.
     pub(crate) fn count(&mut self, event: Event) -> usize {
         self.signals.take(event).count()
     }
@@ -73,7 +75,7 @@ mod own {
     use super::*;
     use readiness::{Interest, SourceId};
 
-    /// The signals that a program has chosen to hear.
+    /// The signals that a program has chosen to receive.
     pub(crate) struct Signals {
         id: SourceId,
         signals: signal_hook_mio::v1_0::Signals,
@@ -86,7 +88,8 @@ mod own {
             Ok(Self { id, signals })
         }
 
-        /// The signals that have come, if the event is about them: all, as of any source.
+        /// Returns the signals that have arrived, if the event is about them: all, as of any
+        /// source.
         pub(crate) fn take(&mut self, event: Event) -> impl Iterator<Item = i32> {
             let is_ours = matches!(event, Event::Ready(id, _) if id == self.id);
             is_ours.then(|| self.signals.pending()).into_iter().flatten()

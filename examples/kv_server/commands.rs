@@ -14,7 +14,7 @@ const ONE: [i8; 3] = [1, 1, 1];
 const ALL: [i8; 3] = [1, -1, 1];
 const NONE: [i8; 3] = [0, 0, 0];
 
-/// All commands; the ones used most come first.
+/// All commands; the most used are first.
 #[rustfmt::skip]
 pub(crate) static COMMANDS: [Command; 42] = [
     ("get", 2, ONE), ("set", -3, ONE), ("incr", 2, ONE), ("ping", -1, NONE), ("del", -2, ALL),
@@ -43,8 +43,8 @@ pub(crate) fn number(word: &[u8]) -> Result<i64, Refusal> {
     integer(word).ok_or_else(|| "ERR value is not an integer or out of range".into())
 }
 
-/// Returns the time that is this many milliseconds later, or now if the number is negative; `None`
-/// beyond the clock of Redis, whose milliseconds count from 1970.
+/// Returns the time that is this many milliseconds later, or now if the number is negative. Returns
+/// `None` beyond the clock of Redis, whose milliseconds count from 1970.
 fn later(now: Instant, time: Option<i64>) -> Option<Instant> {
     const SINCE_1970: i64 = 1 << 41;
     time?.checked_add(SINCE_1970)?;

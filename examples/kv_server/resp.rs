@@ -30,7 +30,7 @@ pub(crate) struct Parser {
     line: Vec<u8>,
     /// Invariant: what is before this was looked at.
     at: usize,
-    /// How many words of the array are to come.
+    /// How many words of the array are still missing.
     missing: usize,
 }
 
@@ -183,7 +183,7 @@ pub(crate) fn count<'v>(count: usize) -> Reply<'v> {
     Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// Appends a reply to those that are to be sent.
+/// Appends a reply to the replies that are to be sent.
 pub(crate) fn append(replies: &mut Vec<u8>, reply: &Reply<'_>) {
     match reply {
         Reply::Done => {}

@@ -6,9 +6,9 @@
 //! clients happens behind that.
 //!
 //! A client may send many requests before it reads a reply. With 32 MiB unsent it is answered no
-//! further until it has read most of them. A client that reads nothing for a minute is cut, and one
-//! that has 64 MiB unsent at once: a subscriber or a monitor that is slow, which holds up nobody.
-//! Those are the output buffer limits of Redis.
+//! further until it has read most of them. A client that reads nothing for a minute is cut. So is
+//! one that has 64 MiB unsent at once: a slow subscriber or monitor, which holds up no other
+//! client. Those are the output buffer limits of Redis.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind};
@@ -34,7 +34,7 @@ const OUTGOING_MAX: usize = 64;
 const GATHERED: usize = 64 * 1024;
 /// How many expired keys are removed at once, so that clients are served in between.
 const EXPIRED_AT_ONCE: usize = 1000;
-/// What a client may use while it is subscribed, besides subscribing.
+/// What a client may use while it is subscribed, apart from subscribing.
 const FOR_ALL: [&str; 3] = ["ping", "quit", "reset"];
 /// What is not part of a transaction.
 const AT_ONCE: [&str; 5] = ["multi", "exec", "discard", "quit", "reset"];
@@ -93,7 +93,7 @@ pub(crate) struct Server {
     store: Store,
     /// Which clients want each topic, by kinds.
     topics: [HashMap<Topic, BTreeSet<ConnectionId>>; 3],
-    /// What others are to be sent, and who is to be closed, once a client is answered.
+    /// What is to be sent to other clients, and which are to be closed, once a client is answered.
     outgoing: Vec<(Vec<ConnectionId>, Vec<u8>)>,
     killed: Vec<ConnectionId>,
     /// The one timer, and the time for which it is set.
@@ -115,7 +115,7 @@ impl Server {
         Self { store, topics, outgoing, killed, timer, counters, accepted, requests, replies }
     }
 
-    /// Handles one event; all are to come here.
+    /// Handles one event; all are to be passed here.
     pub(crate) fn handle(&mut self, clients: &mut Clients, event: Event) {
         self.store.now = clients.now();
         match event {
@@ -470,7 +470,7 @@ fn described((name, arity, keys): &Command) -> Reply<'_> {
     Array(row)
 }
 
-/// A request as monitors see it.
+/// Returns a request as monitors see it.
 fn monitored(words: &[&[u8]], client: &Connection<Client>) -> Vec<u8> {
     let time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let words: String = words.iter().map(|word| format!(" \"{}\"", word.escape_ascii())).collect();

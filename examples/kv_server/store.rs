@@ -1,9 +1,9 @@
 //! The keys, their values, and when they expire.
 //!
-//! Each key has a place, which it keeps for as long as it exists. A scan goes through the places, so
-//! it yields each key once that exists from its beginning to its end. All times stand in one order,
-//! so the server needs one timer, for the earliest. A key that has expired is no longer found, and
-//! takes memory until that timer fires.
+//! Each key has a place, which it keeps for as long as it exists. A scan goes through the places,
+//! so it yields each key once that exists from its beginning to its end. All times are in one
+//! order, so the server needs one timer, for the earliest. A key that has expired is no longer
+//! found, and takes memory until that timer fires.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem;
@@ -113,8 +113,8 @@ impl Store {
     }
 }
 
-/// Whether a text matches a pattern with `*`, `?`, `[a-c]`, `[^a]` and `\`, as Redis reads them. It
-/// takes no longer than the product of their lengths.
+/// Returns whether a text matches a pattern with `*`, `?`, `[a-c]`, `[^a]` and `\`, as Redis reads
+/// them. It takes no longer than the product of their lengths.
 pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     // What is behind the last star, and the text that this star has not taken.
     let mut star = None;

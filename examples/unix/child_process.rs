@@ -29,7 +29,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
             return Ok(commands.await_all()?);
         }
         ctrl_c.handle(&mut server, event);
-        // The ends of several children may come as one signal.
+        // The ends of several children may arrive as one signal.
         if child_ends.take(event).count() > 0 {
             commands.reap()?;
         }
@@ -63,7 +63,7 @@ fn handle(server: &mut EventLoop<Pipes>, event: Event, commands: &mut Commands) 
             }
         }
         Event::Closed(id, _) => {
-            commands.kill(id)?; // if it still runs, it works for nobody
+            commands.kill(id)?; // if it still runs, its client has gone
             commands.end_input(server, id)?;
             commands.end_output(server, id)?;
         }
@@ -72,7 +72,7 @@ fn handle(server: &mut EventLoop<Pipes>, event: Event, commands: &mut Commands) 
     Ok(())
 }
 
-/// Gives the command what has come from its client, as far as it takes it. The rest stays, and
+/// Gives the command what has arrived from its client, as far as it takes it. The rest stays, and
 /// goes on when the pipe is ready again.
 fn feed(
     server: &mut EventLoop<Pipes>,
@@ -104,7 +104,7 @@ fn feed(
 }
 
 /// Sends the client what the command has printed, until that would block, or the client is slow.
-/// Then `Drained` comes, and the rest has waited in the pipe.
+/// Then `Drained` is delivered later, and the rest has waited in the pipe.
 fn take_output(
     server: &mut EventLoop<Pipes>,
     id: ConnectionId,
@@ -142,7 +142,7 @@ struct Commands {
     line: String,
     /// Each is awaited when it has ended, which can be after its connection.
     children: Vec<(ConnectionId, Child)>,
-    /// Whose a pipe is.
+    /// Which connection a pipe belongs to.
     clients: BTreeMap<SourceId, ConnectionId>,
 }
 
@@ -172,7 +172,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Closes the command's input, which tells it that there is no more.
+    /// Closes the command's input, so that it reads the end.
     fn end_input(&mut self, server: &mut EventLoop<Pipes>, id: ConnectionId) -> io::Result<()> {
         if let Some((mut pipe, source)) = server[id].data.input.take() {
             self.clients.remove(&source);
@@ -208,7 +208,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Waits for those whose client has gone; they end at once.
+    /// Waits for the commands whose client has closed; they end at once.
     fn await_all(mut self) -> io::Result<()> {
         for (id, child) in &mut self.children {
             tell_end(*id, child.wait()?);

@@ -24,7 +24,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     };
     common::start_log();
 
-    // All listen before the first serves, so that nobody comes to a part of them only.
+    // All listen before the first serves, so that connections are spread over all of them.
     let cannot_listen = |error| format!("cannot listen at {address}: {error}");
     let first = address.open(listen).map_err(cannot_listen)?;
     let address = first.local_addr()?;
@@ -33,7 +33,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
         listeners.push(listen(address).map_err(cannot_listen)?);
     }
 
-    // The main thread has a loop too, which hears Ctrl-C and the threads that end.
+    // The main thread has a loop too, which receives Ctrl-C and the ends of the threads.
     let mut main: EventLoop = EventLoop::new()?;
     let mut ctrl_c = CtrlC::new(&mut main)?;
     let (ended, ends) = mpsc::channel();
@@ -59,7 +59,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     Ok(())
 }
 
-/// A socket that shares its port with others that ask for it too. The kernel gives each new
+/// Returns a socket that shares its port with others that ask for it too. The kernel gives each new
 /// connection to one of them.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -80,7 +80,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a thread with a loop of its own. At its end it says how many it has served.
+    /// Starts a thread with its own loop. At its end it says how many it has served.
     fn start(
         listener: TcpListener,
         ended: Sender<io::Result<u64>>,
@@ -91,7 +91,7 @@ impl Server {
         let waker = server.waker();
         let (orders, ordered) = mpsc::channel();
         thread::Builder::new().spawn(move || {
-            // Whoever waits for it has gone only if the process ends.
+            // The receiver is gone only if the process ends.
             let _ = ended.send(run(&mut server, &ordered));
             let _ = main.wake();
         })?;
@@ -99,13 +99,13 @@ impl Server {
     }
 
     fn shut_down(&self) -> io::Result<()> {
-        // One that has ended has shut down.
+        // A thread that has ended has shut down.
         let _ = self.orders.send(ShutDown);
         self.waker.wake()
     }
 }
 
-/// What a thread does: nothing in it knows of the others.
+/// Runs one thread: nothing in it knows of the others.
 fn run(server: &mut EventLoop, ordered: &Receiver<ShutDown>) -> io::Result<u64> {
     let mut served = 0;
     let mut leaving = Leaving::default();

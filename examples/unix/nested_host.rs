@@ -7,7 +7,7 @@ use std::time::Duration;
 use readiness::mio::unix::SourceFd;
 use readiness::{Event, EventLoop, Interest, SourceId};
 
-/// Has the outer loop watch the inner one.
+/// Makes the outer loop watch the inner one.
 pub(crate) fn watch<O, I>(outer: &mut EventLoop<O>, inner: &EventLoop<I>) -> io::Result<SourceId> {
     outer.register(&mut SourceFd(&inner.as_raw_fd()), Interest::Readable)
 }

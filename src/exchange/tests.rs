@@ -1,5 +1,5 @@
-//! The states of an exchange: its table and its wants. What it does with bytes and events stands in
-//! `bytes.rs` and `events.rs`, and long random ways through it in `walk.rs`.
+//! Tests the states of an exchange: its table and its wants. `bytes.rs` and `events.rs` test what
+//! it does with bytes and events, and `walk.rs` takes long random paths through it.
 
 mod bytes;
 mod events;
@@ -19,7 +19,7 @@ fn small() -> Arc<ConnectionLimits> {
     Arc::new(limits)
 }
 
-/// An open exchange, coupled to nobody, whose `Accepted` was delivered.
+/// Returns an open exchange without a coupling, whose `Accepted` was delivered.
 fn open() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
@@ -90,8 +90,8 @@ impl Act {
         false
     }
 
-    /// Whether the loop can come to give this input: it reads only what is wanted, and writes only
-    /// what there is.
+    /// Returns whether the loop can give this input in this state. The loop reads only what is
+    /// wanted, and writes only what there is.
     fn can_come(self, exchange: &Exchange) -> bool {
         match self {
             Connected => exchange.is_connecting(),
@@ -147,7 +147,8 @@ fn begin(state: State) -> Exchange {
     }
 }
 
-/// An exchange in this state, with bytes unsent where there can be some, and nothing pending.
+/// Returns an exchange in this state, with bytes unsent where there can be some, and nothing
+/// pending.
 fn in_state(state: State) -> Exchange {
     let mut exchange = begin(state);
     exchange.send(b"unsent");
@@ -176,10 +177,10 @@ fn every_input_in_every_state_does_what_the_table_says() {
         for (cell, (_, input)) in row[1..].iter().zip(COLUMNS) {
             let mut exchange = in_state(state);
             if cell.is_empty() {
-                assert!(!input.can_come(&exchange), "{input:?} can come to {state:?}");
+                assert!(!input.can_come(&exchange), "{input:?} is possible in {state:?}");
                 continue;
             }
-            assert!(input.can_come(&exchange), "{input:?} cannot come to {state:?}");
+            assert!(input.can_come(&exchange), "{input:?} is impossible in {state:?}");
             let action = input.apply(&mut exchange);
             let expected = match cell.split(' ').next() {
                 Some("·") => format!("{state:?}"),
@@ -225,7 +226,7 @@ fn behind_the_peers_end_it_closes_by_itself_only_when_nothing_holds_it() {
             assert_eq!(exchange.state, state, "bytes are unsent");
             hold(&mut exchange);
             AllSent.apply(&mut exchange);
-            // We have said our last word in BothFinishing, so half-open changes nothing there.
+            // Our last word is sent in BothFinishing, so half-open changes nothing there.
             let holds = state == State::PeerFinished || name != "half-open";
             assert_eq!((exchange.state == state, exchange.unsent()), (holds, 0), "{name}");
             all_pending(&mut exchange);
@@ -265,7 +266,7 @@ fn failure_in_every_state_closes_and_the_first_reason_stays() {
             assert_eq!(
                 all_pending(&mut exchange),
                 pending,
-                "Closed comes once, {name} in {state:?}"
+                "Closed is delivered once, {name} in {state:?}"
             );
         }
     }
@@ -313,7 +314,7 @@ fn other_inputs_in_every_state_lead_nowhere() {
 
 // Wants.
 
-/// The interest rule, written down a second time: what an exchange wants, by what is true of it.
+/// Computes what an exchange wants by what is true of it: the interest rule, written a second time.
 fn wants(
     (inbound, outbound): (Arriving, Leaving),
     (paused, coupling): (bool, Coupling),
@@ -353,7 +354,7 @@ fn every_readiness() -> impl Iterator<Item = Readiness> {
 }
 
 fn check_wants(row: usize, paused: bool, coupling: Coupling, has_unsent: bool, is_full: bool) {
-    // A full buffer wants to know whether the end comes behind it.
+    // A full buffer wants to find out whether the end follows it.
     for is_overfull in [false, true] {
         if is_full || !is_overfull {
             check_wants_when_full(row, (paused, coupling), has_unsent, (is_full, is_overfull));

@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(kernel.spin(Duration::ZERO).unwrap(), 1, "it looks once, however short");
         notifier.wake().unwrap();
         assert_eq!(kernel.spin(MOMENT).unwrap(), 1);
-        // A wake is gone with its notifier, so the thread gives it back.
+        // A wake is lost when its notifier is dropped, so the thread returns it.
         let waking = std::thread::spawn(move || notifier.wake().map(|()| notifier));
         assert_eq!(kernel.spin(MOMENT).unwrap(), 1);
         waking.join().unwrap().unwrap();

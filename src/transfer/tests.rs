@@ -15,7 +15,7 @@ use crate::pending::Pending;
 enum Answer {
     /// These bytes are there to read; a read of fewer leaves the rest to the next.
     Bytes(Vec<u8>),
-    /// There is room to write so many.
+    /// There is room to write this many bytes.
     Room(usize),
     /// No byte, no error: to a read the peer's end, to a write nothing taken.
     Zero,
@@ -117,7 +117,7 @@ fn small() -> Arc<ConnectionLimits> {
 /// The most that one fill or flush moves here.
 const BUDGET: usize = 8;
 
-/// An open exchange, coupled to nobody, ready in both directions.
+/// Returns an open exchange without a coupling, ready in both directions.
 fn open() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
@@ -132,7 +132,8 @@ fn sending(bytes: &[u8]) -> Exchange {
     exchange
 }
 
-/// One whose write failed with `ConnectionReset`, and which the kernel still holds bytes for.
+/// Returns an exchange whose write failed with `ConnectionReset`, while the kernel still holds
+/// bytes for it.
 fn broken() -> Exchange {
     let mut exchange = sending(b"gone");
     flush(&mut exchange, &mut Script::new(&[RESET]), BUDGET, true);
@@ -157,7 +158,7 @@ fn all_pending(exchange: &mut Exchange) -> Vec<Pending> {
     .collect()
 }
 
-/// All ways to cut `whole` into pieces.
+/// Returns all ways to cut `whole` into pieces.
 fn chunkings(whole: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     (0..1_u32 << (whole.len() - 1)).map(move |cuts| {
         let ends = (1..whole.len()).filter(|end| cuts & (1 << (end - 1)) != 0);
@@ -181,7 +182,7 @@ struct Fill {
     after: Readiness,
 }
 
-/// A fill that is brought to its end by a socket that is not ready for more.
+/// Returns a fill that is brought to its end by a socket that is not ready for more.
 fn fill_case(
     name: &'static str,
     before: Readiness,
@@ -331,7 +332,7 @@ fn full_read_buffer_looks_for_the_end_behind_it() {
     assert!(exchange.is_at_end());
     let (exchange, filled) = looked(&[WouldBlock]);
     assert_eq!(filled, Transferred { count: 4, stop: StopReason::NotReady });
-    assert!(!exchange.can_fill() && exchange.interest().is_readable(), "the end may still come");
+    assert!(!exchange.can_fill() && exchange.interest().is_readable(), "the end may still arrive");
     let (exchange, filled) = looked(&[RESET]);
     assert_eq!(filled, Transferred { count: 4, stop: StopReason::Failed });
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
@@ -591,7 +592,7 @@ fn write_error_ends_our_direction_and_the_other_is_still_read() {
         exchange.send(b"more");
         assert_eq!((exchange.unsent(), exchange.lost()), (0, 8), "nothing can leave any more");
 
-        // What came before the error is read without a new event, also behind a short read.
+        // What arrived before the error is read without a new event, also after a short read.
         assert!(exchange.can_fill());
         let rest = filled(&mut exchange, &[bytes(b"abc"), Zero], true);
         assert_eq!(rest, Transferred { count: 3, stop: StopReason::Ended });
@@ -612,7 +613,7 @@ fn write_error_remains_the_reason_however_reading_ends() {
     }
     let mut exchange = broken();
     filled(&mut exchange, &[bytes(b"abc"), WouldBlock], true);
-    assert_eq!(exchange.phase(), Phase::Broken, "waits for what may still come");
+    assert_eq!(exchange.phase(), Phase::Broken, "waits for what may still arrive");
     exchange.pass(Deadline::Close);
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
 }

@@ -12,7 +12,7 @@ impl<T> Turns<T> {
         self.ready.times(id)
     }
 
-    /// The connections that were settled: not those at which the program or the turn is.
+    /// Returns the connections that were settled: not those at which the program or the turn is.
     pub(crate) fn settled(&self) -> impl Iterator<Item = &Connection<T>> {
         let served = self.service.map(|service| service.slot);
         self.connections.iter().filter(move |connection| {

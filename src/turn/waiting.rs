@@ -213,7 +213,7 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_micros(50);
 
-    /// How many waits block at once before the next spin, which finds what it is told to find.
+    /// Returns how many waits block before the next spin, which finds something if `is_fruitful`.
     fn waits_until_spin(spin: &mut Spin, is_fruitful: bool) -> u32 {
         let mut count = 0;
         while spin.before_wait().is_none() {

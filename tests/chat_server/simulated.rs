@@ -22,7 +22,7 @@ struct World<'s> {
     guests: Vec<Guest>,
 }
 
-/// Somebody who may be in the room.
+/// A person who may be in the room.
 struct Guest {
     peer: Peer,
     unsent: Vec<u8>,
@@ -52,7 +52,7 @@ impl Guest {
         self.heard.windows(text.len()).any(|window| window == text.as_bytes())
     }
 
-    /// The whole lines that begin with a member's name.
+    /// Returns the whole lines that begin with a member's name.
     fn said(&self) -> Vec<&str> {
         let whole = self.heard.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let text = std::str::from_utf8(&self.heard[..whole]).unwrap();
@@ -80,7 +80,7 @@ impl<'s> World<'s> {
         self.guests.last_mut().unwrap()
     }
 
-    /// Has somebody join, and the others hear of it.
+    /// Lets a guest join, and checks that the others receive the news.
     fn join(&mut self, name: &str) -> io::Result<()> {
         self.come().say(&format!("{name}\n"));
         let joined = format!("* {name} joined\n");
@@ -97,12 +97,12 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Has the guests do what they can, and returns whether that was anything.
+    /// Lets the guests do what they can, and returns whether that was anything.
     fn guests_go_on(&mut self) -> bool {
         self.guests.iter_mut().map(Guest::go_on).fold(false, |any, one| any | one)
     }
 
-    /// Has one thing happen. An error means that nothing ever will.
+    /// Lets one thing happen. An error means that nothing ever will.
     fn go_on(&mut self, have_moved: bool) -> io::Result<()> {
         let outcome = self.simulation.advance(&mut [&mut self.server]);
         if have_moved { Ok(()) } else { outcome }
@@ -172,7 +172,7 @@ fn members_on_bad_networks_hear_every_line_in_one_order() {
         world.until(|world| world.guests.iter().all(|guest| guest.said().len() == 4 * COUNT))?;
         let heard = world.guests[0].said();
         for (number, guest) in world.guests.iter().enumerate() {
-            assert_eq!(guest.said(), heard, "all hear the same");
+            assert_eq!(guest.said(), heard, "all receive the same");
             let own = heard.iter().filter(|line| line.starts_with(&format!("m{number}: ")));
             let lines: Vec<String> = own.map(|line| line.to_string()).collect();
             let all = (0..COUNT).map(|line| format!("m{number}: line {line} of {number}"));
@@ -224,8 +224,8 @@ fn slow_reader_has_the_talker_wait_and_loses_nothing_of_what_is_more_than_any_li
     Ok(())
 }
 
-/// Has bob talk that much while `silent` reads nothing, and returns what ann was told of it and how
-/// long it took until ann had heard everything of bob.
+/// Lets bob send `count` lines while `silent` reads nothing. Returns what ann received about
+/// `silent`, and how long it took until ann had received everything from bob.
 fn talk_beside_a_silent_one(count: usize) -> io::Result<(String, Duration)> {
     let simulation = Simulation::new(1);
     let mut world = World::new(&simulation)?;
@@ -259,11 +259,11 @@ fn member_that_reads_nothing_is_waited_for_once_and_dropped_by_the_limit_that_it
     // More than the kernels and the high-water mark, less than the most that may be unsent.
     let (told, took) = talk_beside_a_silent_one(600)?;
     assert_eq!(told, "* silent was dropped: it read nothing for 10 s");
-    assert!(took < Duration::from_millis(1100), "bob was heard after {took:?}");
+    assert!(took < Duration::from_millis(1100), "bob's lines arrived after {took:?}");
 
     let (told, took) = talk_beside_a_silent_one(3000)?;
     assert_eq!(told, "* silent was dropped: more than 1 MiB was waiting for it");
-    assert!(took < Duration::from_millis(1100), "bob was heard after {took:?}");
+    assert!(took < Duration::from_millis(1100), "bob's lines arrived after {took:?}");
     Ok(())
 }
 
@@ -315,7 +315,7 @@ fn members_that_are_lost_to_any_fault_are_gone_and_the_others_hear_what_is_said_
         }
         world.guests.clear();
         simulation.set_faults(faults.calmed());
-        // The descriptors that were lacking are there again; who has gone is gone.
+        // The missing descriptors are there again; a member that has left is no longer there.
         world.join("ann").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         world.guests[0].say("/who\n");
         world.until(|world| world.guests[0].has_heard("* 1 here: ann\n")).unwrap_or_else(|_| {

@@ -1,5 +1,5 @@
-//! A part of a test in a process of its own: with descriptors that no other test opens, or with
-//! limits and signals that must not meet the others.
+//! Runs a part of a test in its own process: with descriptors that no other test opens, or with
+//! limits and signals that must not affect the others.
 //!
 //! The child is the test binary itself, asked to run just one test. Parent and child talk in lines
 //! over the child's standard input and output.
@@ -16,16 +16,16 @@ use super::PATIENCE;
 /// Tells a test binary which of its tests it is to run as a child.
 pub const VARIABLE: &str = "READINESS_TEST_CHILD";
 
-/// Marks the child's own lines among those of the test harness.
+/// Marks the child's own lines in the output of the test harness.
 const MARK: &str = "@ ";
 
-/// Whether this process is the child that is to run this test.
+/// Returns whether this process is the child that is to run this test.
 pub fn is_child(test: &str) -> bool {
     env::var(VARIABLE).is_ok_and(|child| child == test)
 }
 
-/// Runs `body` in a process of its own, after the shell has done what `before` says, and fails if
-/// it fails there. `test` is the full name of the test that calls.
+/// Runs `body` in its own process, after the shell has done what `before` says, and fails if it
+/// fails there. `test` is the full name of the test that calls.
 pub fn alone(test: &str, before: &str, body: impl FnOnce()) {
     if is_child(test) {
         return body();
@@ -33,7 +33,7 @@ pub fn alone(test: &str, before: &str, body: impl FnOnce()) {
     let output = command(test, before).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "in a process of its own:\n{said}\n{complaint}");
+    assert!(output.status.success(), "in its own process:\n{said}\n{complaint}");
     assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
 }
 
@@ -77,14 +77,14 @@ impl Child {
         self.process.id()
     }
 
-    /// The child's next report, which must be of this name.
+    /// Returns the child's next report, which must be of this name.
     pub fn report(&self, name: &str) -> String {
         let report = self.reports.recv_timeout(PATIENCE).expect("a report of the child in time");
         let value = report.strip_prefix(name).and_then(|value| value.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("{name} was to come, not {report}")).to_owned()
+        value.unwrap_or_else(|| panic!("{name} was expected, not {report}")).to_owned()
     }
 
-    /// Whether a report has come that was not looked at.
+    /// Returns whether a report has arrived that was not looked at.
     pub fn has_reported(&self, name: &str) -> bool {
         self.reports.try_iter().any(|report| report.starts_with(name))
     }
@@ -135,7 +135,7 @@ pub fn commands() -> Receiver<String> {
     commands
 }
 
-/// How many descriptors this process has open.
+/// Returns how many descriptors this process has open.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/dev/fd").unwrap().count()
 }

@@ -1,6 +1,6 @@
 //! The contract between a loop and its host, as the guide's page on hosts numbers it: for each rule
 //! a check that tries to break it. A host is any loop of another kind that this crate's loop runs
-//! inside; it has work of its own beside it.
+//! inside; it has other work too.
 //!
 //! Nothing is measured in time: a host that misses an event stands still until [`PATIENCE`] is
 //! over, and one that spins or is held up shows by the number of turns.
@@ -27,11 +27,11 @@ pub struct Host {
     /// Runs the loop inside the host until the program is done.
     pub run: fn(EventLoop, &mut dyn Program, OwnWork),
     /// How many turns the loop has in one round of the host's own work, while nothing happens: one
-    /// if the host asks the loop each time, and none if it is told by the descriptor.
+    /// if the host asks the loop each time, and none if the descriptor wakes the host.
     pub turns_at_rest: usize,
 }
 
-/// What the host has to do beside the loop.
+/// The host's work apart from the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnWork {
     /// Nothing: it only waits for the loop.
@@ -52,7 +52,7 @@ pub trait Program {
     fn is_done(&self) -> bool;
 }
 
-/// All checks. Each is a test of its own in the file that has the host.
+/// All checks. Each is a separate test in the file that has the host.
 #[macro_export]
 macro_rules! contract_checks {
     ($host:expr; $($check:ident)*) => {
@@ -79,7 +79,7 @@ macro_rules! contract_checks {
     };
 }
 
-/// Runs a program inside a host, in a thread that is given up when it stands still.
+/// Runs a program inside a host, in a thread that is given up when it makes no progress.
 fn run<P: Program + Send + 'static>(
     host: Host,
     work: OwnWork,
@@ -91,7 +91,7 @@ fn run<P: Program + Send + 'static>(
         (host.run)(event_loop, &mut program, work);
         let _ = done.send(program);
     });
-    outcome.recv_timeout(PATIENCE).expect("the host comes to the program's end")
+    outcome.recv_timeout(PATIENCE).expect("the host reaches the program's end")
 }
 
 /// Reads what is there, without waiting.
@@ -113,7 +113,7 @@ fn consume_all(event_loop: &mut EventLoop, id: ConnectionId) -> Vec<u8> {
     received
 }
 
-// An edge that comes while an event is handled.
+// An edge that arrives while an event is handled.
 
 struct Arriving {
     peer: TcpStream,
@@ -156,7 +156,7 @@ struct Sources {
 
 impl Program for Sources {
     fn handle(&mut self, _: &mut EventLoop, event: Event) {
-        let Event::Ready(id, _) = event else { panic!("{event:?} was not to come") };
+        let Event::Ready(id, _) = event else { panic!("{event:?} was not expected") };
         self.told.push(id);
     }
 
@@ -226,7 +226,7 @@ pub fn what_is_done_outside_of_events_leaves_without_another_event(host: Host) {
     assert_eq!(program.received, program.sent);
 }
 
-// Readiness that is left over at a budget.
+// Readiness that is deferred by a budget.
 
 struct Stream {
     _peer: TcpStream,
@@ -248,7 +248,7 @@ impl Program for Stream {
 
 pub fn stream_beyond_the_budget_goes_on_without_another_edge(host: Host) {
     let program = run(host, OwnWork::None, || {
-        // Four hundred budgets, which the kernel holds while nobody reads.
+        // Four hundred budgets, which the kernel holds until they are read.
         let expected = pattern(0, 40_000);
         let (event_loop, address) =
             listening_with(connection_limits(|limits| limits.read_budget = 100));
@@ -346,7 +346,7 @@ impl Program for Woken {
     fn handle(&mut self, _: &mut EventLoop, event: Event) {
         assert_eq!(event, Event::Woken);
         self.count += 1;
-        // The thread has gone after the last.
+        // The thread has ended after the last.
         let _ = self.told.send(());
     }
 
@@ -355,7 +355,7 @@ impl Program for Woken {
     }
 }
 
-/// Wakes, and again as soon as that was told, be it before or while the host goes to sleep.
+/// Wakes again whenever a wake was delivered, be it before or while the host goes to sleep.
 fn wake_again_and_again(waker: &Waker, told: &Receiver<()>) {
     for _ in 0..WAKES {
         waker.wake().unwrap();
@@ -380,8 +380,8 @@ pub fn wakes_of_a_thread_are_told_one_after_the_other(host: Host) {
 struct Idle {
     steps: Steps,
     peers: [TcpStream; 3],
-    /// In the order of the peers: one that is quiet, one that is paused while bytes wait for it,
-    /// and one whose peer does not read.
+    /// In the order of the peers: a quiet connection, a paused one with bytes waiting for it, and
+    /// one whose peer does not read.
     ids: Vec<ConnectionId>,
     is_set: bool,
     turns_at_rest: usize,
@@ -406,7 +406,7 @@ impl Program for Idle {
         match event {
             Event::Accepted(_, id) => self.ids.push(id),
             Event::Received(id) => event_loop[id].send_received(),
-            _ => panic!("{event:?} was not to come"),
+            _ => panic!("{event:?} was not expected"),
         }
     }
 

@@ -31,21 +31,23 @@ impl Crowd {
         Self { child }
     }
 
-    /// Has so many more connect, with a receive buffer of so many bytes if not of the usual size.
+    /// Connects `count` more members, each with a receive buffer of `receive_buffer` bytes if
+    /// given.
     pub fn connect(&mut self, address: SocketAddr, count: usize, receive_buffer: Option<usize>) {
         let size = receive_buffer.unwrap_or(0);
         self.child.say(&format!("connect {address} {count} {size}"));
         self.child.report("connected");
     }
 
-    /// Has each member send so many bytes, none of which ends a line.
+    /// Sends `count` bytes from each member, none of which ends a line.
     pub fn send(&mut self, count: usize) {
         self.child.say(&format!("send {count}"));
         self.child.report("sent");
     }
 
-    /// Has so many connect one after the other and leave at once: of ten, five reset without
-    /// looking at the answer, four look and reset, and one looks and ends as it should.
+    /// Connects `count` members one after the other, each of which leaves at once. Of ten, five
+    /// reset without looking at the answer, four look and reset, and one looks and ends as it
+    /// should.
     pub fn come_and_go(&mut self, address: SocketAddr, count: usize) {
         self.child.say(&format!("come {address} {count}"));
         self.child.report("gone");

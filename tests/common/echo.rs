@@ -1,5 +1,5 @@
-//! What every server that echoes has to do, whatever it is built on. Each check takes the address of
-//! one that runs, and what it costs as [`Costs`].
+//! What every echo server must do, whatever it is built on. Each check takes the address of a
+//! running server, and its costs as [`Costs`].
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -51,7 +51,7 @@ fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
 fn talk_up_to(talkers: &mut [Talker], count: usize) {
     let end = Instant::now() + PATIENCE;
     while talkers.iter().any(|talker| talker.read < count) {
-        assert!(Instant::now() < end, "not every byte comes back");
+        assert!(Instant::now() < end, "not every byte is echoed");
         for talker in &mut *talkers {
             talker.write_to(count);
             talker.read_on();
@@ -60,14 +60,15 @@ fn talk_up_to(talkers: &mut [Talker], count: usize) {
     }
 }
 
-/// A client that writes until nobody takes any more, and reads nothing. How much that was.
+/// Returns a client that has written until the kernels took no more and reads nothing, and how much
+/// it wrote.
 fn stuck(address: SocketAddr) -> (TcpStream, usize) {
     let mut client = peer(address);
     client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let (piece, mut written) = ([b'x'; 64 * 1024], 0);
     let end = Instant::now() + PATIENCE;
     while written < TOO_MUCH {
-        assert!(Instant::now() < end, "the client comes to no end");
+        assert!(Instant::now() < end, "the client reaches no end");
         match client.write(&piece) {
             Ok(count) => written += count,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -178,7 +179,7 @@ pub fn client_that_ends_first_gets_its_whole_answer_and_then_the_end(
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
         writer.join().unwrap();
-        assert!(answer == pattern(0, count), "{} of {count} came back", answer.len());
+        assert!(answer == pattern(0, count), "{} of {count} bytes were echoed", answer.len());
     }
 }
 
@@ -190,8 +191,8 @@ pub fn idle_clients_cost_no_processor_time(_: &str, address: SocketAddr, process
 }
 
 /// Fails unless a process comes to rest: it sleeps, and neither uses processor time nor wakes, each
-/// time that it is looked at. One that goes on by itself never does, nor one that waits for its
-/// processor.
+/// time that it is looked at. A process that goes on by itself never does, nor one that waits for
+/// its processor.
 #[cfg(target_os = "linux")]
 pub fn assert_rests(process: u32) {
     let end = Instant::now() + PATIENCE;
@@ -225,7 +226,7 @@ struct Activity {
     sleeps: bool,
     /// The processor time that it has used so far.
     ticks: u64,
-    /// How often it has gone to sleep.
+    /// How often it began to sleep.
     sleep_count: u64,
 }
 

@@ -56,12 +56,12 @@ impl Fuzz {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to below `end`.
+    /// Returns a number from 0 to below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// Some bytes: words of a protocol and any others, mostly few, now and then thousands.
+    /// Returns some bytes: words of a protocol and any others, mostly few, now and then thousands.
     pub fn bytes(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..=self.below(8) {

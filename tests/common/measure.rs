@@ -1,4 +1,4 @@
-//! What a process costs, as Linux tells it, and what was measured, said aloud.
+//! Measures what a process costs, as Linux reports it, and prints what was measured.
 
 use std::fmt::Display;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 /// a child.
 pub const ALL_DESCRIPTORS: &str = "ulimit -S -n $(ulimit -H -n);";
 
-/// Whether this system tells what a process costs.
+/// Returns whether this system reports what a process costs.
 pub fn can_measure() -> bool {
     cfg!(target_os = "linux") && fs::metadata("/proc/self/smaps_rollup").is_ok()
 }
@@ -17,7 +17,7 @@ pub fn can_measure() -> bool {
 /// What is missing where it does not.
 pub const NO_MEASURE: &str = "this system does not tell what a process costs";
 
-/// Whether `strace` is here and may trace.
+/// Returns whether `strace` is here and may trace.
 pub fn can_trace() -> bool {
     let mut strace = Command::new("strace");
     strace.args(["-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -32,9 +32,9 @@ pub fn aloud(what: impl Display) {
     let _ = writeln!(stderr(), "{what}");
 }
 
-/// The bytes of memory that belong to a process alone and stand behind no file: its heap and its
-/// stacks. Counted page by page; the figure of the same kind in `status` may lag behind by more
-/// than what a test here looks for.
+/// Returns the bytes of memory that belong to a process alone and stand behind no file: its heap
+/// and its stacks. Counted page by page; the figure of the same kind in `status` may lag behind by
+/// more than what a test here looks for.
 pub fn user_memory(process: u32) -> i64 {
     let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
     let kilobytes = |name: &str| {
@@ -45,19 +45,20 @@ pub fn user_memory(process: u32) -> i64 {
     kilobytes("Anonymous:") * 1024
 }
 
-/// How many descriptors a process has open.
+/// Returns how many descriptors a process has open.
 pub fn descriptors(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
 }
 
-/// How many descriptors a process may have open.
+/// Returns how many descriptors a process may have open.
 pub fn descriptors_max(process: u32) -> usize {
     let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
 }
 
-/// The parts that a test binary plays as a child: whether this process is one for the test, after
+/// Plays the part of a test binary as a child. Returns whether this process is one for the test,
+/// after it has played its part.
 /// it has played its part.
 pub fn has_played(test: &str) -> bool {
     if !super::child::is_child(test) {

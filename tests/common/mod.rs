@@ -1,5 +1,5 @@
-//! What the tests share: a loop with a listener, driving it, peers of plain `std`, and a pattern
-//! that tells every byte's place.
+//! What the tests share: a loop with a listener, driving it, peers of plain `std`, and a pattern in
+//! which every byte shows its place.
 //!
 //! Nothing here sleeps to wait for something that it could observe. [`PATIENCE`] only bounds how
 //! long a test that fails takes.
@@ -28,10 +28,10 @@ use readiness::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// After so long a test gives up.
+/// A test gives up after this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A loop that listens on a free port of IPv4 loopback.
+/// Returns a loop that listens on a free port of IPv4 loopback.
 pub fn listening<T: Default + 'static>() -> (EventLoop<T>, ListenerId, SocketAddr) {
     let mut event_loop = EventLoop::new().unwrap();
     let listener = event_loop.listen("127.0.0.1:0").unwrap();
@@ -39,7 +39,7 @@ pub fn listening<T: Default + 'static>() -> (EventLoop<T>, ListenerId, SocketAdd
     (event_loop, listener, address)
 }
 
-/// A blocking peer that fails rather than hangs.
+/// Returns a blocking peer that fails rather than hangs.
 pub fn peer(address: SocketAddr) -> TcpStream {
     let peer = TcpStream::connect(address).unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -48,14 +48,14 @@ pub fn peer(address: SocketAddr) -> TcpStream {
     peer
 }
 
-/// Has a socket be closed by a reset, as a peer that fails does.
+/// Sets a socket to be closed by a reset, as a peer that fails does.
 pub fn reset(peer: TcpStream) {
     socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
 }
 
-/// Waits until so many finished handshakes wait to be accepted at an address of IPv4. A peer's
-/// connect can return a moment before its last acknowledgement has reached the listener.
+/// Waits until `count` finished handshakes wait to be accepted at an IPv4 address. A peer's connect
+/// can return a moment before its last acknowledgement has reached the listener.
 pub fn await_backlog(address: SocketAddr, count: usize) {
     let end = Instant::now() + PATIENCE;
     while cfg!(target_os = "linux") && backlog(address) != Some(count) {
@@ -64,8 +64,8 @@ pub fn await_backlog(address: SocketAddr, count: usize) {
     }
 }
 
-/// How many peers wait at a listener, as the kernel lists it: state 0A, and the number as the
-/// second of its two queues.
+/// Returns how many peers wait at a listener, as the kernel lists it: state 0A, and the number as
+/// the second of its two queues.
 fn backlog(address: SocketAddr) -> Option<usize> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", address.port());
@@ -77,7 +77,7 @@ fn backlog(address: SocketAddr) -> Option<usize> {
     })
 }
 
-/// The next event; panics if none comes.
+/// Returns the next event; panics if none arrives.
 pub fn next<T>(event_loop: &mut EventLoop<T>) -> Event {
     let event = event_loop.poll_event(Some(PATIENCE)).unwrap();
     event.expect("an event in time")
@@ -90,7 +90,7 @@ pub fn until<T, R>(
 ) -> R {
     let end = Instant::now() + PATIENCE;
     loop {
-        assert!(Instant::now() < end, "what the test waits for did not come");
+        assert!(Instant::now() < end, "what the test waits for did not happen");
         let event = next(event_loop);
         if let Some(outcome) = handle(event_loop, event) {
             return outcome;
@@ -106,14 +106,14 @@ pub fn drive<T>(
 ) {
     let end = Instant::now() + PATIENCE;
     while !done() {
-        assert!(Instant::now() < end, "what the test waits for did not come");
+        assert!(Instant::now() < end, "what the test waits for did not happen");
         if let Some(event) = event_loop.poll_event(Some(Duration::from_millis(1))).unwrap() {
             handle(event_loop, event);
         }
     }
 }
 
-/// The events of at most `count` turns that do not wait. Ends early only by `count`.
+/// Returns the events of at most `count` turns that do not wait. Ends early only by `count`.
 pub fn turns<T>(event_loop: &mut EventLoop<T>, count: usize) -> Vec<Event> {
     let mut events = Vec::new();
     for _ in 0..count {
@@ -132,18 +132,19 @@ pub fn accepted<T>(event_loop: &mut EventLoop<T>) -> ConnectionId {
     })
 }
 
-/// `count` bytes of a stream, from `offset` on, in which each byte tells its place.
+/// Returns `count` bytes of a stream, from `offset` on, in which each byte shows its place.
 pub fn pattern(offset: usize, count: usize) -> Vec<u8> {
     (offset..offset + count).map(pattern_at).collect()
 }
 
-/// The byte at one place of the pattern: no short period, so that bytes that were moved show.
+/// Returns the byte at one place of the pattern: no short period, so that bytes that were moved
+/// show.
 pub fn pattern_at(place: usize) -> u8 {
     let mixed = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 56) as u8
 }
 
-/// A loop with these limits that listens on a free port of IPv4 loopback.
+/// Returns a loop with these limits that listens on a free port of IPv4 loopback.
 pub fn listening_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, SocketAddr) {
     let mut event_loop = EventLoop::with_limits(limits).unwrap();
     let listener = event_loop.listen("127.0.0.1:0").unwrap();
@@ -151,19 +152,19 @@ pub fn listening_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, So
     (event_loop, address)
 }
 
-/// The default limits with some of those of a connection changed.
+/// Returns the default limits with some of a connection's limits changed.
 pub fn connection_limits(change: impl FnOnce(&mut ConnectionLimits)) -> Limits {
     let mut limits = Limits::default();
     change(&mut limits.connection);
     limits
 }
 
-/// A loop with one accepted connection, and its blocking peer.
+/// Returns a loop with one accepted connection, and its blocking peer.
 pub fn pair<T: Default + 'static>() -> (EventLoop<T>, ConnectionId, TcpStream) {
     pair_with(Limits::default())
 }
 
-/// The same with these limits.
+/// Returns a pair on a loop with these limits.
 pub fn pair_with<T: Default + 'static>(limits: Limits) -> (EventLoop<T>, ConnectionId, TcpStream) {
     let (mut event_loop, address) = listening_with(limits);
     let peer = peer(address);
@@ -182,8 +183,8 @@ pub fn hold_little<T>(event_loop: &EventLoop<T>, id: ConnectionId, peer: &TcpStr
     SockRef::from(peer).set_recv_buffer_size(SIZE).unwrap();
 }
 
-/// Waits until the kernel has something to read for this connection, be it the peer's end: a
-/// peer's call can return a moment before what it sent has come to us. Reads nothing.
+/// Waits until the kernel has something to read for this connection, be it the peer's end: a peer's
+/// call can return a moment before what it sent has arrived here. Reads nothing.
 #[cfg(unix)]
 pub fn await_arrival<T>(event_loop: &EventLoop<T>, id: ConnectionId) {
     let end = Instant::now() + PATIENCE;
@@ -241,21 +242,21 @@ pub fn left_overs(count: usize) -> (EventLoop, Vec<ConnectionId>, Vec<TcpStream>
     }
     let mut stopped = std::collections::HashSet::new();
     until(&mut event_loop, |event_loop, event| {
-        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(id) = event else { panic!("{event:?} was not expected") };
         let received = event_loop[id].received().len();
         event_loop[id].consume(received);
         stopped.extend((received == BUDGET).then_some(id));
         (stopped.len() == count).then_some(())
     });
     for event in turns(&mut event_loop, 1) {
-        let Event::Received(id) = event else { panic!("{event:?} was not to come") };
+        let Event::Received(id) = event else { panic!("{event:?} was not expected") };
         let received = event_loop[id].received().len();
         event_loop[id].consume(received);
     }
     (event_loop, ids, peers)
 }
 
-/// All events up to and with the `Closed` of this connection.
+/// Returns all events up to and with the `Closed` of this connection.
 pub fn until_closed<T>(
     event_loop: &mut EventLoop<T>,
     id: ConnectionId,
@@ -271,7 +272,7 @@ pub fn until_closed<T>(
     (events, reason)
 }
 
-/// The steps that the loop takes from here on.
+/// Returns the steps that the loop takes from here on.
 pub fn steps<T>(event_loop: &mut EventLoop<T>) -> Receiver<Step> {
     let (seen, steps) = mpsc::channel();
     event_loop.set_observer(move |step: Step| {
@@ -291,7 +292,7 @@ pub fn until_step<T>(
     let mut found = false;
     let end = Instant::now() + PATIENCE;
     while !found {
-        assert!(Instant::now() < end, "the step did not come; seen: {seen:?}");
+        assert!(Instant::now() < end, "the step was not taken; seen: {seen:?}");
         event_loop.poll_event(Some(Duration::from_millis(1))).unwrap();
         for step in steps.try_iter() {
             found |= is_it(&step);
@@ -301,7 +302,7 @@ pub fn until_step<T>(
     seen
 }
 
-/// How many bytes of a connection the kernel took, going by the steps.
+/// Returns how many bytes of a connection the kernel took, going by the steps.
 pub fn flushed(steps: &[Step], id: ConnectionId) -> u64 {
     let count = |step: &Step| match step {
         Step::Flushed { id: of, count, .. } if *of == id => *count as u64,
@@ -310,7 +311,7 @@ pub fn flushed(steps: &[Step], id: ConnectionId) -> u64 {
     steps.iter().map(count).sum()
 }
 
-/// Reads to the end in a thread of its own. A reset ends it too, and is the error.
+/// Reads to the end in a separate thread. A reset ends it too, and is the error.
 pub fn read_in_thread(mut peer: TcpStream) -> JoinHandle<(Vec<u8>, io::Result<()>)> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -329,7 +330,7 @@ pub fn drive_until_joined<T, R>(
     thread.join().expect("the peer's thread did not panic")
 }
 
-/// An address at which nobody listens, nor ever will: a socket that does not listen has its port.
+/// Returns an address that always refuses: a socket that does not listen has its port.
 pub fn refusing_address() -> SocketAddr {
     static BOUND: OnceLock<Socket> = OnceLock::new();
     let socket = BOUND.get_or_init(|| {
@@ -340,7 +341,7 @@ pub fn refusing_address() -> SocketAddr {
     socket.local_addr().unwrap().as_socket().unwrap()
 }
 
-/// Whether this machine has a loopback of IPv6.
+/// Returns whether this machine has a loopback of IPv6.
 pub fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()
 }
@@ -354,8 +355,8 @@ pub struct Folder(std::path::PathBuf);
 
 #[cfg(unix)]
 impl Folder {
-    /// Makes one whose path is short, wherever this machine has its temporary files: the path of a
-    /// socket has 103 bytes at most.
+    /// Makes a folder whose path is short, wherever this machine has its temporary files: the path
+    /// of a socket has 103 bytes at most.
     pub fn new() -> Self {
         const PARENT_LENGTH_MAX: usize = 40;
         let mut parents = vec![std::env::temp_dir(), "/tmp".into()];

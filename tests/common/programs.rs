@@ -15,7 +15,7 @@ use crate::common::{PATIENCE, peer};
 
 /// Servers that echo, and nothing else.
 pub const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded_echo_server"];
-/// Servers with something of their own beside the echo, or in its place.
+/// Servers that do something in addition to the echo, or in its place.
 #[cfg(unix)]
 pub const SPECIAL_SERVERS: [&str; 8] = [
     "chat_server",
@@ -30,10 +30,10 @@ pub const SPECIAL_SERVERS: [&str; 8] = [
 #[cfg(not(unix))]
 pub const SPECIAL_SERVERS: [&str; 5] =
     ["chat_server", "worker_pool", "kv_server", "udp_echo", "frame_loop"];
-/// Programs that connect to a server, print what comes of it, and end.
+/// Programs that connect to a server, print the result, and end.
 pub const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
 
-/// All examples of every build that take a command line.
+/// Returns all examples of every build that take a command line.
 pub fn all_programs() -> impl Iterator<Item = &'static str> {
     SERVERS.into_iter().chain(SPECIAL_SERVERS).chain(CLIENTS)
 }
@@ -58,22 +58,22 @@ impl Program {
         Self::start_by(command(name).args(arguments))
     }
 
-    /// One that prints each step of its loop on standard error.
+    /// Starts a program that prints each step of its loop on standard error.
     pub fn start_traced(name: &str, arguments: &[&str]) -> Self {
         Self::start_logged(name, arguments, "readiness=trace")
     }
 
-    /// One that logs on standard error what the filter lets through.
+    /// Starts a program that logs on standard error what the filter lets through.
     pub fn start_logged(name: &str, arguments: &[&str], filter: &str) -> Self {
         Self::start_by(command(name).args(arguments).env("RUST_LOG", filter))
     }
 
-    /// A program that stands elsewhere than the examples.
+    /// Starts a program that is in another folder than the examples.
     pub fn start_at(path: &Path, arguments: &[&str]) -> Self {
         Self::start_by(Command::new(path).args(arguments))
     }
 
-    /// An example that listens, and the address that it has printed.
+    /// Starts an example that listens, and returns the address that it has printed.
     pub fn listening(mut self) -> (Self, SocketAddr) {
         let line = self.stdout.next();
         let line = line.unwrap_or_else(|| panic!("no address; {:?}", self.stderr.rest()));
@@ -108,7 +108,7 @@ impl Program {
         Self::start_with(command, Stdio::piped(), Stdio::piped())
     }
 
-    /// One whose output goes elsewhere, so that no line of it is read here.
+    /// Starts a program whose output goes elsewhere, so that no line of it is read here.
     pub fn start_with(
         command: &mut Command,
         stdout: impl Into<Stdio>,
@@ -130,8 +130,8 @@ impl Drop for Program {
     }
 }
 
-/// The echo program of a host answers a client, and Ctrl-C lets it end when the client is done:
-/// also when nobody reads what it prints.
+/// Checks that the echo program of a host answers a client, and that after Ctrl-C it ends when the
+/// client is done. It does so also when its output is not read.
 pub fn assert_echoes_and_leaves(path: &Path) {
     let (mut program, address) = Program::start_at(path, &["127.0.0.1:0"]).listening();
     let client = greeted(address);
@@ -165,26 +165,26 @@ fn assert_leaves(program: Program, mut client: TcpStream) {
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
 }
 
-/// A pipe that nobody reads, for a program to print to.
+/// Returns a pipe without a reader, for a program to print to.
 pub fn nobody_reads() -> Stdio {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     writer.into()
 }
 
-/// The address in a server's warning that the line with it could not be printed.
+/// Returns the address in a server's warning that the line with it could not be printed.
 pub fn address_in(warning: &str) -> SocketAddr {
     let (_, rest) = warning.split_once("cannot print \"Listening on ").expect(warning);
     assert!(warning.contains("WARN"), "{warning:?}");
     rest.split_once("\": ").expect(warning).0.parse().unwrap()
 }
 
-/// A server on a port that the system has chosen, and its address.
+/// Starts a server on a port that the system has chosen, and returns its address.
 pub fn server(name: &str) -> (Program, SocketAddr) {
     Program::start(name, &["127.0.0.1:0"]).listening()
 }
 
-/// Sends a message and checks that it comes back.
+/// Sends a message and checks that it is echoed.
 pub fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
     client.write_all(message).unwrap();
     let mut answer = vec![0; message.len()];
@@ -192,7 +192,7 @@ pub fn assert_echoes(client: &mut TcpStream, message: &[u8]) {
     assert_eq!(answer, message);
 }
 
-/// The next connection of a listener, with bounds as a [`peer`] has them.
+/// Returns the next connection of a listener, with bounds as a [`peer`] has them.
 pub fn accept(listener: &TcpListener) -> TcpStream {
     let (sender, connection) = channel();
     let listener = listener.try_clone().unwrap();
@@ -204,8 +204,8 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     connection
 }
 
-/// A server of the test's own, which treats one client after the other, `count` in all, as `serve`
-/// says.
+/// Returns a server of the test's own, which treats one client after the other, `count` in all, as
+/// `serve` says.
 pub fn serving(
     count: usize,
     mut serve: impl FnMut(TcpStream) + Send + 'static,
@@ -275,7 +275,7 @@ impl Lines {
         Self { lines }
     }
 
-    /// The next line without its end; `None` when the program has closed the pipe.
+    /// Returns the next line without its end; `None` when the program has closed the pipe.
     pub fn next(&mut self) -> Option<String> {
         self.next_with_its_end().map(|line| line.trim_end().to_string())
     }
@@ -311,7 +311,7 @@ impl Lines {
     }
 }
 
-/// An example that cargo has built beside this test, without settings of this environment.
+/// Returns an example that cargo has built beside this test, without settings of this environment.
 pub fn command(name: &str) -> Command {
     let test = env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();

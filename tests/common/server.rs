@@ -1,5 +1,5 @@
-//! A server in a process of its own, so that what it costs is its own, and the answers it gives
-//! about itself over a second listener.
+//! A server in its own process, so that its costs are only its own, and the answers it gives about
+//! itself over a second listener.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,7 +22,7 @@ use super::{PATIENCE, measure, peer};
 pub enum Protocol {
     /// Sends it back.
     Echo,
-    /// The same, by a loop that spins for longer than any test lasts before a wait blocks.
+    /// Echoes, by a loop that spins for longer than any test lasts before a wait blocks.
     SpinningEcho,
     /// Sends whole lines back and leaves half of one where it is.
     Lines,
@@ -59,8 +59,8 @@ impl FromStr for Protocol {
     }
 }
 
-/// What a server tells of itself. The fills and flushes of the questions are not counted, but each
-/// question costs it a wait of its own.
+/// What a server reports about itself. The fills and flushes of the questions are not counted, but
+/// each question costs it one more wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
     pub waits: u64,
@@ -105,7 +105,7 @@ impl Server {
         }
     }
 
-    /// How many connections have unsent bytes, and how many bytes those are.
+    /// Returns how many connections have unsent bytes, and how many bytes those are.
     pub fn stalled(&mut self) -> (usize, usize) {
         let line = self.ask(b"stalled");
         let (connections, bytes) = line.trim().split_once(' ').unwrap();
@@ -120,7 +120,7 @@ impl Server {
         line
     }
 
-    /// Asks until what the server tells fits.
+    /// Asks until the server's report fits.
     pub fn until(&mut self, mut fits: impl FnMut(Told) -> bool) -> Told {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -134,12 +134,12 @@ impl Server {
                 let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
                 let sockets: Vec<&str> =
                     table.lines().filter(|line| line.contains(&ports)).take(8).collect();
-                panic!("the server comes no further than {told:?}: {who}\n{sockets:#?}");
+                panic!("the server gets no further than {told:?}: {who}\n{sockets:#?}");
             }
         }
     }
 
-    /// The bytes of memory that the server uses of its own.
+    /// Returns the bytes of memory that the server itself uses.
     pub fn memory(&self) -> i64 {
         measure::user_memory(self.child.id())
     }
@@ -152,7 +152,7 @@ impl Server {
         measure::descriptors_max(self.child.id())
     }
 
-    /// Has the server end, and waits until it has.
+    /// Ends the server, and waits until it has ended.
     pub fn end(mut self) {
         self.child.say("end");
         self.child.await_end();
@@ -181,7 +181,7 @@ impl Counts {
     }
 }
 
-/// In the child: serves until the parent says the end or has ended itself.
+/// In the child: serves until the parent asks for the end or has ended itself.
 pub fn serve(protocol: Protocol, commands: Receiver<String>) {
     let mut limits = Limits::default();
     limits.spin = matches!(protocol, Protocol::SpinningEcho).then_some(10 * PATIENCE);
@@ -259,14 +259,14 @@ fn tell_stalled(server: &EventLoop) -> String {
     format!("{connections} {bytes}")
 }
 
-/// The first few connections, whole.
+/// Returns the first few connections, whole.
 fn tell_who(server: &EventLoop, listener: ListenerId) -> String {
     let served = server.connections().filter(|one| one.listener() == Some(listener));
     let shown: Vec<String> = served.take(3).map(|one| format!("{one:?}")).collect();
     shown.join("; ")
 }
 
-/// A listener whose connections inherit the smallest send buffer that there is.
+/// Returns a listener whose connections inherit the smallest send buffer that there is.
 fn with_small_buffers() -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(1).unwrap();

@@ -2,9 +2,9 @@
 //! them, against what they print now.
 //!
 //! - `cargo run --example NAME` is the program that cargo has built beside the test. A server runs
-//!   on until the next one starts, `^C` stands in the page, or the page is over. A block that does
-//!   not begin with a command has its next lines.
-//! - `&` at the end of a command: it goes on, as in a terminal of its own. `kill %1` ends the first
+//!   on until the next one starts, the page shows `^C`, or the page is over. A block that does not
+//!   begin with a command has its next lines.
+//! - `&` at the end of a command: it goes on, as in a separate terminal. `kill %1` ends the first
 //!   of them.
 //! - The port 65432 is one that the system has chosen, and so are 65400 and those behind it, which
 //!   are for commands that listen. `$(pidof NAME)` is the server.
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use crate::common::{PATIENCE, measure};
 
 const PORT: &str = "65432";
-/// What the sessions use beside the shell.
+/// The tools that the sessions use in addition to the shell.
 const TOOLS: [&str; 10] =
     ["nc", "ss", "strace", "python3", "ps", "timeout", "yes", "head", "grep", "wc"];
 
@@ -57,7 +57,7 @@ fn entries(block: &str) -> Vec<Entry<'_>> {
     entries
 }
 
-/// What is missing on this machine for the sessions of a page.
+/// Returns what is missing on this machine for the sessions of a page.
 pub fn missing_tools(blocks: &[String]) -> Vec<&'static str> {
     let commands = blocks.iter().flat_map(|block| entries(block)).filter_map(|entry| entry.command);
     let commands: Vec<&str> = commands.collect();
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// A line of output with the port of the page.
+    /// Returns a line of output with the port of the page.
     fn as_shown(&self, line: &str) -> String {
         match self.server {
             Some(_) => line.replace(&self.port, PORT),
@@ -192,7 +192,7 @@ impl World {
     }
 }
 
-/// A port that nobody has. Another may take it first, which then shows as a failure.
+/// Returns a free port. Another process may take it first, which then shows as a failure.
 fn free_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port().to_string()
@@ -245,7 +245,7 @@ impl Running {
             while output.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 if sender.send(text).is_err() {
-                    // Nobody looks any more, but it is not to be held up.
+                    // The output is no longer wanted, but the program must not block on it.
                     let _ = output.read_to_end(&mut Vec::new());
                 }
                 line.clear();
@@ -288,7 +288,7 @@ fn lines_match(expected: &[&str], lines: &[String]) -> bool {
     }
 }
 
-/// Whether a line is what a line of a page stands for. Runs of blanks count as one.
+/// Returns whether a line is what a line of a page stands for. Runs of blanks count as one.
 fn line_matches(expected: &str, line: &str) -> bool {
     let (mut expected, mut words) = (expected.split_whitespace(), line.split_whitespace());
     loop {

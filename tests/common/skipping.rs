@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 
-/// The name of the function that this stands in, with the test file that it is of.
+/// The name of the enclosing function, with the test file that it is in.
 #[macro_export]
 macro_rules! test_name {
     () => {{
@@ -29,7 +29,7 @@ macro_rules! skip_unless {
     };
 }
 
-/// Whether a test can run. If not, says so and leaves a note.
+/// Returns whether a test can run. If not, says so and leaves a note.
 pub fn can_run(test: &str, is_there: bool, missing: &str) -> bool {
     note("skipped", test, (!is_there).then_some(missing));
     is_there
@@ -53,7 +53,7 @@ fn note(kind: &str, test: &str, why: Option<&str>) {
     fs::write(path, line).unwrap();
 }
 
-/// All notes, one line each, in the order of their kinds and names.
+/// Returns all notes, one line each, in the order of their kinds and names.
 pub fn notes() -> Vec<String> {
     let files = fs::read_dir(folder()).into_iter().flatten();
     let mut lines: Vec<String> =

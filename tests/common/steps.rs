@@ -20,27 +20,27 @@ impl Steps {
         Self(steps)
     }
 
-    /// The steps so far; from here on they are recorded anew.
+    /// Returns the steps so far; from here on they are recorded anew.
     pub fn take(&self) -> Vec<Step> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// The steps so far, which stay.
+    /// Returns the steps so far, which stay.
     pub fn all(&self) -> Vec<Step> {
         self.0.lock().unwrap().clone()
     }
 
-    /// How often the loop has waited.
+    /// Returns how often the loop has waited.
     pub fn waits(&self) -> usize {
         self.count(|step| matches!(step, Step::Waited { .. }))
     }
 
-    /// How many of the steps fit.
+    /// Returns how many of the steps fit.
     pub fn count(&self, fits: impl Fn(&Step) -> bool) -> usize {
         self.0.lock().unwrap().iter().filter(|step| fits(step)).count()
     }
 
-    /// The interests of one connection, each as it was told to the kernel.
+    /// Returns the interests of one connection, each as it was registered with the kernel.
     pub fn interests(&self, id: ConnectionId) -> Vec<(Interest, Interest)> {
         let steps = self.0.lock().unwrap();
         let told = steps.iter().filter_map(|step| match *step {
@@ -52,7 +52,7 @@ impl Steps {
 }
 
 /// Fails unless the loop comes to rest without an event: call after call that waits to its end in
-/// one single wait. What is still under way in the kernel may come first; a loop that spins never
+/// one single wait. What is still under way in the kernel may arrive first; a loop that spins never
 /// gets there.
 pub fn assert_rests<T>(event_loop: &mut EventLoop<T>, steps: &Steps) {
     let end = Instant::now() + PATIENCE;

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::{pattern, pattern_at, peer};
 
-/// A peer that writes the pattern as far as the kernel takes it, and checks what comes back
-/// against the same pattern.
+/// A peer that writes the pattern as far as the kernel takes it, and checks what is echoed against
+/// the same pattern.
 pub struct Talker {
     pub stream: TcpStream,
     pub written: usize,

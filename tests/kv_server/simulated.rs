@@ -14,7 +14,7 @@ use crate::words;
 
 type Handle = Box<dyn FnMut(&mut Clients, Event) -> io::Result<()>>;
 
-/// A server, and where it listens.
+/// Returns a server, and where it listens.
 fn listening(simulation: &Simulation) -> (Program<Client, Handle>, SocketAddr) {
     let mut clients: Clients = simulation.event_loop_with_limits(limits()).unwrap();
     let mut server = Server::new(&mut clients);
@@ -27,8 +27,8 @@ fn listening(simulation: &Simulation) -> (Program<Client, Handle>, SocketAddr) {
     (Program::new(clients, Box::new(handle)), address)
 }
 
-/// What a new server answers to these pieces, each of which is handled before the next is sent; and
-/// whether it has closed.
+/// Returns what a new server answers to these pieces, each of which is handled before the next is
+/// sent; and whether it has closed.
 fn answer_to(pieces: &[&[u8]]) -> (String, bool) {
     let simulation = Simulation::new(1);
     let (mut server, address) = listening(&simulation);
@@ -165,7 +165,7 @@ impl Asking {
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
         let mut keys: HashMap<usize, String> = HashMap::new();
         for _ in 0..simulation.below(40) {
-            // Nobody else has these keys.
+            // No other client has these keys.
             let number = simulation.below(3);
             let key = format!("{own}:{number}");
             let value = keys.get(&number).cloned();
@@ -190,7 +190,8 @@ impl Asking {
                     (format!("GET {key}"), reply.unwrap_or_else(|| "$-1\r\n".to_owned()))
                 }
             };
-            // How many hear it is not known, so that is asked for once all is over.
+            // The number of subscribers that receive it is not known, so it is asked for once all
+            // is over.
             if reply.is_empty() {
                 continue;
             }

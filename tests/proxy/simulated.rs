@@ -1,5 +1,5 @@
 //! The proxy's own code on simulated networks: what goes through is what was sent, and every end is
-//! carried across, at whatever moment a seed has it come.
+//! carried across, whenever a seed makes it arrive.
 
 use std::io;
 use std::time::Duration;
@@ -60,7 +60,7 @@ struct World<'s> {
 }
 
 impl<'s> World<'s> {
-    /// A proxy that is called by TCP, before an upstream at a name or in the Unix domain.
+    /// Returns a proxy that is called by TCP, before an upstream at a name or in the Unix domain.
     fn new(simulation: &'s Simulation, is_unix: bool, announces: bool) -> io::Result<Self> {
         let (upstream, address) = if is_unix {
             (simulation.listen_unix("/run/upstream"), "unix:/run/upstream")
@@ -84,7 +84,7 @@ impl<'s> World<'s> {
         End::new(self.simulation.connect("127.0.0.1:65432".parse().unwrap()))
     }
 
-    /// A client and the upstream's end of its connection.
+    /// Returns a client and the upstream's end of its connection.
     fn pair(&mut self) -> io::Result<(End, End)> {
         let mut client = self.client();
         loop {
@@ -95,7 +95,7 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Has the ends do what they can, and then one thing happen. An error means that nothing ever
+    /// Lets the ends do what they can, and then one thing happen. An error means that nothing ever
     /// will.
     fn advance(&mut self, ends: &mut [&mut End]) -> io::Result<()> {
         let have_moved = ends.iter_mut().map(|end| end.go_on()).fold(false, |any, one| any | one);
@@ -129,7 +129,7 @@ fn what_either_sends_arrives_whole_and_in_order_and_both_ends_end() {
                 pairs.push((client, server, sent));
             }
             for (client, server, sent) in &mut pairs {
-                // Bytes of the others go on meanwhile, as far as the proxy holds them.
+                // Bytes of the others go on in the meantime, as far as the proxy holds them.
                 world.until_ended(&mut [client, server])?;
                 assert_eq!([&server.arrived, &client.arrived], [&sent[0], &sent[1]]);
                 let states = [client.peer.state(), server.peer.state()];
@@ -194,7 +194,7 @@ fn reset_at_any_moment_is_one_for_the_other_side() {
             if simulation.below(2) == 0 { (client, server) } else { (server, client) };
         let was_at_its_end = other.has_ended();
         gone.peer.reset();
-        // With something to send, also one that has read the end before comes to know.
+        // With something to send, a client that has read the end before notices it too.
         other.finishes = false;
         while other.peer.state() != PeerState::Reset && !was_at_its_end {
             other.unsent.resize(1000, 0);
@@ -257,7 +257,7 @@ fn faults_of_every_kind_lose_connections_and_nothing_else() {
             drop(world.upstream.accept());
             world.advance(&mut []).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
-        // A new client is served, behind those that were in the backlog and have gone.
+        // A new client is served, after those that were in the backlog and have left.
         let mut ends = vec![world.client()];
         ends[0].unsent = b"still there".to_vec();
         ends[0].finishes = true;

@@ -4,9 +4,9 @@
 //!
 //! - its first argument is the address to listen at; without one it is a free port of 127.0.0.1;
 //! - its first line on standard output is `Listening on ADDRESS`;
-//! - no-delay is on, and so many handshakes may wait that none of the load's is refused: 4,096, or
+//! - no-delay is on, and enough handshakes may wait that none of the load's is refused: 4,096, or
 //!   what the library has set where it has no means for that;
-//! - what comes in goes out; when a client has finished, what is owed is sent before the end;
+//! - what arrives is sent back; when a client has finished, what is owed is sent before the end;
 //! - a client that does not read is not read from, so that it cannot make the server grow. Where a
 //!   framework has no means for that, its file says so.
 
@@ -21,7 +21,7 @@ pub const BUFFER: usize = 64 * 1024;
 
 const BACKLOG: i32 = 4096;
 
-/// The address of the command line.
+/// Returns the address of the command line.
 pub fn address() -> io::Result<SocketAddr> {
     match std::env::args().nth(1) {
         Some(text) => text.parse().map_err(io::Error::other),
@@ -29,7 +29,8 @@ pub fn address() -> io::Result<SocketAddr> {
     }
 }
 
-/// A non-blocking listener at the address of the command line, and the line that tells of it.
+/// Returns a non-blocking listener at the address of the command line, and prints the line that
+/// names it.
 pub fn listener() -> io::Result<TcpListener> {
     let address = address()?;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

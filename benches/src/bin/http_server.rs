@@ -1,10 +1,11 @@
-//! Measures the example `http_server` beside nginx: files of 1 KiB and of 1 MiB, asked for by wrk over
+//! Measures the example `http_server` and nginx: files of 1 KiB and of 1 MiB, asked for by wrk over
 //! 32 connections that stay open.
 //!
 //! Each server has one process for its clients, held on one core, and wrk another. Rounds are
 //! interleaved, so that what disturbs one disturbs the other too, and servers are compared round by
 //! round. Neither writes an access log. The figure is the processor time of the server for each
-//! request; what wrk has used is shown beside it, since a server can make its client's work dearer.
+//! request; what wrk has used is shown next to it, since a server can make its client's work
+//! dearer.
 
 use std::error::Error;
 use std::fs;
@@ -42,7 +43,7 @@ Usage: http_server [--rounds COUNT] [--seconds COUNT] [--out DIR]
   --out DIR        where results are written [default: benches/target/http_server]
   -h, --help       print this";
 
-/// The servers by their names, with what nginx is told.
+/// The servers by their names, with what nginx is configured to do.
 const SERVERS: [(&str, Option<&str>); 4] = [
     ("http_server", None),
     ("nginx", Some("sendfile on; tcp_nopush on;")),
@@ -142,8 +143,8 @@ fn file_name(name: &str) -> String {
     name.replace(' ', "")
 }
 
-/// Builds the example as all servers in Rust are built here, with link-time optimisation, and tells
-/// where it is.
+/// Builds the example as all servers in Rust are built here, with link-time optimisation, and
+/// returns where it is.
 fn build() -> Result<PathBuf, Box<dyn Error>> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (manifest, target) =
@@ -172,7 +173,7 @@ fn start(
     folder: &Path,
     out: &Path,
 ) -> Result<Running, Box<dyn Error>> {
-    // Nobody else takes the port in the moment in which it is free again.
+    // No other program takes the port in the moment in which it is free again.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = match settings {
         None => {
@@ -253,7 +254,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The processor time of a row to the reference's, round by round: the median.
+/// Returns the processor time of a row to the reference's, round by round: the median.
 fn ratio(row: &Row, rows: &[Row]) -> f64 {
     let is_other = |other: &&Row| other.file == row.file && other.server == SERVERS[REFERENCE].0;
     let other = rows.iter().find(is_other).expect("the reference takes part");
@@ -287,7 +288,7 @@ fn publish(options: &Options, machine: &Machine, rows: &[Row]) -> Result<(), Box
     Ok(writeln!(io::stdout(), "{text}\n{written}")?)
 }
 
-/// A bar for each row: its processor time to the reference's.
+/// Draws a bar for each row: its processor time to the reference's.
 fn chart(machine: &Machine, rows: &[Row]) -> Document {
     let text = |x: f64, y: f64, text: String| {
         Text::new(text)

@@ -1,5 +1,5 @@
-//! Measures the two examples that carry what others send: the chat room beside the same on tokio,
-//! the proxy beside HAProxy.
+//! Measures the two examples that carry what others send: the chat room against the same on tokio,
+//! the proxy against HAProxy.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/Cargo.toml --bin relays -- chat
@@ -99,8 +99,8 @@ fn run() -> Outcome {
 
 // Both.
 
-/// Runs all rounds, and shows what came of them. The first entry is ours, the second what it is
-/// held against.
+/// Runs all rounds, and shows their results. The first entry is ours, the second what it is
+/// compared with.
 fn compare(
     title: &str,
     figures: &[Figure],
@@ -213,7 +213,7 @@ fn cargo(arguments: &[&str]) -> Outcome {
     if command.status()?.success() { Ok(()) } else { Err("a server cannot be built".into()) }
 }
 
-/// An example of this repository, built as anyone would.
+/// Builds an example of this repository, as anyone would.
 fn example(name: &str) -> Outcome<PathBuf> {
     let manifest = home().join("../Cargo.toml").display().to_string();
     let target = home().join("target/readiness");
@@ -243,7 +243,7 @@ fn start(entry: &Entry, core: Option<usize>) -> Outcome<(process::Guarded, Optio
     Ok((server, address))
 }
 
-/// The memory of a process that is in the machine's, with what it shares.
+/// Returns the memory of a process that is in the machine's, with what it shares.
 fn resident(id: u32) -> Outcome<f64> {
     let text = fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -254,9 +254,9 @@ fn resident(id: u32) -> Outcome<f64> {
 // The chat room.
 
 const MEMBERS: usize = 1000;
-/// How many members talk. Each says a line, and the next when its own has come to it.
+/// How many members talk. Each says a line, and the next when its own has returned to it.
 const TALKERS: [usize; 3] = [1, 10, 100];
-/// The bytes of a line as the others hear it.
+/// The bytes of a line as the others receive it.
 const LINE: usize = 64;
 const BEGIN: &[u8] = b": begin\n";
 
@@ -288,7 +288,7 @@ fn compare_chats(options: &Options) -> Outcome {
     Ok(())
 }
 
-/// All members, and how many bytes of lines each has heard.
+/// All members, and how many bytes of lines each has received.
 struct Chat {
     poll: Poll,
     members: Vec<Member>,
@@ -300,7 +300,7 @@ struct Member {
     /// The bytes since the talk has begun.
     heard: usize,
     has_begun: bool,
-    /// What came last: before the beginning its last bytes, then those of a part of a line.
+    /// What arrived last: before the beginning its last bytes, then those of a part of a line.
     tail: Vec<u8>,
 }
 
@@ -318,7 +318,8 @@ impl Chat {
             members.push(Member { stream, heard: 0, has_begun: false, tail: Vec::new() });
         }
         let mut chat = Self { poll, members, buffer: vec![0; 256 * 1024] };
-        // The last of them has joined when it hears itself; then it is the one that begins.
+        // The last of them has joined when it receives its own line; then it is the one that
+        // begins.
         chat.until(0, |chat| {
             chat.members[MEMBERS - 1]
                 .tail
@@ -340,7 +341,7 @@ impl Chat {
         let used = process::processor_time(server)? - used;
         let lines = (self.heard() - heard) as f64 / LINE as f64;
         let seconds = start.elapsed().as_secs_f64();
-        // What was said is heard by all, to the end.
+        // All receive everything that was said, to the end.
         self.until(0, |chat| {
             let most = chat.members.iter().map(|member| member.heard).max();
             most.is_some_and(|most| {
@@ -360,7 +361,7 @@ impl Chat {
         (&self.members[talker].stream).write_all(&line)
     }
 
-    /// Reads on until something is so. The first so many members talk.
+    /// Reads on until `is_so`. The first `talkers` members talk.
     fn until(&mut self, talkers: usize, is_so: impl Fn(&Self) -> bool) -> Outcome {
         let mut events = Events::with_capacity(1024);
         let patience = Instant::now() + Duration::from_secs(60);

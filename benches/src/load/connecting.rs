@@ -10,8 +10,8 @@ use crate::process::open_files;
 /// How long a server may be silent; then it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// So many connections may wait to be accepted; a kernel drops the handshakes that a full backlog
-/// has no room for, and they come again a second later.
+/// How many connections may wait to be accepted. A kernel drops the handshakes that a full backlog
+/// has no room for, and they are repeated a second later.
 const WAITING_MAX: usize = 256;
 
 /// Opens blocking connections; returns when the server has accepted them all.
@@ -48,7 +48,7 @@ pub(crate) fn await_open_files(
     Ok(())
 }
 
-/// Finishes all, and waits for the server's ends: nothing may come before them.
+/// Finishes all, and waits for the server's ends: nothing may arrive before them.
 pub(crate) fn end(sockets: Vec<TcpStream>) -> io::Result<()> {
     for socket in &sockets {
         socket.shutdown(Shutdown::Write)?;

@@ -28,7 +28,7 @@ pub(super) struct Meter {
 enum Phase {
     WarmUp,
     Window,
-    /// Nothing new is started; what is under way comes back.
+    /// Nothing new is started; what is under way is still echoed.
     Draining,
 }
 
@@ -64,13 +64,13 @@ impl Meter {
         })
     }
 
-    /// Begins anew: what came before does not count.
+    /// Begins anew: what happened before does not count.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         *self = Self::start(self.extent, self.server)?;
         Ok(())
     }
 
-    /// Whether new messages are to be started.
+    /// Returns whether new messages are to be started.
     pub(super) fn goes_on(&self) -> bool {
         self.phase != Phase::Draining
     }
@@ -110,14 +110,15 @@ impl Meter {
         }
     }
 
-    /// Bytes have come back to one of the others.
+    /// Counts bytes that were echoed to one of the others.
     pub(super) fn note_background(&mut self, count: usize) {
         if self.counts() {
             self.background_bytes += count as u64;
         }
     }
 
-    /// Where messages are counted and not time, those that come back while draining count too.
+    /// Returns whether an echo counts. Where messages are counted and not time, those that are
+    /// echoed while draining count too.
     fn counts(&self) -> bool {
         self.phase == Phase::Window || matches!(self.extent, Extent::Messages(_))
     }

@@ -1,9 +1,9 @@
-//! The load: a process of its own, in one thread, that talks with a server, verifies every byte
-//! that comes back, and reports what it measured.
+//! The load: a separate process, in one thread, that talks with a server, verifies every byte of
+//! the echo, and reports what it measured.
 //!
 //! It is this program again, started with an [`Order`] in JSON as its argument; its [`Report`] is
-//! one line of JSON on standard output. Being a process, it can be held on a core of its own and
-//! its time be told from the server's.
+//! one line of JSON on standard output. Being a process, it can be held on its own core, and its
+//! time is measured apart from the server's.
 
 pub(crate) mod connecting;
 mod meter;

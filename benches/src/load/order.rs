@@ -1,4 +1,4 @@
-//! What the load is told to do, and what it tells afterwards.
+//! What the load is ordered to do, and what it reports afterwards.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub(crate) enum Task {
         lines: bool,
         wait: Wait,
     },
-    /// One connection after the other, `at_once` of them open: `bytes` go there and come back.
+    /// One connection after the other, `at_once` of them open: `bytes` are sent and echoed.
     Visit {
         at_once: usize,
         bytes: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Group {
 pub(crate) enum Manner {
     /// Says nothing.
     Idle,
-    /// So many messages are under way; for each that has come back another goes.
+    /// This many messages are under way; for each that was echoed another is sent.
     InFlight(usize),
     /// Sends as much as the kernel takes, and reads as much as there is.
     Stream,
@@ -65,7 +65,7 @@ pub(crate) enum Wait {
 pub(crate) enum Extent {
     /// Measures for a window of time, after a warm-up; both in milliseconds.
     Time { warm_up: u64, window: u64 },
-    /// Ends after at least so many messages; everything counts.
+    /// Ends after at least this many messages; everything counts.
     Messages(u64),
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     /// Messages of the first group, or visits, that were completed.
     pub(crate) messages: u64,
-    /// Bytes that came back to the other groups.
+    /// Bytes that were echoed to the other groups.
     pub(crate) background_bytes: u64,
     /// Processor time of the server, and of the load, in nanoseconds.
     pub(crate) server_time: u64,

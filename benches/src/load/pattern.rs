@@ -27,7 +27,7 @@ impl Pattern {
         Self::laid_out(PERIOD, 1, |_| noise(&mut state) as u8)
     }
 
-    /// Lines of printable characters, each of `size` bytes with its end.
+    /// Returns lines of printable characters, each of `size` bytes with its end.
     pub(crate) fn lines(size: usize) -> Self {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         Self::laid_out(LINES * size, size, |at| match at % size {
@@ -42,18 +42,18 @@ impl Pattern {
         Self { bytes, period, step }
     }
 
-    /// Where the stream of a number starts: neighbours differ.
+    /// Returns where the stream of a number starts: neighbours differ.
     pub(crate) fn start(&self, number: usize) -> u64 {
         (number * 37 * self.step % self.period) as u64
     }
 
-    /// What a stream has at a position.
+    /// Returns what a stream has at a position.
     pub(crate) fn slice(&self, position: u64, count: usize) -> &[u8] {
         let at = (position % self.period as u64) as usize;
         &self.bytes[at..at + count]
     }
 
-    /// Whether what came back is what a stream has at a position.
+    /// Checks that the echo is what a stream has at a position.
     pub(crate) fn verify(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         for (nth, part) in bytes.chunks(SLICE_MAX).enumerate() {
             let position = position + (nth * SLICE_MAX) as u64;

@@ -1,9 +1,10 @@
 //! Talking on connections that stay: edge-triggered, each read into one shared buffer, each message
 //! a slice of the pattern, so that the load is cheaper than the servers.
 //!
-//! Who exchanges messages is served at once. Streams stand in a queue, and one of them is served
-//! between two looks at the kernel, so that the load itself holds up a small talker for no longer
-//! than that takes. Who reads slowly does so at each look that brings something, whoever it is for.
+//! A connection that exchanges messages is served at once. Streams are queued, and one of them is
+//! served between two looks at the kernel, so that the load itself holds up a small talker for no
+//! longer than that takes. A slow reader reads at each look that reports something, for whatever
+//! connection it is.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -170,7 +171,7 @@ impl Talk {
         }
     }
 
-    /// What they have not read yet is read as fast as it comes.
+    /// Makes the slow read what they have not read yet as fast as it arrives.
     fn hurry_the_slow(&mut self) {
         for slot in std::mem::take(&mut self.slow) {
             self.talkers[slot].manner = Manner::Stream;
@@ -247,12 +248,12 @@ mod tests {
         let server = |_: u64, _: &mut [u8]| thread::sleep(Duration::from_micros(100));
         let before = sleeps()?;
         talk_with(server, &[Manner::InFlight(1)], Wait::Awake)?;
-        // It may have to wait for a lock of the kernel's, but not for what comes back.
+        // It may have to wait for a lock of the kernel's, but not for the echo.
         assert!(sleeps()? - before < MESSAGES / 10);
         Ok(())
     }
 
-    /// How often this thread has waited for something, as far as the kernel knows.
+    /// Returns how often this thread has waited for something, as far as the kernel knows.
     fn sleeps() -> io::Result<u64> {
         let status = fs::read_to_string("/proc/thread-self/status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));

@@ -1,7 +1,7 @@
-//! Visits: connect, send, read what comes back, close; or finish first, and read to the end.
+//! Visits: connect, send, read the echo, close; or finish first, and read to the end.
 //!
-//! The visits stand in a ring: the oldest is ended and a new one begun. So no poll is needed, and
-//! the sockets can block. How long a visit took says nothing then, and is not measured.
+//! The visits form a ring: the oldest is ended and a new one begun. So no poll is needed, and the
+//! sockets can block. How long a visit took says nothing then, and is not measured.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -94,8 +94,8 @@ impl Visits<'_> {
     }
 }
 
-/// Where a visit comes from: an address and a port that no other used lately. For a minute after
-/// a visit the kernel keeps its pair of addresses.
+/// Returns where a visit connects from: an address and a port that no other used lately. For a
+/// minute after a visit the kernel keeps its pair of addresses.
 fn visitor(number: u64) -> SocketAddr {
     let process = u64::from(std::process::id());
     let host = process * 16 + number / PORTS;

@@ -1,8 +1,8 @@
 //! The loop inside calloop: a source that says when it has something to do, and a dispatch that
 //! sleeps no longer than it may.
 //!
-//! Copy this file. It keeps the contract of the guide's page on hosts with a host that is told
-//! again and again as long as the descriptor is readable.
+//! Copy this file. It keeps the contract of the guide's page on hosts with a level-triggered host:
+//! calloop reports the descriptor again and again as long as it is readable.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,10 +17,10 @@ pub trait Hosted {
     /// The program's own state for each connection.
     type Data;
 
-    /// The loop.
+    /// Returns the loop.
     fn event_loop(&mut self) -> &mut EventLoop<Self::Data>;
 
-    /// What the program does at an event.
+    /// Handles an event as the program does.
     ///
     /// # Errors
     ///
@@ -41,11 +41,11 @@ pub trait Hosted {
     }
 }
 
-/// Has the host watch the loop. Once, before the first [`dispatch`].
+/// Makes the host watch the loop. Once, before the first [`dispatch`].
 ///
 /// # Errors
 ///
-/// What the operating system or calloop says.
+/// Returns the error of the operating system or of calloop.
 pub fn watch<H: Hosted>(
     host: &LoopHandle<'_, H>,
     hosted: &mut H,
@@ -65,7 +65,7 @@ pub fn watch<H: Hosted>(
 ///
 /// # Errors
 ///
-/// What calloop says, the loop or the program.
+/// Returns the error of calloop, of the loop or of the program.
 pub fn dispatch<H: Hosted>(
     host: &mut calloop::EventLoop<'_, H>,
     hosted: &mut H,

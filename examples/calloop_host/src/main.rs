@@ -1,7 +1,7 @@
 //! An echo server on the loop, inside a program of calloop's that has other sources.
 //!
-//! It shows the loop as one source among others, all in one thread: a timer of calloop's has the
-//! clients told that a minute has passed, and Ctrl-C comes from calloop too.
+//! It shows the loop as one source among others, all in one thread: a timer of calloop's announces
+//! each minute to the clients, and Ctrl-C arrives from calloop too.
 //!
 //! ```text
 //! cargo run --manifest-path examples/calloop_host/Cargo.toml
@@ -82,7 +82,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         |_, (), server: &mut Server| server.leaving.shut_down(&mut server.event_loop),
     )?;
     host.handle().insert_source(Timer::from_duration(MINUTE), |_, (), server| {
-        // Outside of any event: what is sent leaves all the same.
+        // Outside of any event: what is sent leaves nevertheless.
         let clients = server.event_loop.connections_mut();
         clients.for_each(|client| client.send(b"a minute has passed\n"));
         TimeoutAction::ToDuration(MINUTE)

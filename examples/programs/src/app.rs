@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 /// The content type of a message that is JSON.
 const JSON: &str = "text/json";
 
-/// What of a message has been read: the state of a connection of either side.
+/// How much of a message has been read: the state of a connection of either side.
 #[derive(Debug, Default)]
 pub enum Incoming {
     /// Nothing.
@@ -35,7 +35,7 @@ pub enum Incoming {
     Header(Header),
 }
 
-/// What a header tells of the content.
+/// What a header says about the content.
 #[derive(Clone, Debug)]
 pub struct Header {
     content_type: String,
@@ -49,8 +49,8 @@ impl Incoming {
     ///
     /// # Errors
     ///
-    /// Returns `InvalidData` for a message that is none, `UnexpectedEof` if the peer's end comes
-    /// before its last byte, or the error with which the connection ended.
+    /// Returns `InvalidData` for a message that is none, `UnexpectedEof` if the peer's end precedes
+    /// its last byte, or the error with which the connection ended.
     pub fn take<'r>(
         &mut self,
         read: &'r mut ReadHalf<'_>,
@@ -107,14 +107,14 @@ impl Header {
     }
 }
 
-/// The JSON object in a content.
+/// Returns the JSON object in a content.
 fn object(header: &Header, content: &[u8]) -> io::Result<Map<String, Value>> {
     let text = encoding::decode(&header.encoding, content)?;
     serde_json::from_str(&text)
         .map_err(|error| invalid(format!("the content is no JSON object: {error}")))
 }
 
-/// A message as the tutorial writes it, to the byte.
+/// Returns a message as the tutorial writes it, to the byte.
 fn message(content_type: &str, encoding: &str, content: &[u8]) -> Vec<u8> {
     let byte_order = if cfg!(target_endian = "little") { "little" } else { "big" };
     let length = content.len();
@@ -126,7 +126,7 @@ fn message(content_type: &str, encoding: &str, content: &[u8]) -> Vec<u8> {
     [&header_length.to_be_bytes()[..], header.as_bytes(), content].concat()
 }
 
-/// A string in JSON, which leaves what is not ASCII as it is.
+/// Returns a string in JSON, which leaves what is not ASCII as it is.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }

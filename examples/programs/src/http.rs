@@ -7,8 +7,9 @@
 //! | `response.rs` | responses: the whole of a file or a part, nothing new, a page, a refusal |
 //! | `access_log.rs` | one line for each response |
 //!
-//! One request is handled for each event. A small file leaves with the head of its response. A large
-//! one is sent as the peer takes it, and meanwhile the next request waits: so memory stays constant.
+//! One request is handled for each event. A small file leaves with the head of its response. A
+//! large one is sent as the peer takes it, and until then the next request waits: so memory stays
+//! constant.
 
 pub mod access_log;
 mod files;
@@ -55,7 +56,7 @@ pub struct Client {
     has_deadline: bool,
 }
 
-/// The limits of the server's loop.
+/// Returns the limits of the server's loop.
 #[must_use]
 pub fn limits() -> Limits {
     let mut limits = Limits::default();
@@ -71,8 +72,8 @@ pub fn limits() -> Limits {
 }
 
 impl HttpServer {
-    /// A server of what is in a folder, with an access log if it is to have one. `has_sockets` is
-    /// false on a simulated network, which has none that a file could be sent to.
+    /// Returns a server of what is in a folder, with an access log if it is to have one.
+    /// `has_sockets` is false on a simulated network, which has none that a file could be sent to.
     ///
     /// # Errors
     ///
@@ -164,7 +165,7 @@ impl HttpServer {
         request.map(drop).map_err(|status| io::Error::new(ErrorKind::InvalidData, status))
     }
 
-    /// What a request is answered with. Pages that are no files have their place here.
+    /// Returns what a request is answered with. Pages that are no files have their place here.
     fn respond(&self, request: &Request<'_>) -> Response {
         let response = self.root.find(request).unwrap_or_else(Response::refusal);
         if request.is_head { response.without_body() } else { response }
@@ -197,7 +198,7 @@ impl HttpServer {
     }
 }
 
-/// The first line of a request, as far as it is there.
+/// Returns the first line of a request, as far as it is there.
 fn first_line(head: &[u8]) -> &[u8] {
     head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(head)
 }

@@ -6,8 +6,9 @@
 //! because the server was slow is counted, too, which a measurement from the actual send would leave
 //! out (*coordinated omission*).
 //!
-//! Every byte that comes back is compared. Each message is a piece of one block of noise, which
-//! place follows from its connection and its number: so one that is lost, doubled or swapped shows.
+//! Every byte of the echo is compared. Each message is a piece of one block of noise. The place of
+//! the piece follows from its connection and its number: so a message that is lost, doubled or
+//! swapped shows.
 //!
 //! It is driven by events alone, so that it runs on the simulated network too. Its steps: the
 //! connections connect; it sends for the time that it was given; it waits for the answers that are
@@ -47,7 +48,7 @@ pub struct Plan {
     /// For how long messages are sent.
     pub time: Duration,
     /// How many messages are due in a second, on all connections together; `None` for as many as
-    /// come back.
+    /// are echoed.
     pub rate: Option<f64>,
 }
 
@@ -57,12 +58,12 @@ pub struct Lane {
     number: usize,
     /// When the messages that were not begun were due.
     due: VecDeque<Instant>,
-    /// When those that were begun, and did not come back yet, were due.
+    /// When the messages that were begun, and were not echoed yet, were due.
     under_way: VecDeque<Instant>,
     /// How many messages were begun, and how many bytes of the last are still to be sent.
     begun: u64,
     rest: usize,
-    /// How many messages have come back, and how many bytes of the next.
+    /// How many messages have been echoed, and how many bytes of the next.
     back: u64,
     received: usize,
 }
@@ -72,7 +73,7 @@ pub struct Lane {
 pub struct Sample {
     /// The end of the interval, in time since the load began.
     pub at: Duration,
-    /// How many messages came back, a second.
+    /// How many messages were echoed, a second.
     pub rate: f64,
     /// The median of their latencies.
     pub p50: Duration,
@@ -97,7 +98,7 @@ pub struct Load {
     pace: Option<TimerId>,
     /// In open loop, the number of the message that is due next.
     next: u64,
-    /// How many messages were due and have not come back.
+    /// How many messages were due and have not been echoed.
     outstanding: u64,
     /// The latencies of this interval, in nanoseconds; and the end of the one before.
     interval: Histogram<u64>,
@@ -106,7 +107,7 @@ pub struct Load {
     pub latencies: Histogram<u64>,
     /// The intervals so far.
     pub samples: Vec<Sample>,
-    /// How many messages have not come back. Their latencies count up to the end.
+    /// How many messages have not been echoed. Their latencies count up to the end.
     pub unanswered: u64,
     /// How many connections failed, and how the first of them did.
     pub failed: usize,
@@ -144,7 +145,7 @@ impl Lane {
         }
     }
 
-    /// Compares what has come back, and hands on when each whole message of it was due.
+    /// Compares what has been echoed, and hands on when each whole message of it was due.
     fn receive(
         &mut self,
         stream: &mut Stream,
@@ -180,7 +181,7 @@ fn differs(what: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.into())
 }
 
-/// Where a message begins in the noise: so neighbours differ, and so do connections.
+/// Returns where a message begins in the noise: so neighbours differ, and so do connections.
 fn place(lane: usize, message: u64) -> usize {
     let mixed = (lane as u64).rotate_left(32).wrapping_add(message).wrapping_mul(MULTIPLIER);
     (mixed >> 48) as usize % PLACES
@@ -243,13 +244,13 @@ impl Load {
         }
     }
 
-    /// Whether everything has come back, or is not waited for any longer.
+    /// Returns whether everything has been echoed, or is not waited for any longer.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
-    /// How many connections have succeeded.
+    /// Returns how many connections have succeeded.
     #[must_use]
     pub fn connected(&self) -> usize {
         self.connected
@@ -327,7 +328,8 @@ impl Load {
         }
     }
 
-    /// Where the connection has failed, nothing is due any more: its failure is told by itself.
+    /// Makes a message due. Where the connection has failed, none is due any more: the failure is
+    /// reported separately.
     fn make_due(&mut self, event_loop: &mut EventLoop<Lane>, id: ConnectionId, due: Instant) {
         if let Some(connection) = event_loop.get_mut(id) {
             connection.data.due.push_back(due);
@@ -412,7 +414,7 @@ impl Load {
     fn sample(&mut self, now: Instant) {
         let interval = &mut self.interval;
         let time = (now - self.sampled).as_secs_f64();
-        // What comes back behind the last interval is too little for one of its own.
+        // What is echoed after the last interval is too little for another.
         if !interval.is_empty() && time > 0.01 {
             let at = |quantile| Duration::from_nanos(interval.value_at_quantile(quantile));
             self.samples.push(Sample {

@@ -1,8 +1,8 @@
-//! An echo over TLS: what a client sends comes back, and both ends say when they are done.
+//! An echo over TLS: what a client sends is sent back, and both ends say when they are done.
 //!
-//! rustls does no input or output of its own. It turns bytes of the peer into records, records into
-//! plaintext, and back; so a session stands between the two halves of a stream, and
-//! [`Session::serve`] moves what can be moved until one of them would block:
+//! rustls does no input or output itself. It turns bytes of the peer into records, records into
+//! plaintext, and back; so a session is between the two halves of a stream, and [`Session::serve`]
+//! moves what can be moved until one of them would block:
 //!
 //! | would block | goes on with |
 //! |---|---|
@@ -27,7 +27,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-/// The most bytes of records that a session holds beside the write buffer.
+/// The most bytes of records that a session holds in addition to the write buffer.
 const RUSTLS_BUFFER_MAX: usize = 64 * 1024;
 
 /// The most unsent bytes of a connection: what keeps a kernel's send buffer filled.
@@ -139,8 +139,8 @@ impl Session {
         Ok(count)
     }
 
-    /// Says that nothing more comes, and closes. Until all of it has gone to the stream, the next
-    /// event comes here again.
+    /// Says that nothing more follows, and closes. Until all of it has gone to the stream, the next
+    /// event is passed here again.
     fn close(&mut self, stream: &mut Stream) -> io::Result<()> {
         self.tls.send_close_notify();
         self.flush(stream)?;
@@ -162,7 +162,7 @@ impl Session {
 ///
 /// # Errors
 ///
-/// None: what fails on one connection ends that one.
+/// Returns no error: what fails on one connection ends that one.
 pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
     match event {
         Event::Accepted(_, id) => server[id].set_deadline(Some(HANDSHAKE_DEADLINE)),

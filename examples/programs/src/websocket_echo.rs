@@ -1,4 +1,4 @@
-//! An echo over WebSocket (RFC 6455): what a client sends comes back as a message of its kind.
+//! An echo over WebSocket (RFC 6455): what a client sends is sent back as a message of its kind.
 //!
 //! tungstenite's per-call interface does the protocol. A [`WebSocketContext`] holds no socket: it is
 //! lent the stream for each call, and a call that would block is made again at the next event. So
@@ -9,8 +9,9 @@
 //! | nothing more has arrived | `Received` or `PeerFinished` |
 //! | the write buffer is full | `Drained` |
 //!
-//! A message goes out before the next is read. So a client costs at most one message each way
-//! beside the buffers of [`limits`]. Those who break the protocol are told how, by a close code.
+//! A message is sent before the next is read. So a client costs at most one message each way in
+//! addition to the buffers of [`limits`]. A client that breaks the protocol is sent a close code
+//! that says how.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
@@ -60,7 +61,7 @@ enum Phase {
     Over,
 }
 
-/// Returns the limits of a loop whose connections hold little beside one message each way.
+/// Returns the limits of a loop whose connections hold little beyond one message each way.
 #[must_use]
 pub fn limits() -> Limits {
     let mut limits = Limits::default();
@@ -204,7 +205,7 @@ fn end(context: &mut WebSocketContext, stream: &mut Stream, error: Error) -> io:
 ///
 /// # Errors
 ///
-/// None: what fails on one connection ends that one.
+/// Returns no error: what fails on one connection ends that one.
 pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
     match event {
         Event::Accepted(_, id) => server[id].set_deadline(Some(OPENING_DEADLINE)),

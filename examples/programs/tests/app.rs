@@ -1,5 +1,5 @@
-//! The tutorial's protocol on a simulated network: requests cut anywhere, those that are none, and
-//! client and server against each other on bad networks.
+//! The tutorial's protocol on a simulated network: requests cut anywhere, invalid ones, and client
+//! and server against each other on bad networks.
 
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]
@@ -25,7 +25,7 @@ fn new_server() -> Server<Incoming, impl FnMut(&mut EventLoop<Incoming>, Event)>
     Server::new(&simulation, simulation.event_loop(), server::handle)
 }
 
-/// A message as the tutorial makes it.
+/// Returns a message as the tutorial makes it.
 fn message(content_type: &str, encoding: &str, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let header = format!(
@@ -42,7 +42,7 @@ fn search(value: &str) -> Vec<u8> {
     message(MINE, "utf-8", format!(r#"{{"action": "search", "value": "{value}"}}"#).as_bytes())
 }
 
-/// The content of a message, with nothing before or behind it.
+/// Returns the content of a message, with nothing before or behind it.
 fn content(message: &[u8]) -> (Value, &[u8]) {
     let length = u16::from_be_bytes([message[0], message[1]]).into();
     let header: Value = serde_json::from_slice(&message[2..][..length]).unwrap();
@@ -51,7 +51,7 @@ fn content(message: &[u8]) -> (Value, &[u8]) {
     (header, content)
 }
 
-/// The result of a response, which is there exactly as the tutorial writes it.
+/// Returns the result of a response, which is there exactly as the tutorial writes it.
 fn result(response: &[u8]) -> String {
     let (header, content) = content(response);
     assert_eq!(
@@ -192,7 +192,7 @@ fn second_request_ends_the_connection_behind_the_first_answer() {
     assert!(matches!(reasons[..], [CloseReason::Rejected(_)]), "{reasons:?}");
 }
 
-// How it comes.
+// How it arrives.
 
 #[test]
 fn request_is_answered_however_it_is_cut() {
@@ -259,7 +259,7 @@ fn peer_that_stops_half_way_or_goes_on_too_slowly_is_told_so_at_the_deadline() {
 
 // Both programs.
 
-/// A client's answer over a network, or why there is none.
+/// Returns a client's answer over a network, or why there is none.
 fn ask(simulation: &Simulation, action: &str, value: &str) -> std::io::Result<String> {
     let mut server = Program::new(simulation.event_loop(), |server: &mut EventLoop<_>, event| {
         server::handle(server, event);
@@ -323,7 +323,7 @@ fn client_has_an_answer_or_a_reason_on_any_network() -> Result<(), FailedSeed> {
     let (mut answered, mut failed) = (0, 0);
     try_seeds(0..200, |simulation| {
         let mut faults = Faults::drawn(simulation.seed());
-        faults.register_rate = 0; // without which nobody could listen
+        faults.register_rate = 0; // without which no program could listen
         simulation.set_faults(faults);
         match ask(simulation, "search", "ring") {
             Ok(answer) => {

@@ -218,7 +218,7 @@ fn length_that_is_only_claimed_costs_no_memory() {
 
 // Many clients.
 
-/// A whole request, and the end of its answer.
+/// Returns a whole request, and the end of its answer.
 fn request() -> (Vec<u8>, &'static [u8]) {
     let header = br#"{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": 37}"#;
     let length = u16::try_from(header.len()).unwrap().to_be_bytes();

@@ -60,8 +60,8 @@ fn folder() -> Folder {
     folder
 }
 
-/// What a connection is answered that sends this and ends, and whether the server has closed it
-/// before that.
+/// Returns what a connection is answered that sends this and ends, and whether the server has
+/// closed it before that.
 fn answer(request: &[u8]) -> (Vec<u8>, bool) {
     let (simulation, folder) = (Simulation::new(1), folder());
     let mut server = new_server(&simulation, &folder);
@@ -486,7 +486,7 @@ fn peer_that_ends_or_resets_at_any_byte_harms_nobody() {
         ending.write(&PIPELINE[..cut]);
         ending.finish();
         let answer = server.answer(&mut ending, &[]);
-        // Whatever was whole is answered, also a file that is sent when the end comes.
+        // Whatever was whole is answered, also a file that is sent when the end arrives.
         let asked = String::from_utf8_lossy(&PIPELINE[..cut]).matches("\r\n\r\n").count();
         let answered = responses(&answer, &["GET", "GET", "HEAD", "GET", "GET", "GET"]).len();
         assert_eq!(answered, asked, "{cut} bytes");
@@ -499,7 +499,7 @@ fn peer_that_ends_or_resets_at_any_byte_harms_nobody() {
     server.assert_alone();
 }
 
-/// What a peer is answered that sends this and ends, over a network that only disturbs.
+/// Returns what a peer is answered that sends this and ends, over a network that only disturbs.
 fn answer_over(simulation: &Simulation, folder: &Folder, requests: &[u8]) -> io::Result<Vec<u8>> {
     let mut faults = Faults::drawn(simulation.seed()).survivable();
     faults.clock_rate = 0; // which could reach a deadline
@@ -558,7 +558,7 @@ fn what_arrives_on_any_network_is_a_beginning_of_what_was_to_be_sent() -> Result
     let request = b"GET /large.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     try_seeds(0..60, |simulation| {
         let mut faults = Faults::drawn(simulation.seed());
-        faults.register_rate = 0; // without which nobody could listen
+        faults.register_rate = 0; // without which no program could listen
         faults.piece_max = faults.piece_max.max(64);
         faults.send_buffer = faults.send_buffer.max(64);
         simulation.set_faults(faults);

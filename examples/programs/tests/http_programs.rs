@@ -41,7 +41,7 @@ fn server(folder: &Folder, more: &[&str]) -> (Program, SocketAddr) {
     Program::start_at(Path::new(SERVER), &arguments).listening()
 }
 
-/// What a request is answered with by the end of the connection.
+/// Returns what a request is answered with by the end of the connection.
 fn ask(address: SocketAddr, request: &str) -> Vec<u8> {
     let mut client = peer(address);
     client.write_all(request.as_bytes()).unwrap();

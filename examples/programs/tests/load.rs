@@ -74,8 +74,8 @@ fn run_calmly(
     run(&Simulation::new(1), plan, Faults::none(), serve).unwrap()
 }
 
-/// A server that sends back what `change` makes of all that it has received on a connection so far,
-/// of which it is told how much it has answered.
+/// Returns a handler that sends back what `change` makes of all that was received on a connection,
+/// given how much of it is answered.
 fn answering(
     mut change: impl FnMut(&[u8], usize) -> Vec<u8>,
 ) -> impl FnMut(&mut EventLoop<Vec<u8>>, Event) -> io::Result<()> {
@@ -205,12 +205,12 @@ fn server_that_ends_or_resets_after_any_byte_is_a_failure_and_the_rest_unanswere
             let failure = load.failure.unwrap();
             assert!(failure.starts_with("connection 1: "), "{failure}");
             let back = load.latencies.len() - load.unanswered;
-            assert!(back <= (last / PLAN.size) as u64, "{back} came back of {last} bytes");
+            assert!(back <= (last / PLAN.size) as u64, "{back} were echoed of {last} bytes");
         }
     }
 }
 
-/// A server that answers nothing in the second before this time has passed.
+/// Returns a server that answers nothing in the second before this time has passed.
 fn stalling(
     simulation: &Simulation,
     until: Duration,
@@ -358,8 +358,8 @@ fn path() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_load"))
 }
 
-/// An echo server in a thread, which lasts as long as the test process, and a channel that says
-/// when something has arrived there.
+/// Returns an echo server in a thread, which lasts as long as the test process, and a channel that
+/// says when something has arrived there.
 fn server() -> (SocketAddr, mpsc::Receiver<()>) {
     let mut server: EventLoop = EventLoop::new().unwrap();
     let listener = server.listen("127.0.0.1:0").unwrap();
@@ -377,7 +377,7 @@ fn server() -> (SocketAddr, mpsc::Receiver<()>) {
     (address, arrivals)
 }
 
-/// The value of a row of the table.
+/// Returns the value of a row of the table.
 fn row(table: &str, name: &str) -> f64 {
     let line = table.lines().find_map(|line| line.strip_prefix(name)).expect("a row");
     line.trim().parse().unwrap()

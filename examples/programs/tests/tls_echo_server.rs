@@ -38,8 +38,8 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// A configuration of clients that trust the server's certificate and keep no sessions, so that
-/// every handshake is a whole one.
+/// Returns a configuration of clients that trust the server's certificate and keep no sessions, so
+/// that every handshake is a whole one.
 fn client_config(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(data("cert.pem")).unwrap()).unwrap();
@@ -67,7 +67,7 @@ struct Client {
     budget: usize,
     written: usize,
     received: Vec<u8>,
-    /// It has been told that nothing more comes.
+    /// It has received the notice that nothing more follows.
     was_notified: bool,
     failure: Option<rustls::Error>,
 }
@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// One that sends a message, and that it is done.
+    /// Returns a client that sends a message, and that it is done.
     fn with_message(tls: ClientConnection, peer: Peer, message: &[u8]) -> Self {
         let mut client = Self::new(tls, peer);
         client.tls.writer().write_all(message).unwrap();
@@ -124,7 +124,7 @@ impl Client {
 
 type Handle = fn(&mut EventLoop<Session>, Event) -> std::io::Result<()>;
 
-/// The server on a network without faults, and where it listens.
+/// Returns the server on a network without faults, and where it listens.
 fn server(simulation: &Simulation) -> (Simulated<Session, Handle>, SocketAddr) {
     server_with(simulation, tls_echo::limits())
 }
@@ -155,13 +155,13 @@ fn talk(server: &mut Simulated<Session, Handle>, client: &mut Client, piece: usi
     }
 }
 
-/// A client says all that it has to say, byte by byte or in one piece, and all comes back.
+/// Checks a client that sends everything, in pieces of `piece` bytes, and receives all of it back.
 fn assert_served(server: &mut Simulated<Session, Handle>, client: &mut Client, piece: usize) {
     talk(server, client, piece);
     client.tls.send_close_notify();
     talk(server, client, piece);
     assert_eq!(client.failure, None);
-    assert!(client.was_notified, "the server says that nothing more comes");
+    assert!(client.was_notified, "the server says that nothing more follows");
     client.peer.finish();
     server.rest();
     assert_eq!(server.only_closed(), CloseReason::Closed);
@@ -193,7 +193,8 @@ fn client_hello_in_every_two_pieces_and_byte_by_byte_is_answered() {
     }
 }
 
-/// How many bytes a client writes up to the end of its handshake, of its message, and in all.
+/// Returns how many bytes a client writes up to the end of its handshake, of its message, and in
+/// all.
 fn extents(config: &Arc<ClientConfig>, message: &[u8]) -> [usize; 3] {
     let simulation = Simulation::new(1);
     let (mut server, address) = server(&simulation);
@@ -439,7 +440,7 @@ fn clients_on_networks_that_break_have_a_prefix_back_and_never_a_false_end() {
     .unwrap();
 }
 
-/// A client whose bytes are changed, left out or doubled on their way.
+/// Attacks the server as a client whose bytes are changed, left out or doubled on their way.
 fn attack(seed: u64) {
     let simulation = Simulation::new(seed);
     let (mut server, address) = server(&simulation);
@@ -488,14 +489,14 @@ fn files() -> [String; 2] {
     ["cert.pem", "key.pem"].map(|name| data(name).to_str().unwrap().to_owned())
 }
 
-/// The server in a process of its own, which logs what it has against clients.
+/// Starts the server in its own process, which logs what it has against clients.
 fn start(before: &str) -> (Program, SocketAddr) {
     let [cert, key] = files();
     let before = format!("{before} export RUST_LOG=programs=info;");
     server_after(&before, PATH, &["127.0.0.1:0", "--cert", &cert, "--key", &key])
 }
 
-/// A client that blocks, with its handshake done.
+/// Returns a client that blocks, with its handshake done.
 fn connect(address: SocketAddr) -> rustls::StreamOwned<ClientConnection, TcpStream> {
     handshake(peer(address))
 }
@@ -561,7 +562,7 @@ fn hundred_mebibytes_through_openssl_come_back_in_little_memory() {
         for offset in (0..LENGTH).step_by(1024 * 1024) {
             input.write_all(&pattern(offset, 1024 * 1024)).unwrap();
         }
-        input // kept open until all has come back
+        input // kept open until all has been echoed
     });
     let mut most = 0;
     for offset in (0..LENGTH).step_by(1024 * 1024) {
@@ -683,7 +684,7 @@ fn help_fits_80_columns_and_second_ctrl_c_aborts() {
     let mut client = connect(address);
     server.signal("INT");
     server.stdout.until("Ctrl-C again aborts the rest");
-    assert_eq!(client.read(&mut [0]).unwrap(), 0, "close_notify has come");
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "close_notify has arrived");
     server.signal("INT");
     assert_eq!(server.ended().status, Some(0));
 }

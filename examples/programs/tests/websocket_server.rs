@@ -45,10 +45,10 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 const FINAL: u8 = 0x80;
 
-/// A frame that has come back: its first byte and its payload.
+/// A frame of the echo: its first byte and its payload.
 type Frame = (u8, Vec<u8>);
 
-/// A frame as a client sends it: its first byte, and the payload masked.
+/// Returns a frame as a client sends it: its first byte, and the payload masked.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = vec![first];
@@ -76,8 +76,8 @@ fn close_frame(code: u16) -> Vec<u8> {
     message(CLOSE, &code.to_be_bytes())
 }
 
-/// The whole frames at the beginning of what a server has sent: the first byte and the payload of
-/// each.
+/// Returns the whole frames at the beginning of what a server has sent: the first byte and the
+/// payload of each.
 fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let [first, length, rest @ ..] = bytes {
@@ -97,14 +97,14 @@ fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     frames
 }
 
-/// The head of the answer, and the frames behind it.
+/// Returns the head of the answer, and the frames behind it.
 fn answer(bytes: &[u8]) -> (String, Vec<Frame>) {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let Some(end) = end else { return (String::from_utf8_lossy(bytes).into(), Vec::new()) };
     (String::from_utf8_lossy(&bytes[..end]).into(), frames(&bytes[end + 4..]))
 }
 
-/// The code of a close frame.
+/// Returns the code of a close frame.
 fn code((first, payload): &Frame) -> u16 {
     assert_eq!(*first, FINAL | CLOSE, "{payload:?}");
     u16::from_be_bytes([payload[0], payload[1]])
@@ -112,7 +112,7 @@ fn code((first, payload): &Frame) -> u16 {
 
 type Handle = fn(&mut EventLoop<Session>, Event) -> std::io::Result<()>;
 
-/// A server on a network without faults, and a client that has connected.
+/// Returns a server on a network without faults, and a client that has connected.
 fn connected() -> (Simulated<Session, Handle>, Peer) {
     connected_on(&Simulation::new(1))
 }
@@ -127,7 +127,7 @@ fn connected_on(simulation: &Simulation) -> (Simulated<Session, Handle>, Peer) {
     (server, peer)
 }
 
-/// Writes all of it, and returns what comes back until nothing more does.
+/// Writes all of it, and returns the answers until no more arrive.
 fn exchange(server: &mut Simulated<Session, Handle>, peer: &mut Peer, mut bytes: &[u8]) -> Vec<u8> {
     let mut back = Vec::new();
     loop {
@@ -142,7 +142,7 @@ fn exchange(server: &mut Simulated<Session, Handle>, peer: &mut Peer, mut bytes:
     }
 }
 
-/// A client with its connection opened.
+/// Returns a client with its connection opened.
 fn opened() -> (Simulated<Session, Handle>, Peer) {
     let (mut server, mut peer) = connected();
     let (head, _) = answer(&exchange(&mut server, &mut peer, REQUEST.as_bytes()));
@@ -151,7 +151,7 @@ fn opened() -> (Simulated<Session, Handle>, Peer) {
     (server, peer)
 }
 
-/// A whole conversation: messages of both kinds, fragments with a ping among them, a close.
+/// Returns a whole conversation: messages of both kinds, fragments with a ping among them, a close.
 fn conversation() -> Vec<u8> {
     [
         REQUEST.as_bytes().to_vec(),
@@ -373,7 +373,7 @@ fn servers_goodbye_comes_behind_what_was_received_and_ends_the_connection() {
     let back = frames(&exchange(&mut server, &mut peer, &message(TEXT, b"before")));
     assert_eq!(back, [(FINAL | TEXT, b"before".to_vec())]);
     websocket_echo::say_goodbye(&mut server.event_loop);
-    // What comes in between is thrown away, and the client's answer ends it.
+    // What arrives in between is thrown away, and the client's answer ends it.
     let late = [message(TEXT, b"late"), close_frame(1001)].concat();
     let back = frames(&exchange(&mut server, &mut peer, &late));
     assert_eq!(back.len(), 1, "{back:?}");
@@ -384,8 +384,8 @@ fn servers_goodbye_comes_behind_what_was_received_and_ends_the_connection() {
     assert_eq!(server.only_closed(), CloseReason::Closed);
 }
 
-/// Clients that each send a few messages in pieces as they are chosen, and then close. Returns the
-/// frames that each is to have back, and those that it has.
+/// Runs clients that each send a few messages in pieces as they are chosen, and then close. Returns
+/// the frames that each is to get back, and those that it got.
 fn run_clients(simulation: &Simulation, faults: Faults) -> std::io::Result<Vec<[Vec<Frame>; 2]>> {
     let mut event_loop = simulation.event_loop_with_limits(websocket_echo::limits()).unwrap();
     let listener = event_loop.listen("127.0.0.1:0")?;
@@ -451,7 +451,8 @@ fn clients_on_networks_that_break_have_the_first_messages_back() {
     .unwrap();
 }
 
-/// A conversation whose bytes are changed, left out or doubled, or noise, in pieces.
+/// Attacks the server by a conversation whose bytes are changed, left out or doubled, or by noise,
+/// in pieces.
 fn attack(seed: u64) {
     let simulation = Simulation::new(seed);
     let (mut server, mut peer) = connected_on(&simulation);
@@ -532,7 +533,7 @@ fn python_speaks_with_it() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "all is well\n", "{output:?}");
 }
 
-/// The name of a browser that runs without a screen, if one is here.
+/// Returns the name of a browser that runs without a screen, if one is here.
 fn browser() -> Option<&'static str> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     names.into_iter().find(|name| has(name, "--version"))

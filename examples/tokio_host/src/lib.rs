@@ -1,8 +1,8 @@
 //! The loop as a future of tokio: [`AsyncEventLoop::next_event`].
 //!
-//! Copy this file. It keeps the contract of the guide's page on hosts with a host that is told of
-//! edges: tokio remembers that the descriptor became readable until that is taken back, so it is
-//! taken back before the loop is asked, never after.
+//! Copy this file. It keeps the contract of the guide's page on hosts with an edge-triggered host:
+//! tokio remembers that the descriptor became readable until that is taken back, so it is taken
+//! back before the loop is asked, never after.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -28,11 +28,11 @@ pub struct AsyncEventLoop<T> {
 }
 
 impl<T> AsyncEventLoop<T> {
-    /// Has tokio watch the loop.
+    /// Makes tokio watch the loop.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// Returns the operating system's error.
     ///
     /// # Panics
     ///
@@ -47,7 +47,7 @@ impl<T> AsyncEventLoop<T> {
         Ok(Self { event_loop, descriptor })
     }
 
-    /// The next event. After each turn of the loop the other tasks have theirs.
+    /// Returns the next event. After each turn of the loop the other tasks have theirs.
     ///
     /// Nothing is lost when the future is dropped before it is done. When the program has done
     /// something with connections it calls this again, as it would the loop's own.
@@ -73,7 +73,7 @@ impl<T> AsyncEventLoop<T> {
             None => Some(self.descriptor.readable().await),
         };
         if let Some(readable) = readable {
-            readable?.clear_ready(); // what comes from here on is told anew
+            readable?.clear_ready(); // what arrives from here on is reported anew
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! An echo server on the loop, inside a program of tokio's that has other things to do.
 //!
 //! It shows the loop as one task among others, all in one thread: another task counts minutes and
-//! asks by a channel that the clients be told, and Ctrl-C comes from tokio.
+//! asks by a channel that they be announced to the clients, and Ctrl-C arrives from tokio.
 //!
 //! ```text
 //! cargo run --manifest-path examples/tokio_host/Cargo.toml
@@ -50,7 +50,7 @@ async fn serve(arguments: common::Arguments) -> common::Outcome {
     let mut server = AsyncEventLoop::new(server)?;
     let (news, mut told) = mpsc::channel(1);
     tokio::spawn(count_minutes(news));
-    // Once for all: each of them hears only what comes after it was made.
+    // Once for all: each of them receives only what arrives after it was made.
     let mut ctrl_c = signal(SignalKind::interrupt())?;
 
     let mut leaving = Leaving::default();
@@ -66,7 +66,7 @@ async fn serve(arguments: common::Arguments) -> common::Outcome {
                 }
             }
             Some(minutes) = told.recv() => {
-                // Outside of any event: what is sent leaves at the next call all the same.
+                // Outside of any event: what is sent leaves at the next call nevertheless.
                 let line = format!("{minutes} minutes have passed\n");
                 server.connections_mut().for_each(|client| client.send(line.as_bytes()));
             }
@@ -75,7 +75,7 @@ async fn serve(arguments: common::Arguments) -> common::Outcome {
     }
 }
 
-/// A task of its own. It ends with the server.
+/// Counts minutes in a separate task. It ends with the server.
 async fn count_minutes(news: mpsc::Sender<u64>) {
     let mut minute = interval(Duration::from_secs(60));
     minute.tick().await; // the first is now

@@ -11,13 +11,14 @@
 //! `src/simulation/tests/exhaustive.rs`, with two connections and far fewer states.
 //!
 //! A state keeps how many bytes there are, not which: each step numbers them anew and checks that
-//! they come out in order. It keeps neither the time nor how much was lost.
+//! they leave in order. It keeps neither the time nor how much was lost.
 //!
-//! Two kinds of kernel are gone through. One is epoll and kqueue: an interest that is asked for reports
-//! what is true already, and a short transfer proves the socket empty or full. The other reports
-//! only what comes later (and room to write), and there a short transfer proves nothing. A third,
-//! which reports only what comes later although a short read is taken as proof, would lose an end
-//! that came behind bytes while nobody asked to read: the loop relies on there being none.
+//! Two kinds of kernel are searched. One is epoll and kqueue: a new interest reports what is true
+//! already, and a short transfer proves the socket empty or full. The other reports only what
+//! happens later (and room to write), and there a short transfer proves nothing. A third kind would
+//! report only what happens later, although a short read is taken as proof. It would lose an end
+//! that arrived after the bytes while the interest did not include reading: the loop relies on
+//! there being no such kernel.
 //!
 //! From every state a kind world (a peer that reads and finishes, a program that consumes and
 //! resumes, no deadline) must lead to the end, and on the way everything that is unsent must leave.
@@ -71,7 +72,7 @@ fn settings() -> Vec<Setting> {
 
 type Worlds = HashSet<World, BuildHasherDefault<Mixer>>;
 
-/// A quick hash: nobody attacks the search.
+/// A quick hash: the search has no attacker to fear.
 #[derive(Default)]
 struct Mixer(u64);
 
@@ -175,8 +176,8 @@ impl Search {
         true
     }
 
-    /// The way on, with a peer, a network and a program that do their part, until the end or a
-    /// state from which the end is known. Panics if there is no end.
+    /// Returns the way on, with a peer, a network and a program that do their part, until the end
+    /// or a state from which the end is known. Panics if there is no end.
     fn end_of(&self, mut world: World, pool: &mut Pool) -> Vec<World> {
         let mut way = Vec::new();
         while !world.freed && !self.ending.contains(&world) {
@@ -199,7 +200,7 @@ fn shown(way: &[World]) -> String {
     text
 }
 
-/// What differs between a state and the next.
+/// Returns what differs between a state and the next.
 fn changes(from: &World, to: &World) -> String {
     let (from, to) = (format!("{from:#?}"), format!("{to:#?}"));
     let lines = from.lines().zip(to.lines()).filter(|(from, to)| from != to);
@@ -232,7 +233,7 @@ impl Drop for Way<'_> {
     }
 }
 
-/// What happens next where nobody holds anything back and nothing fails.
+/// Returns the next input if neither side holds anything back and nothing fails.
 fn kind_input(world: &World) -> Option<Input> {
     let World { kept, kernel, .. } = world;
     let inputs = [
@@ -284,10 +285,10 @@ fn check(world: &World) {
     let is_queued = world.queued != Queue::None;
     let is_closed = kept.state == State::Closed;
     if !is_queued {
-        assert!(!is_closed, "Closed is pending and nobody brings it");
+        assert!(!is_closed, "Closed is pending and will not be delivered");
         assert_eq!(world.interest, rule, "the kernel was asked for the interest");
         assert_eq!(world.awaits, exchange.phase(), "the deadline is the phase's");
-        assert_eq!(exchange.next_event(), None, "an event is pending and nobody brings it");
+        assert_eq!(exchange.next_event(), None, "an event is pending and will not be delivered");
         check_reading_program(world);
     }
     assert!(!exchange.advance(), "it could go on");
@@ -299,24 +300,25 @@ fn check(world: &World) {
     if wants_read && kernel.is_readable() {
         let is_remembered = is_queued && kept.readiness.is_readable();
         let is_coming = kernel.listed && world.interest.is_readable();
-        assert!(is_remembered || is_coming, "there is something to read, and nobody will");
+        assert!(is_remembered || is_coming, "there is something to read, and nothing will read it");
     }
     let is_connecting = exchange.is_connecting();
     if is_connecting && kernel.connect != Connect::UnderWay {
         let is_remembered = is_queued && kept.readiness != Readiness::default();
         let is_coming = kernel.listed && world.interest.is_writable();
-        assert!(is_remembered || is_coming, "the connect has come out, and nobody looks");
+        assert!(is_remembered || is_coming, "the connect has a result, and nothing looks at it");
     }
     if kept.unsent > 0 && !is_connecting {
         let is_remembered = is_queued && kept.readiness.is_writable();
         let peer_must_read =
             kernel.reset == Reset::None && kernel.was_full && !kernel.reports_room();
         let is_coming = world.interest.is_writable() && (kernel.listed || peer_must_read);
-        assert!(is_remembered || is_coming, "bytes are unsent, and nobody will send them");
+        assert!(is_remembered || is_coming, "bytes are unsent, and nothing will send them");
     }
 }
 
-/// A program that can answer what it has received was told of it, and that its buffer is full.
+/// Checks that a program that can answer what it has received got its `Received`, and that `Full`
+/// was delivered for a full buffer.
 fn check_reading_program(world: &World) {
     let World { kept, kernel, program, .. } = world;
     let takes_input = program.opened && !program.has_closed && kept.state != State::Closed;
@@ -324,9 +326,9 @@ fn check_reading_program(world: &World) {
     if !takes_input || !is_free || kept.received == 0 {
         return;
     }
-    assert!(!program.is_received_due, "Received is due and nobody brings it");
+    assert!(!program.is_received_due, "Received is due and will not be delivered");
     if kept.received == 2 && !kernel.end_was_read {
-        assert!(program.heard_full, "the read buffer is full and the program has not heard it");
+        assert!(program.heard_full, "the read buffer is full and Full was not delivered");
         assert!(world.awaits_room, "the read buffer is full and no deadline bounds that");
     }
 }
@@ -339,7 +341,7 @@ fn is_held_back(kept: &Kept) -> bool {
     }
 }
 
-/// The interest rule, from what has happened to the connection rather than from its state.
+/// Computes the interest rule, from what has happened to the connection rather than from its state.
 fn wants(world: &World) -> (bool, bool) {
     let World { kept, kernel, program, .. } = world;
     if kept.state == State::Closed {
@@ -349,7 +351,7 @@ fn wants(world: &World) -> (bool, bool) {
     if connecting.contains(&kept.state) {
         return (false, true);
     }
-    // A full buffer wants to know whether the end comes behind it.
+    // A full buffer wants to find out whether the end follows it.
     let has_use = kept.received < 2 || kept.behind == Behind::Unknown;
     let may_read = program.has_closed || !program.paused && !is_held_back(kept) && has_use;
     let wants_write = kept.unsent > 0 && !kept.readiness.is_writable();

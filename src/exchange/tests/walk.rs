@@ -13,13 +13,13 @@ impl Numbers {
     }
 }
 
-/// An exchange on its way, with what it was given and what it has told.
+/// An exchange on a random path, with its inputs and the events that it has delivered.
 struct Walk {
     exchange: Exchange,
     numbers: Numbers,
     steps: Vec<&'static str>,
     events: Vec<Pending>,
-    /// The program has called `resume`, so that `Received` may come behind `PeerFinished`.
+    /// The program has called `resume`, so that `Received` may follow `PeerFinished`.
     resumed: bool,
     accepted: u64,
     flushed: u64,
@@ -200,5 +200,5 @@ fn what_must_be_true_is_true_on_every_way() {
         }
         walk.check_events();
     }
-    assert_eq!(states.len(), STATES.len(), "every state was come by");
+    assert_eq!(states.len(), STATES.len(), "every state was reached");
 }

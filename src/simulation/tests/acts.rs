@@ -232,7 +232,7 @@ impl Run {
             }
             Change::SetIdleTimeout(timeout) => {
                 connection.set_idle_timeout(Some(timeout)).unwrap();
-                // One that was set before may have come due already.
+                // A deadline that was set before may be due already.
                 let least = flow.idle_timeout.map_or(timeout, |before| before.min(timeout));
                 flow.idle_timeout = Some(least);
                 "sets an idle timeout"

@@ -36,11 +36,11 @@ impl Scene {
         self.simulation.connect(self.server.listener_addr(listener).unwrap())
     }
 
-    /// A connection that was accepted, is coupled to nobody and has come to rest.
+    /// Returns a connection that was accepted, has no coupling and has come to rest.
     fn accepted(&mut self) -> (ConnectionId, Peer) {
         let peer = self.connect(self.listener);
         let Event::Accepted(_, id) = self.server.next_event().unwrap() else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         self.server.uncouple(id);
         assert_eq!((self.turn(), self.turn()), (vec![], vec![]));
@@ -56,7 +56,7 @@ impl Scene {
         self.server.poll_event(Some(Duration::ZERO)).unwrap()
     }
 
-    /// All that the loop does from now on.
+    /// Returns all that the loop does from now on.
     fn steps(&mut self) -> Arc<Mutex<Vec<Step>>> {
         let steps = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&steps);
@@ -64,7 +64,7 @@ impl Scene {
         steps
     }
 
-    /// The events up to the end of a turn.
+    /// Returns the events up to the end of a turn.
     fn turn(&mut self) -> Vec<Event> {
         let events: Vec<Event> = std::iter::from_fn(|| self.poll()).take(100).collect();
         assert!(events.len() < 100, "a turn has no end: {events:?}");
@@ -406,10 +406,11 @@ fn resumed_connection_reads_once_what_is_there() {
     let before = lock(&scene.simulation.network).calls;
     assert_eq!(scene.turn(), [Event::Received(id)]);
     let calls = lock(&scene.simulation.network).calls - before;
-    assert_eq!(calls, 2, "the interest is told, and one read is made: it is short");
+    assert_eq!(calls, 2, "the interest is registered, and one read is made: it is short");
 }
 
-/// The kernel had told of neither while nobody asked to read, and is late to tell of them now.
+/// The kernel reported neither while the interest did not include reading, and reports them late
+/// now.
 #[test]
 fn bytes_and_the_end_came_while_it_could_only_write_are_read_in_one_service() {
     let mut scene = Scene::new(None);

@@ -90,7 +90,7 @@ impl Checker {
 
     pub(super) fn flow(&mut self, id: ConnectionId) -> &mut Flow {
         let flow = self.by_id.get(&id);
-        let flow = *flow.unwrap_or_else(|| panic!("5: {id} is nobody's"));
+        let flow = *flow.unwrap_or_else(|| panic!("5: {id} is unknown"));
         &mut self.flows[flow]
     }
 
@@ -103,8 +103,8 @@ impl Checker {
         look(&self.trace).fruitless = 0;
     }
 
-    /// A call that waits can end a turn and begin another, and so can one that is made again after a
-    /// panic: what comes between is unseen.
+    /// Notes that the checker misses some steps. A call that waits can end a turn and begin
+    /// another, and so can one that is repeated after a panic.
     pub(super) fn look_away(&mut self) {
         self.accepts_until.clear();
     }
@@ -164,7 +164,7 @@ impl Checker {
                 flow.finished = Some(before);
             }
             Step::InterestChanged { id, from, to } => {
-                assert_ne!(from, to, "2: {id} tells the kernel what it knows");
+                assert_ne!(from, to, "2: {id} registers what the kernel has already");
             }
             Step::Accepted { listener: id, .. }
             | Step::AcceptSkipped { id }
@@ -179,7 +179,7 @@ impl Checker {
 
     // Events.
 
-    /// An event comes in its order and says what is true. `self.absorb` was called.
+    /// Checks that an event is delivered in its order and is true. `self.absorb` was called.
     pub(super) fn event<T>(&mut self, event: Event, event_loop: &EventLoop<T>) {
         let now = self.simulation.now();
         self.kinds.insert(kind(event));
@@ -249,7 +249,7 @@ impl Checker {
         check_bytes(flow, stream);
         let hears_all = !flow.is_closing && !flow.is_paused;
         assert!(!(hears_all && flow.is_received_due), "5: closed before what was received");
-        assert!(stream.socket.is_none(), "7: {id} is told as closed, and has a socket");
+        assert!(stream.socket.is_none(), "7: {id} is reported as closed, and has a socket");
         assert_eq!(reason, flow.rejected.unwrap_or(ended), "5: the first reason stays");
         if matches!(ended, CloseReason::Finished | CloseReason::Closed) && flow.has_socket {
             let is_given_up = flow.told == Told::Nothing && ended == CloseReason::Closed;
@@ -260,7 +260,10 @@ impl Checker {
         }
         if ended == CloseReason::Finished {
             check_peers_end(flow, stream);
-            assert!(flow.told == Told::PeerFinished, "5: finished, but not told of the peer's end");
+            assert!(
+                flow.told == Told::PeerFinished,
+                "5: finished, but PeerFinished was not delivered"
+            );
             assert!(!flow.is_clogged, "5: finished without the drained that was due");
         }
         if let CloseReason::TimedOut(deadline) = ended {
@@ -299,8 +302,8 @@ impl Checker {
     /// every listener that peers wait at accepts.
     fn check_fairness<T>(&mut self, event_loop: &EventLoop<T>) {
         let turns = self.turns;
-        // A call that waits can take many turns, in which who is in a queue now was served and
-        // came back to it, unseen: what it waits for counts from here.
+        // A call that waits can take many turns, in which a queued connection was served and queued
+        // again, unseen: what it waits for counts from here.
         let is_blind = turns > self.looked_at + 1;
         self.looked_at = turns;
         let in_a_row = u64::from(TURNS_IN_A_ROW);
@@ -332,8 +335,8 @@ impl Checker {
                 Queued::Fresh => 3,
                 Queued::Deferred => deferred_max,
             };
-            // From the fresh to the deferred ones it has come by being served, if only in vain: what it
-            // sent before in that turn had spent its budget.
+            // It can move from the fresh to the deferred ones only by being served, if only in
+            // vain: what it sent before in that turn had spent its budget.
             let is_served = |from| (from, queue) == (Queued::Fresh, Queued::Deferred);
             let waits = until.filter(|(from, _)| !is_served(*from));
             let by = waits.map_or(turns + most, |(_, by)| by.min(turns + most));
@@ -348,7 +351,7 @@ impl Checker {
         }
     }
 
-    /// Slots are open sockets; registrations are slots whose interest is not none.
+    /// Checks that slots are open sockets, and registrations are slots whose interest is not none.
     fn check_sockets<T>(&self, event_loop: &EventLoop<T>) {
         let turns = event_loop.turns();
         let (mut open, mut watched) = (0, 0);
@@ -377,7 +380,7 @@ fn check_bytes(flow: &Flow, stream: &Stream) {
     assert!(received.len() <= limits.read_buffer_max, "6: received");
 }
 
-/// An event of what is received says what is true, and is delivered when it is due.
+/// Checks that an event of what is received is true, and is delivered when it is due.
 fn check_event(flow: &Flow, event: Event, stream: &Stream) {
     let exchange = &stream.exchange;
     match event {
@@ -409,7 +412,8 @@ fn check_event(flow: &Flow, event: Event, stream: &Stream) {
     }
 }
 
-/// A program that can answer what it has received is told of it, and that its buffer is full.
+/// Checks that a program that can answer what it has received got its `Received`, and that `Full`
+/// was delivered for a full buffer.
 fn check_reading_program(flow: &Flow, stream: &Stream) {
     let exchange = &stream.exchange;
     let is_told = matches!(flow.told, Told::Opened | Told::PeerFinished);
@@ -422,14 +426,18 @@ fn check_reading_program(flow: &Flow, stream: &Stream) {
     let is_free = !flow.is_paused && !flow.is_clogged && !is_held_back;
     if takes_input && is_free && !stream.received().is_empty() {
         let is_queued = stream.standing.queued != Queued::No;
-        assert!(is_queued || !flow.is_received_due, "3: received is due, and nobody brings it");
+        assert!(
+            is_queued || !flow.is_received_due,
+            "3: received is due, and will not be delivered"
+        );
         let is_over = exchange.is_at_end() || exchange.end_of_input().is_some();
         let is_full = exchange.room() == 0 && !is_over;
-        assert!(is_queued || !is_full || flow.heard_full, "3: full, and the program was not told");
+        assert!(is_queued || !is_full || flow.heard_full, "3: full, and Full was not delivered");
     }
 }
 
-/// The ports of a connection's two ends; in the Unix domain, those that stand for them.
+/// Returns the ports of a connection's two ends; in the Unix domain, the numbers that stand for
+/// them.
 pub(super) fn ports(simulation: &Simulation, stream: &Stream) -> (u16, u16) {
     let Some(Socket::Simulated(socket)) = &stream.socket else { return (0, 0) };
     let (local, remote) = lock(&simulation.network).addresses(socket.index());
@@ -453,7 +461,8 @@ fn check_coupled<T>(flow: &Flow, event_loop: &EventLoop<T>, reader: &Connection<
     assert_eq!(coupled, expected, "3: {} is coupled to another than it should be", reader.id());
 }
 
-/// Who is coupled to another knows whether that one has unsent bytes, or is to be told.
+/// Checks that a coupled reader knows whether its writer has unsent bytes, or is about to be
+/// updated.
 fn check_coupling<T>(event_loop: &EventLoop<T>, reader: &Connection<T>) {
     let Coupling::Writer { has_unsent } = reader.exchange.coupling() else { return };
     let turns = event_loop.turns();
@@ -492,15 +501,15 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     }
     let Some(Socket::Simulated(socket)) = &stream.socket else { return };
     let probe = lock(&simulation.network).probe(socket.index());
-    assert_eq!(probe.interest, stream.interest(), "2: the interest that was told");
-    // One in a queue has news that is not served yet, and is settled then.
+    assert_eq!(probe.interest, stream.interest(), "2: the interest that was registered");
+    // A queued connection has news that is not served yet, and is settled then.
     if stream.standing.queued != Queued::No {
         return;
     }
     assert_eq!(stream.interest(), exchange.interest(), "2: the interest follows the rule");
     let remembered = exchange.readiness();
     if exchange.wants_read() && probe.has_news && !remembered.is_readable() {
-        assert!(probe.read_edge, "3: unread, and nobody is told: {probe:?} {stream:?}");
+        assert!(probe.read_edge, "3: unread, and not reported: {probe:?} {stream:?}");
     }
     if exchange.is_connecting() && probe.is_idle {
         let is_soon = |alarm: Alarm| alarm.at() <= simulation.now() + Duration::from_secs(1);
@@ -511,10 +520,10 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     }
     let has_sendable = exchange.unsent() > 0 && !exchange.is_connecting();
     if has_sendable && probe.has_room && !remembered.is_writable() {
-        assert!(probe.write_edge, "3: unsent, and nobody is told: {probe:?} {stream:?}");
+        assert!(probe.write_edge, "3: unsent, and not reported: {probe:?} {stream:?}");
     }
     if exchange.is_connecting() && probe.is_decided {
-        assert!(probe.write_edge, "3: connected, and nobody is told: {probe:?} {stream:?}");
+        assert!(probe.write_edge, "3: connected, and not reported: {probe:?} {stream:?}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which connection holds back the reading of which, also after a coupling was changed and one of the
-//! two has gone.
+//! Which connection pauses the reading of which, also after a coupling was changed and one of the
+//! two has closed.
 
 use std::time::Duration;
 
@@ -27,14 +27,14 @@ impl Scene {
         let peers = [(); 3].map(|()| simulation.connect(address));
         let ids = [(); 3].map(|()| match server.next_event().unwrap() {
             Event::Accepted(_, id) => id,
-            other => panic!("{other:?} was not to come"),
+            other => panic!("{other:?} was not expected"),
         });
         let mut scene = Self { simulation, server, ids, peers };
         assert_eq!(scene.events(), []);
         scene
     }
 
-    /// The events until neither the loop nor the network has anything left to do.
+    /// Returns the events until neither the loop nor the network has anything left to do.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut turns_at_rest = 0;
@@ -48,7 +48,8 @@ impl Scene {
     }
 }
 
-/// The reader still counted among those of the writer before, and was uncoupled when that one aborted.
+/// The reader still counted among the readers of the writer before, and was uncoupled when that one
+/// aborted.
 #[test]
 fn reader_that_was_coupled_anew_stays_held_back_when_the_writer_before_aborts() {
     // To itself, and to another.

@@ -1,5 +1,5 @@
-//! Deadlines to the tick: on the virtual clock each passes when it is due, not before and not after,
-//! and not where something has moved meanwhile.
+//! Deadlines to the tick: on the virtual clock each passes when it is due, not before and not
+//! after, and not where something has moved in the meantime.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Scene {
         let mut scene = Self { simulation, server, ids: Vec::new(), peers };
         while scene.ids.len() < count {
             let Event::Accepted(_, id) = scene.server.next_event().unwrap() else {
-                panic!("nothing else comes before all are accepted");
+                panic!("nothing else is delivered before all are accepted");
             };
             scene.server.uncouple(id);
             scene.ids.push(id);
@@ -47,7 +47,7 @@ impl Scene {
         scene
     }
 
-    /// The events until the loop has nothing left to do.
+    /// Returns the events until the loop has nothing left to do.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut turns_at_rest = 0;
@@ -154,7 +154,7 @@ fn stalled_read_deadline_passes_to_the_tick_after_the_program_took_something_las
 
 #[test]
 fn stalled_write_deadline_counts_from_the_stall_and_not_from_an_earlier_flush() {
-    // One without an idle timeout notes no time while it waits for nothing.
+    // A connection without an idle timeout notes no time while it waits for nothing.
     let idle = limits(|limits| limits.idle_timeout = Some(1_000 * SECOND));
     let mut scene = Scene::with(1, idle);
     let id = scene.ids[0];

@@ -1,4 +1,4 @@
-//! What a run draws from its seed besides the faults: the limits of its loop, and bytes.
+//! What a run draws from its seed in addition to the faults: the limits of its loop, and bytes.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::simulation::Faults;
 use crate::system::simulated::Random;
 
-/// Whether the runs of a seed are of programs as most are, whose messages take the fast path.
+/// Returns whether the runs of a seed have ordinary programs, whose messages take the fast path.
 pub(super) fn is_plain(seed: u64) -> bool {
     seed % 5 == 2
 }
@@ -20,7 +20,7 @@ pub(super) fn draw_faults(seed: u64) -> Faults {
     }
 }
 
-/// The limits of a program as most are: they seldom stop anything.
+/// Returns the limits of a program as most are: they seldom stop anything.
 pub(super) fn draw_plain_limits(random: &mut Random) -> Limits {
     let mut limits = Limits::default();
     limits.connection.write_budget = random.one_of(&[5, 64, 64 * 1024]);
@@ -48,7 +48,7 @@ pub(super) fn draw_limits(random: &mut Random) -> Limits {
     limits
 }
 
-/// So many bytes of a table of chance, from a place of chance.
+/// Returns `count` bytes of a table of chance, from a place of chance.
 pub(super) fn fill_bytes(random: &mut Random, count: usize) -> &'static [u8] {
     static TABLE: OnceLock<Vec<u8>> = OnceLock::new();
     let table = TABLE.get_or_init(|| {

@@ -1,8 +1,7 @@
 //! What a run does around its loop: timers, wakes from other threads, a shutdown, a host.
 //!
-//! All of it has a source of chance of its own, so that it does not move the other choices of a
-//! run, and half of the runs do without. What must come of it stands in `timing.rs` and
-//! `leaving.rs`.
+//! All of it has its own source of chance, so that it does not affect the other choices of a run,
+//! and half of the runs do without. `timing.rs` and `leaving.rs` check what must follow from it.
 
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::simulation::Simulation;
 use crate::slots::TimerId;
 use crate::system::simulated::{Random, lock};
 
-/// So many timers at once, and repeats among them.
+/// How many timers there are at once, with repeats among them.
 const TIMERS_MAX: usize = 8;
 const REPEATS_MAX: usize = 2;
 
@@ -27,9 +26,9 @@ pub(super) struct Embedding {
     random: Random,
     /// The program sets timers, is woken and shuts down.
     is_used: bool,
-    /// The loop is called only when it has said so, or its descriptor does.
+    /// The loop is called only when it or its descriptor has asked for it.
     pub(super) is_hosted: bool,
-    /// Each wake brings the next.
+    /// Each wake causes the next.
     storms: bool,
     timing: Timing,
     leaving: Option<Leaving>,
@@ -65,7 +64,7 @@ impl Embedding {
         self.timing.pulse()
     }
 
-    /// Nothing is to be told any more, of a shutdown or of a wake.
+    /// Returns whether no event of a shutdown or of a wake is pending.
     pub(super) fn is_at_rest(&self) -> bool {
         self.leaving.is_none() && !self.timing.is_wake_owed()
     }
@@ -199,14 +198,15 @@ impl Run {
         self.listeners.retain(|(id, _)| {
             let is_there = event_loop.turns().listeners.get(*id).is_ok();
             if !is_there {
-                let leaving = leaving.unwrap_or_else(|| panic!("5: {id} is closed by nobody"));
+                let leaving =
+                    leaving.unwrap_or_else(|| panic!("5: {id} is closed without a cause"));
                 leaving.listener_has_gone(*id, checker);
             }
             is_there
         });
     }
 
-    /// After a turn without an event the loop says how long it can be left alone.
+    /// After a turn without an event the loop returns how long it can be left alone.
     fn check_nothing(&mut self) {
         let Embedding { timing, leaving, .. } = &self.embedding;
         let (turns, told) = (self.event_loop.turns(), self.event_loop.next_timeout());
@@ -240,7 +240,7 @@ impl Run {
 
     // A host.
 
-    /// Whether a host would call the loop now.
+    /// Returns whether a host would call the loop now.
     pub(super) fn is_called(&self) -> bool {
         !self.embedding.is_hosted || self.event_loop.simulated_timeout() == Some(Duration::ZERO)
     }
@@ -291,7 +291,7 @@ impl Run {
 
     // The rest.
 
-    /// The program does nothing any more of its own accord.
+    /// Stops what the program does of its own accord.
     pub(super) fn rest_around(&mut self) {
         self.embedding.is_resting = true;
         let repeating: Vec<TimerId> = self.embedding.timing.repeating().collect();
@@ -311,7 +311,7 @@ impl Run {
         self.embedding.timing.set(id, Duration::from_secs(1), false);
         assert!(self.poll_for(Duration::MAX), "8: a timer never rings");
         self.wake();
-        assert!(self.poll_for(Duration::MAX), "10: a wake is never told");
-        assert!(!self.embedding.timing.is_wake_owed(), "10: a wake is not told first");
+        assert!(self.poll_for(Duration::MAX), "10: a wake is never delivered");
+        assert!(!self.embedding.timing.is_wake_owed(), "10: a wake is not delivered first");
     }
 }

@@ -25,7 +25,7 @@ fn take_received(server: &mut EventLoop, id: ConnectionId, received: &mut Vec<u8
     stream.consume(stream.received().len());
 }
 
-/// It came a whole period after the time that it was told at, and so was out of step from then on.
+/// It was delivered a whole period after its due time, and so was out of step from then on.
 #[test]
 fn repeating_timer_is_held_up_for_periods_comes_once_and_stays_in_step() {
     let simulation = Simulation::new(1);
@@ -60,7 +60,8 @@ fn shutdown_of_a_paused_listener_whose_registration_fails_still_accepts_and_ends
     assert!(matches!(events[0], Event::Accepted(..)), "{events:?}");
 }
 
-/// A timer had gone and was never told; a wake and the end of a shutdown were lost in the same way.
+/// A timer had fired and its event was never delivered. A wake and the end of a shutdown were lost
+/// in the same way.
 #[test]
 fn observer_panics_at_what_is_told_next_it_is_told_all_the_same() {
     let simulation = Simulation::new(1);
@@ -96,7 +97,7 @@ fn observer_panics_while_an_answer_leaves_in_part_every_byte_leaves_once() {
         let listener = server.listen("127.0.0.1:0").unwrap();
         let mut peer = simulation.connect(server.listener_addr(listener).unwrap());
         let Some(Event::Accepted(_, id)) = next_at_once(&mut server) else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         while next_at_once(&mut server).is_some() || simulation.step() {}
         peer.write(b"?");
@@ -121,8 +122,8 @@ fn observer_panics_while_an_answer_leaves_in_part_every_byte_leaves_once() {
     }
 }
 
-/// The second deadline of the connection stood before all that were due, and was not due itself in
-/// that turn: so the turn told of nothing else.
+/// The second deadline of the connection was ahead of all that were due, and was not due itself in
+/// that turn: so the turn delivered nothing else.
 #[test]
 fn connection_with_two_deadlines_passed_does_not_hold_up_a_timer() {
     let simulation = Simulation::new(1);
@@ -130,7 +131,7 @@ fn connection_with_two_deadlines_passed_does_not_hold_up_a_timer() {
     let listener = server.listen("127.0.0.1:0").unwrap();
     let _peer = simulation.connect(server.listener_addr(listener).unwrap());
     let Some(Event::Accepted(_, id)) = next_at_once(&mut server) else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     server[id].set_deadline(Some(SECOND));
     server[id].set_idle_timeout(Some(2 * SECOND)).unwrap();
@@ -153,7 +154,7 @@ fn shutdown_of_a_paused_connection_with_urgent_data_closes_after_the_last_byte()
     let listener = server.listen("127.0.0.1:0").unwrap();
     let mut peer = simulation.connect(server.listener_addr(listener).unwrap());
     let Some(Event::Accepted(_, id)) = next_at_once(&mut server) else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     server[id].pause();
     while next_at_once(&mut server).is_some() {}
@@ -175,7 +176,7 @@ fn shutdown_of_a_paused_connection_with_urgent_data_closes_after_the_last_byte()
     assert_eq!(received, b"12");
 }
 
-/// The same with one that was still to be accepted.
+/// The same happened with a peer that was still to be accepted.
 #[test]
 fn shutdown_before_a_peer_with_urgent_data_is_accepted_closes_after_the_last_byte() {
     let simulation = Simulation::new(1);
@@ -190,7 +191,7 @@ fn shutdown_before_a_peer_with_urgent_data_is_accepted_closes_after_the_last_byt
     let mut received = Vec::new();
     for _ in 0..20 {
         match next_at_once(&mut server) {
-            // What the kernel reports of it may come in a later wait than the first.
+            // The kernel may report it in a later wait than the first.
             Some(Event::Accepted(..)) => {
                 simulation.set_faults(Faults { delayed_rate: 1000, ..Faults::none() });
             }
@@ -212,7 +213,9 @@ fn connection_accepted_in_a_shutdown_whose_reader_closes_is_read_before_it_close
     let mut peer = simulation.connect(address);
     peer.write(b"held");
     while simulation.step() {}
-    let Event::Accepted(_, reader) = server.next_event().unwrap() else { panic!("it comes") };
+    let Event::Accepted(_, reader) = server.next_event().unwrap() else {
+        panic!("it is delivered")
+    };
     assert_eq!(server.next_event().unwrap(), Event::Received(reader));
     let _first = simulation.connect(address);
     let mut peer = simulation.connect(address);
@@ -221,7 +224,9 @@ fn connection_accepted_in_a_shutdown_whose_reader_closes_is_read_before_it_close
     server.shutdown(Duration::MAX);
     // The turn of this reads the reader until there is no more.
     assert!(matches!(server.next_event().unwrap(), Event::Accepted(..)));
-    let Event::Accepted(_, writer) = server.next_event().unwrap() else { panic!("it comes") };
+    let Event::Accepted(_, writer) = server.next_event().unwrap() else {
+        panic!("it is delivered")
+    };
     server.couple(reader, writer);
     server[reader].consume(4);
     let mut received = Vec::new();

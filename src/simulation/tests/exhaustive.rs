@@ -13,9 +13,9 @@
 //! all must come to rest by itself once the peers read and finish: no wake-up may be lost. Then the
 //! loop is dropped, and nothing may be left.
 //!
-//! A loop cannot be copied, so that a state is had again by doing again what led to it. Two states
-//! are one if the same can come of them, which their fingerprints tell: bytes are counted there,
-//! not compared, and times count by how far off they are.
+//! A loop cannot be copied, so a state is restored by repeating the steps that led to it. Two
+//! states are one if the same can follow from them, which their fingerprints show: bytes are
+//! counted there, not compared, and times count by how far off they are.
 //!
 //! There are far more states than a test can go through. It takes the nearest to the beginning of
 //! each world, 30,000 in all; for more:
@@ -52,7 +52,7 @@ fn two_connections_keep_the_promises_in_every_state() {
     }
 }
 
-/// One thing that happened, with what came of it where several things could.
+/// A single step, with its outcome where there are several.
 #[derive(Clone, Debug)]
 struct Step {
     input: Input,
@@ -108,7 +108,7 @@ impl<'s> Search<'s> {
         choices
     }
 
-    /// A state that is new is kept, if all comes to rest from it.
+    /// Keeps a state that is new, if everything comes to rest from it.
     fn found(&mut self, world: World, way: Option<(usize, Step)>) {
         if self.known.insert(world.fingerprint()) {
             self.ways.push(way);
@@ -136,7 +136,7 @@ impl<'s> Search<'s> {
     }
 }
 
-/// Prints how a state was reached if what comes of it fails.
+/// Prints how a state was reached if a check that follows fails.
 struct Telling<'w> {
     setting: &'w Setting,
     way: &'w [Step],

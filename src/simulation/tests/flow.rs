@@ -1,4 +1,5 @@
-//! One connection as it is seen from outside: what either side has sent, read and been told.
+//! One connection as it is seen from outside: what either side has sent and read, and which events
+//! were delivered.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ pub(super) enum PeerEnd {
     Reset,
 }
 
-/// What the program was told last.
+/// The event that was delivered to the program last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Nothing,
@@ -71,7 +72,7 @@ pub(super) struct Flow {
     pub(super) took: Instant,
     /// The unsent bytes have passed the mark, and no `Drained` has followed.
     pub(super) is_clogged: bool,
-    /// The program has closed or aborted: it is to hear `Closed` and nothing else.
+    /// The program has closed or aborted: only `Closed` is to be delivered.
     pub(super) is_closing: bool,
     /// Why the program has closed or aborted it.
     pub(super) rejected: Option<CloseReason>,
@@ -81,9 +82,9 @@ pub(super) struct Flow {
     /// The program has aborted it; it has paused it and not resumed it since.
     pub(super) was_aborted: bool,
     pub(super) is_paused: bool,
-    /// So many bytes of the peer's had arrived when a shutdown began.
+    /// This many of the peer's bytes had arrived when a shutdown began.
     pub(super) arrived: usize,
-    /// The program was told that there is something, or is to be told.
+    /// The pause was reported to the program, or is to be reported.
     pub(super) was_paused: bool,
     /// The earliest time for the deadline that the program set.
     pub(super) deadline: Option<Instant>,
@@ -186,7 +187,7 @@ impl Flow {
         self.id.is_some() && !matches!(self.told, Told::Closed(_))
     }
 
-    /// The peer reads, and what it gets is what comes next of what was sent.
+    /// Lets the peer read, and checks that it gets the next bytes of what was sent.
     pub(super) fn peer_reads(&mut self, most: usize) -> usize {
         let Some(peer) = &mut self.peer else { return 0 };
         let got = peer.read_at_most(most);
@@ -204,12 +205,12 @@ impl Flow {
             let was_given_up =
                 peer.is_unix() && matches!(self.told, Told::Closed(reason) if !is_clean(reason));
             let is_whole = self.read == self.sent.len();
-            assert!(is_whole || was_given_up, "the end comes only after the last byte");
+            assert!(is_whole || was_given_up, "the end arrives only after the last byte");
         }
         got.len()
     }
 
-    /// The peer is a program of its own, whose side of the connection this is.
+    /// Follows the flow of a peer that is itself a program, at the other end of this connection.
     pub(super) fn follow(&mut self, other: &Self) {
         self.wrote.extend(&other.sent[self.wrote.len()..other.flushed]);
         self.read = other.consumed;

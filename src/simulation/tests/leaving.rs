@@ -14,16 +14,16 @@ use crate::system::simulated::lock;
 pub(super) struct Leaving {
     /// None if its time lies beyond the clock.
     until: Option<Instant>,
-    /// Those that there were when it began, and who waited there, by their ports.
+    /// The listeners that existed when it began, and the peers that waited there, by their ports.
     listeners: Vec<ListenerId>,
     waiting: Vec<(ListenerId, u16)>,
-    /// A fault may have it that nobody, or nothing, seems to be there.
+    /// A fault may make peers or bytes seem absent.
     hides_peers: bool,
     hides_bytes: bool,
     /// Turns that have begun since its time is over, and the connections that there were then.
     overdue: u32,
     doomed: Vec<ConnectionId>,
-    /// Those to whom this has happened before the shutdown was given another time.
+    /// The connections that were given up before the shutdown got another deadline.
     given_up: Vec<ConnectionId>,
 }
 
@@ -79,7 +79,7 @@ impl Leaving {
         leaving
     }
 
-    /// When the rest is to be aborted, if that has not happened.
+    /// Returns when the rest is to be aborted, if that has not happened.
     pub(super) fn rings_at(&self) -> Option<Instant> {
         self.until.filter(|_| self.overdue == 0)
     }
@@ -88,7 +88,8 @@ impl Leaving {
         self.until.is_none_or(|until| now < until)
     }
 
-    /// A turn has begun. Once the time is over, all that there was is gone within two turns.
+    /// Notes that a turn has begun. Once the time is over, all that existed must be closed within
+    /// two turns.
     pub(super) fn turn<T>(&mut self, now: Instant, checker: &Checker, event_loop: &EventLoop<T>) {
         if self.is_in_time(now) {
             return;
@@ -108,7 +109,8 @@ impl Leaving {
         self.listeners.iter().any(|id| event_loop.turns().listeners.get(*id).is_ok())
     }
 
-    /// A listener has gone by itself: who waited there was accepted, unless the time is over.
+    /// Checks a listener that has closed by itself: its waiting peers were accepted, unless the
+    /// time is over.
     pub(super) fn listener_has_gone(&self, id: ListenerId, checker: &mut Checker) {
         assert!(self.listeners.contains(&id), "11: {id} has closed by itself");
         if !self.is_in_time(checker.simulation.now()) || self.hides_peers {
@@ -124,7 +126,7 @@ impl Leaving {
     /// A call has ended without an event.
     pub(super) fn nothing<T>(&self, event_loop: &EventLoop<T>) {
         let is_over = event_loop.connection_count() == 0 && !self.has_listeners(event_loop);
-        assert!(!is_over, "11: the shutdown is over, and the program is not told");
+        assert!(!is_over, "11: the shutdown is over, and ShutDown is not delivered");
     }
 
     pub(super) fn shut_down<T>(&self, event_loop: &EventLoop<T>) {
@@ -135,7 +137,8 @@ impl Leaving {
     }
 }
 
-/// What nobody but a shutdown has closed was quiet, and had received what had arrived.
+/// Checks that a connection closed only by the shutdown was quiet, and had received what had
+/// arrived.
 pub(super) fn check_closed<T>(
     leaving: Option<&Leaving>,
     checker: &mut Checker,
@@ -147,13 +150,13 @@ pub(super) fn check_closed<T>(
         if !exchange.is_ending() || !is_clean || checker.flow(id).is_closing {
             continue;
         }
-        let leaving = leaving.unwrap_or_else(|| panic!("5: {id} is closed by nobody"));
+        let leaving = leaving.unwrap_or_else(|| panic!("5: {id} is closed without a cause"));
         let flow = checker.flow(id);
         flow.is_closing = true;
         assert!(!flow.is_paused, "11: a shutdown closes {id}, which is paused");
         assert!(flow.told != Told::Nothing, "11: a shutdown closes {id} before it is opened");
         let is_told = !exchange.is_at_end() || flow.told == Told::PeerFinished;
-        assert!(is_told, "11: a shutdown closes {id} before its end is told");
+        assert!(is_told, "11: a shutdown closes {id} before its end is delivered");
         assert!(connection.received().is_empty(), "11: a shutdown closes {id} with received bytes");
         assert_eq!(flow.flushed, flow.sent.len(), "11: a shutdown closes {id} with unsent bytes");
         let is_whole = flow.consumed >= flow.arrived || leaving.hides_bytes;
@@ -175,7 +178,7 @@ pub(super) fn check_event<T>(
             let has_given_up = leaving
                 .is_some_and(|leaving| !leaving.is_in_time(now) || leaving.given_up.contains(&id));
             let was_aborted = checker.flow(id).was_aborted;
-            assert!(was_aborted || has_given_up, "11: {id} is aborted by nobody");
+            assert!(was_aborted || has_given_up, "11: {id} is aborted without a cause");
         }
         Event::Accepted(listener, _) => {
             assert!(
@@ -184,7 +187,7 @@ pub(super) fn check_event<T>(
             );
         }
         Event::ShutDown => {
-            leaving.expect("5: shut down, and nobody wants it").shut_down(event_loop);
+            leaving.expect("5: shut down without a call").shut_down(event_loop);
         }
         _ => {}
     }

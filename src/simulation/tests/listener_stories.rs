@@ -12,7 +12,7 @@ use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::{Failing, lock};
 use crate::work::steps_of;
 
-/// What a loop has done, as far as it concerns accepting.
+/// Returns what a loop has done, as far as it concerns accepting.
 fn watch(event_loop: &mut EventLoop) -> impl Fn(fn(&Step) -> bool) -> usize + use<> {
     let (seen, steps) = std::sync::mpsc::channel();
     event_loop.set_observer(move |step: Step| _ = seen.send(step));
@@ -35,7 +35,7 @@ fn is_turn(step: &Step) -> bool {
     matches!(step, Step::Waited { .. })
 }
 
-/// Has the calls from the next one on fail with this error, so many of them; `None` for all.
+/// Makes the next `count` calls fail with this error; `None` for all.
 fn fail_calls(simulation: &Simulation, count: Option<u64>, error: fn() -> io::Error) {
     let mut network = lock(&simulation.network);
     let first = network.calls + 1;
@@ -43,7 +43,7 @@ fn fail_calls(simulation: &Simulation, count: Option<u64>, error: fn() -> io::Er
     network.script.failures.extend(calls.map(|at| Failing { at, is_persistent, error }));
 }
 
-/// The event of the next turn, if it brings one.
+/// Returns the event of the next turn, if it brings one.
 fn turn(event_loop: &mut EventLoop) -> Option<Event> {
     event_loop.poll_event(Some(Duration::ZERO)).unwrap()
 }
@@ -66,7 +66,7 @@ fn peers(simulation: &Simulation, server: &EventLoop, at: ListenerId, count: usi
 fn accepted(server: &mut EventLoop) -> Vec<ConnectionId> {
     let ids = std::iter::from_fn(|| turn(server)).map(|event| match event {
         Event::Accepted(_, id) => id,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     ids.collect()
 }
@@ -118,7 +118,7 @@ fn errors_of_single_peers_skip_those_and_pause_nothing() {
         fail_calls(&simulation, Some(5), error);
         assert_eq!(accepted(&mut server).len(), 3, "{error:?}", error = error());
         assert_eq!((count(is_skipped), count(is_paused)), (5, 0));
-        assert_eq!(count(is_turn), 1, "in the turn in which they came");
+        assert_eq!(count(is_turn), 1, "in the turn in which they arrived");
     }
 }
 
@@ -164,8 +164,9 @@ fn closes_by_which_nothing_is_gained_bring_no_retries() {
     assert_eq!(count(is_paused), 2);
 }
 
-/// A loop with one place, two listeners that wait for it, of which the next to be resumed has nobody
-/// waiting, and what is needed to go on: both listeners, the connection in the way and all peers.
+/// Returns a loop with one place and two listeners that wait for it, of which the next to be
+/// resumed has no waiting peer. Returns also both listeners, the connection in the way and all
+/// peers.
 fn two_that_wait(more: usize) -> (EventLoop, [ListenerId; 2], Vec<ConnectionId>, Vec<Peer>) {
     let simulation = Simulation::new(1);
     let limits = Limits { connections_max: Some(1 + more), ..Limits::default() };
@@ -184,7 +185,7 @@ fn two_that_wait(more: usize) -> (EventLoop, [ListenerId; 2], Vec<ConnectionId>,
     assert_eq!(turn(&mut server), None, "there is no room for it");
     abort(&mut server, of_other[0]);
     ids.extend(accepted(&mut server));
-    // Now the other has, at which nobody waits.
+    // Now the other has, at which no peer waits.
     all.extend(peers(&simulation, &server, one, 1));
     assert_eq!((turn(&mut server), ids.len()), (None, 1 + more));
     (server, [one, other], ids, all)
@@ -212,14 +213,14 @@ fn room_of_a_listener_that_is_closed_or_paused_before_it_accepts_goes_to_the_nex
         assert_eq!(event, Some(Event::Received(ids[0])), "in the same turn");
         take_out(&mut server, other);
         let events = (0..20).filter_map(|_| turn(&mut server));
-        // The message may come in pieces.
+        // The message may arrive in pieces.
         let events: Vec<Event> = events.filter(|event| *event != Event::Received(ids[0])).collect();
         assert!(matches!(events[..], [Event::Accepted(at, _)] if at == one), "{events:?}");
     }
 }
 
-/// The steps that it takes until each of so many listeners, which all wait for the same place, has
-/// accepted its peer.
+/// Returns the steps that it takes until each of `count` listeners, which all wait for the same
+/// place, has accepted its peer.
 fn steps_to_serve(count: usize) -> u64 {
     let simulation = Simulation::new(1);
     let limits = Limits { connections_max: Some(1), ..Limits::default() };
@@ -235,7 +236,7 @@ fn steps_to_serve(count: usize) -> u64 {
                     server[id].abort();
                 }
                 Some(Event::Closed(..)) | None => {}
-                Some(other) => panic!("{other:?} was not to come"),
+                Some(other) => panic!("{other:?} was not expected"),
             }
         }
         server.shutdown(Duration::ZERO);

@@ -1,5 +1,5 @@
-//! Connects to names and to several addresses: an answer that comes when its connection has ended,
-//! or its slot has another; an attempt that is never answered.
+//! Connects to names and to several addresses: an answer that arrives when its connection has
+//! ended, or its slot has another; an attempt that is never answered.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ fn address(last: u8) -> SocketAddr {
     ([10, 0, 0, last], 80).into()
 }
 
-/// A network that knows one host for each name, at an address of its own.
+/// Returns a network with one host for each name, each at its own address.
 fn network(names: &[(&str, Duration)]) -> Simulation {
     let simulation = Simulation::new(1);
     for (place, (name, after)) in names.iter().enumerate() {
@@ -28,7 +28,7 @@ fn network(names: &[(&str, Duration)]) -> Simulation {
 }
 
 /// The next connection has the slot of the first, and its name is still looked up when the answer
-/// to the first comes.
+/// to the first arrives.
 #[test]
 fn name_is_answered_when_its_connection_has_gone_the_next_in_its_slot_waits_for_its_own() {
     let simulation = network(&[("first", SOON), ("second", LATER)]);
@@ -45,7 +45,7 @@ fn name_is_answered_when_its_connection_has_gone_the_next_in_its_slot_waits_for_
     assert_eq!(client[id].peer_addr().unwrap(), address(2));
     while simulation.step() {}
     assert!(second.accept().is_some());
-    assert!(first.accept().is_none(), "nobody wants that host any more");
+    assert!(first.accept().is_none(), "no connect wants that host any more");
 }
 
 /// The answer is there already when the program gives up, and the loop takes it before it delivers
@@ -71,8 +71,8 @@ fn name_is_answered_when_its_connection_was_aborted_no_connect_begins() {
     assert_eq!(steps.iter().find(begins), None);
 }
 
-/// The first host answers nobody: the second is tried beside it after a moment, and wins. A host
-/// that refuses at once delays nobody.
+/// The first host never answers: the second is tried in parallel after a moment, and wins. A host
+/// that refuses at once causes no delay.
 #[test]
 fn address_that_never_answers_delays_the_next_by_a_moment_and_one_that_refuses_by_none() {
     let simulation = Simulation::new(1);

@@ -12,9 +12,9 @@ pub(super) enum PeerMove<'b> {
     Reset,
     Close,
     MarkUrgent,
-    /// As many of these as there is room for.
+    /// Writes as many of these bytes as there is room for.
     Write(&'b [u8]),
-    /// At most so many.
+    /// Reads at most this many bytes.
     Read(usize),
 }
 

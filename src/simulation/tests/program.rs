@@ -1,4 +1,4 @@
-//! The program of a run: it handles its events as its style has it, and does what it likes besides.
+//! The program of a run: it handles its events in its own style, and acts at random in addition.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,16 +14,16 @@ use crate::simulation::Simulation;
 use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::Random;
 
-/// What the program under test panics with, so that a failed assertion is told from it.
+/// What the program under test panics with, to distinguish this from a failed assertion.
 struct ProgramPanics;
 
-/// A host that answers nobody.
+/// The address of a host that never answers.
 pub(super) const UNREACHABLE: [u8; 4] = [192, 0, 2, 1];
 
 /// Names that stand for the peers, some behind others that do not answer, and names that do not.
 const HOSTS: [&str; 6] = ["peers", "peers", "late", "nobody", "silent", "unknown"];
 
-/// Has the network know these names.
+/// Makes the network know these names.
 pub(super) fn set_hosts(simulation: &Simulation) {
     let (peers, nobody) = (IpAddr::from([127, 0, 0, 9]), IpAddr::from([127, 0, 0, 8]));
     let unreachable = IpAddr::from(UNREACHABLE);
@@ -45,9 +45,9 @@ pub(super) enum Style {
     NeverConsumes,
     WritesAlways,
     Floods,
-    /// Takes a part of what has come in each event, as one that takes one message.
+    /// Takes a part of what has arrived in each event, as a program that takes one message.
     TakesParts,
-    /// Takes nothing until this many bytes have come.
+    /// Takes nothing until this many bytes have arrived.
     HoldsBack(usize),
 }
 

@@ -28,7 +28,7 @@ impl Scene {
         let mut scene = Self { simulation, server, ids: Vec::new(), peers };
         while scene.ids.len() < count {
             let Event::Accepted(_, id) = scene.server.next_event().unwrap() else {
-                panic!("nothing else comes before all are accepted");
+                panic!("nothing else is delivered before all are accepted");
             };
             scene.ids.push(id);
         }
@@ -52,7 +52,7 @@ impl Scene {
     }
 }
 
-/// Each is a request of one byte, and all of them come in one piece.
+/// Each is a request of one byte, and all of them arrive in one piece.
 #[test]
 fn requests_taken_one_for_each_event_are_all_answered_and_leave_together() {
     let mut scene = Scene::with(1, |_| {});
@@ -90,14 +90,14 @@ fn requests_of_one_without_end_let_another_have_its_turn() {
                 scene.take_one(id);
             }
             None => {}
-            Some(event) => panic!("{event:?} was not to come"),
+            Some(event) => panic!("{event:?} was not expected"),
         }
     }
     assert!(is_other_served && before <= 65, "after {before}: one service at most");
     assert!(scene.server[id].received().is_empty(), "no request is lost");
 }
 
-/// Has a peer send all requests before it reads anything; every answer has so many bytes. Returns
+/// Lets a peer send all requests before it reads anything; every answer has `answer` bytes. Returns
 /// the most that was unsent at once.
 fn most_unsent(
     requests: usize,
@@ -124,7 +124,7 @@ fn most_unsent(
                 read += scene.peers[0].read().len();
             }
             Some(Event::Drained(_)) => {}
-            Some(event) => panic!("{event:?} was not to come"),
+            Some(event) => panic!("{event:?} was not expected"),
         }
     }
     assert_eq!((answered, read), (requests, requests * answer));

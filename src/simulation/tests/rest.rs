@@ -15,7 +15,7 @@ use crate::slots::ConnectionId;
 use crate::system::simulated::{Script, lock};
 
 impl Run {
-    /// The program handles what it is told and does nothing of its own accord.
+    /// Handles an event as a program that does nothing of its own accord.
     fn behave(&mut self, event: Event, id: ConnectionId) {
         if matches!(event, Event::Accepted(..) | Event::Connected(_) | Event::PeerFinished(_)) {
             self.event_loop[id].finish();
@@ -23,14 +23,14 @@ impl Run {
         self.consume(id, usize::MAX);
     }
 
-    /// The same for one that reads whatever else it owes. Of two programs against each other one
-    /// must, or else each could wait for the other to read first.
+    /// Handles an event like `behave`, but reads whatever else the connection owes. Of two programs
+    /// against each other one must, or else each could wait for the other to read first.
     fn behave_uncoupled(&mut self, event: Event, id: ConnectionId) {
         self.uncouple_accepted(id);
         self.behave(event, id);
     }
 
-    /// One that has connected is coupled to nobody, unless the program wants it.
+    /// Uncouples a connection that has connected, unless the program wants the coupling.
     fn uncouple_accepted(&mut self, id: ConnectionId) {
         if self.event_loop[id].listener().is_some() || self.checker.flow(id).was_coupled {
             self.uncouple(id);
@@ -66,12 +66,12 @@ impl Run {
     }
 
     fn needs_connects(&self, id: ConnectionId) -> bool {
-        // One that is coupled to a connect that hangs waits with it.
+        // A reader that is coupled to a connect that hangs waits with it.
         let exchange = &self.event_loop[id].exchange;
         exchange.is_connecting() || exchange.coupling() == Coupling::Writer { has_unsent: true }
     }
 
-    /// The bytes that move in a turn at least, where any do.
+    /// Returns the bytes that move in a turn at least, where any do.
     fn unit(&self, flow: &Flow) -> usize {
         let connection = flow.id.and_then(|id| self.event_loop.get(id));
         let limits = match connection {
@@ -98,7 +98,7 @@ impl Run {
         200 + self.checker.flows.iter().map(bound).sum::<u64>()
     }
 
-    /// Every peer reads all that has arrived, and finishes. Returns whether anything moved.
+    /// Lets every peer read all that has arrived, and finish. Returns whether anything moved.
     fn peers_let_all_leave(&mut self) -> bool {
         self.accept_peers();
         let mut has_moved = false;
@@ -159,8 +159,8 @@ impl Run {
     }
 }
 
-/// Has runs on one network come to rest together. `look_across` is called whenever it is another's
-/// turn.
+/// Brings the runs on one network to rest together. Calls `look_across` whenever the next run has
+/// its turn.
 pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [Run])) {
     let simulation = runs[0].simulation.clone();
     runs[0].note(Line::Rest);
@@ -181,7 +181,7 @@ pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [R
     let most = turns(runs) + bounds.sum::<u64>() * runs.len() as u64;
     let (mut quiet_rounds, mut waited) = (0, Duration::ZERO);
     let mut has_moved = true;
-    // What is under way from one program is still to come to the other.
+    // What one program has sent may still be on its way to the other.
     while has_moved || !runs.iter().all(Run::is_at_rest) {
         let is_over = turns(runs) >= most;
         assert!(!is_over, "11: not at rest after {most} turns:\n{}", describe(runs));
@@ -206,8 +206,8 @@ pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [R
     assert_eq!(lock(&simulation.network).resets_asked, resets, "9: resets asked for");
 }
 
-/// Time is let pass only for accepting that has failed and for connects that hang: nothing else may
-/// need it to come to rest.
+/// Lets time pass only for accepting that has failed and for connects that hang. Nothing else may
+/// need time to come to rest.
 fn wait_as_allowed(runs: &mut [Run], waited: Duration) -> Duration {
     let has_waiting = runs.iter().any(Run::has_waiting);
     let time = match has_waiting {

@@ -78,7 +78,7 @@ impl Run {
         run
     }
 
-    /// A loop with its program and peers of its own on a network that others may be on too.
+    /// Returns a loop with its own program and peers, on a network that others may share.
     pub(super) fn on(simulation: &Simulation, limits: Limits, mut random: Random) -> Self {
         let sizes = &limits.connection;
         let unit = sizes.read_budget.min(sizes.write_budget).min(sizes.read_buffer_max);
@@ -142,7 +142,7 @@ impl Run {
         self.script.borrow_mut().push((self.checker.poller, line));
     }
 
-    /// The last steps, for a run that failed.
+    /// Returns the last steps, for a run that failed.
     pub(super) fn last_steps(&self) -> String {
         let trace = look(&self.checker.trace);
         let script = self.script.borrow();
@@ -227,7 +227,7 @@ impl Run {
 }
 
 impl Checker {
-    /// The connections whose `Closed` has not come.
+    /// Returns the connections whose `Closed` was not delivered yet.
     pub(super) fn open(&self) -> impl Iterator<Item = ConnectionId> {
         let open = self.flows.iter().filter(|flow| !matches!(flow.told, Told::Closed(_)));
         open.filter_map(|flow| flow.id)

@@ -12,7 +12,7 @@ use crate::connection::without_fast_path;
 use crate::simulation::Faults;
 use crate::system::simulated::Random;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// Of all that the loop did.
@@ -27,7 +27,7 @@ pub(super) fn run_seed(seed: u64) -> Outcome {
     run_with(seed, draw_faults(seed), actions, |_| {})
 }
 
-/// A run that fails prints the line that replays it and its last steps.
+/// Runs a seed. A run that fails prints the line that replays it and its last steps.
 pub(super) fn run_with(
     seed: u64,
     faults: Faults,
@@ -49,7 +49,7 @@ pub(super) fn run_with(
     Outcome { digest, steps, calls }
 }
 
-/// Two programs against each other.
+/// Runs two programs against each other.
 fn run_two(seed: u64) -> Outcome {
     let faults = draw_faults(seed);
     let mut two = TwoPrograms::new(seed, faults.clone());
@@ -149,8 +149,8 @@ fn seed_of_the_deferred_one_that_stood_in_line_twice() {
     run_seed(4404);
 }
 
-/// A call that waited took many turns, and who was served in one of them and stood in line again
-/// counted as never served. The error was the checker's.
+/// A call that waited took many turns. A connection that was served in one of them and was queued
+/// again counted as never served. The error was the checker's.
 #[test]
 fn seed_of_the_turns_that_nobody_saw() {
     run_two(23014);

@@ -50,7 +50,7 @@ fn listening(simulation: &Simulation) -> (EventLoop, ListenerId) {
     (server, listener)
 }
 
-/// Returns the next event that is no failure to accept, and how many of those came before it.
+/// Returns the next event other than `AcceptFailed`, and how many of those preceded it.
 fn next(server: &mut EventLoop, listener: ListenerId) -> (usize, Event) {
     let mut told = 0;
     loop {
@@ -64,7 +64,7 @@ fn next(server: &mut EventLoop, listener: ListenerId) -> (usize, Event) {
 fn accepted(event: Event) -> ConnectionId {
     match event {
         Event::Accepted(_, id) => id,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     }
 }
 
@@ -87,7 +87,7 @@ fn accept_pauses_begin_anew_with_each_shortage() {
         let seen: Vec<Duration> =
             pauses.lock().unwrap().drain(..).map(|(_, pause)| pause).collect();
         assert_eq!(seen, [1, 2, 4, 8, 16, 32].map(|times| times * shortest));
-        // Room for the one that waits, and then for nobody.
+        // Room for the one peer that waits, and then for none.
         server[first].abort();
         assert_eq!(server.next_event().unwrap(), Event::Closed(first, CloseReason::Aborted));
         let second = accepted(server.next_event().unwrap());

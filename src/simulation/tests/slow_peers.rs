@@ -23,9 +23,9 @@ enum Ending {
     Finish,
     /// With time left for everything.
     ShutDown,
-    /// Not at all: the idle timeout does.
+    /// The program never ends it: the idle timeout does.
     Idle,
-    /// The same, with something from the peer that the program does not read.
+    /// Like `Idle`, with something from the peer that the program does not read.
     IdlePaused,
 }
 
@@ -57,7 +57,7 @@ impl Scene {
         let answer = fill_bytes(&mut random, count);
         let ending = random.one_of(&ENDINGS);
         if ending == Ending::IdlePaused {
-            // One that finds nothing there can do nothing about it.
+            // A paused connection that finds nothing there can do nothing about it.
             faults.not_ready_rate = 0;
         }
         simulation.set_faults(faults);
@@ -121,7 +121,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Has everything happen that needs no time to pass.
+    /// Lets everything happen that needs no time to pass.
     fn settle(&mut self, server: &mut EventLoop) -> io::Result<()> {
         for _ in 0..4 + self.random.below(4) {
             let mut count = 0;

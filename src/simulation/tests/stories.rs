@@ -29,7 +29,7 @@ impl Scene {
         let listener = server.listen("127.0.0.1:0").unwrap();
         let peer = simulation.connect(server.listener_addr(listener).unwrap());
         let Event::Accepted(_, id) = server.next_event().unwrap() else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         server.uncouple(id);
         let mut scene = Self { simulation, server, id, peer };
@@ -42,7 +42,7 @@ impl Scene {
         let address = self.server[self.id].local_addr().unwrap();
         let peer = self.simulation.connect(address);
         let Event::Accepted(_, id) = self.server.next_event().unwrap() else {
-            panic!("accepted comes first");
+            panic!("Accepted is delivered first");
         };
         assert_eq!(self.events(), []);
         (id, peer)
@@ -62,20 +62,21 @@ impl Scene {
         self.server[id].set_limits(budget).unwrap();
     }
 
-    /// The peer sends, and the program is told.
+    /// Lets the peer send, and delivers `Received` to the program.
     fn receive(&mut self, bytes: &[u8]) {
         self.peer.write(bytes);
         self.deliver();
         assert_eq!(self.server.next_event().unwrap(), Event::Received(self.id));
     }
 
-    /// It has an event to tell, for which it moves forward.
+    /// Makes an event pending, which moves the connection forward.
     fn owe_again(&mut self) {
         self.server[self.id].pause();
         self.server[self.id].resume();
     }
 
-    /// All that is left comes, a byte in each turn, and from nobody who stands in line twice.
+    /// Checks that all the rest arrives, one byte in each turn, and that no connection is queued
+    /// twice.
     fn read_the_rest(&mut self) {
         let id = self.id;
         let mut held = self.server[id].received().len();
@@ -92,7 +93,7 @@ impl Scene {
         assert_eq!(self.server[id].received(), b"abcd");
     }
 
-    /// All events until a turn has none, the network standing still.
+    /// Returns all events until a turn has none, the network standing still.
     fn events(&mut self) -> Vec<Event> {
         let poll = || self.server.poll_event(Some(Duration::ZERO)).unwrap();
         let events: Vec<Event> = std::iter::from_fn(poll).take(100).collect();
@@ -105,7 +106,7 @@ impl Scene {
     }
 }
 
-/// The peer took what had come for everything, because a clean end followed it.
+/// The peer took what had arrived for everything, because a clean end followed it.
 #[test]
 fn registering_fails_with_bytes_unsent_resets_instead_of_ending() {
     let mut scene = Scene::new();
@@ -125,7 +126,7 @@ fn registering_fails_with_bytes_unsent_resets_instead_of_ending() {
     assert_eq!(scene.peer.state(), PeerState::Reset);
 }
 
-/// `Drained` came although the program had clogged the connection again in between.
+/// `Drained` was delivered although the program had clogged the connection again in between.
 #[test]
 fn clogged_again_before_drained_is_told_drains_later_and_once() {
     let mut scene = Scene::new();
@@ -136,7 +137,7 @@ fn clogged_again_before_drained_is_told_drains_later_and_once() {
     lock(&scene.simulation.network).faults.receive_buffer = 64;
     scene.receive(b"?");
     scene.server[id].consume(1);
-    assert!(!scene.server[id].is_clogged(), "drained, but not told yet");
+    assert!(!scene.server[id].is_clogged(), "drained, but not delivered yet");
     scene.server[id].send(&[2; 8]);
     assert!(scene.server[id].is_clogged());
     let mut drained = 0;
@@ -152,7 +153,8 @@ fn clogged_again_before_drained_is_told_drains_later_and_once() {
     assert_eq!((drained, scene.server[id].unsent()), (1, 0));
 }
 
-/// `Received` came with nothing received: what a resume announced had been consumed meanwhile.
+/// `Received` was delivered with nothing received: the program had already consumed what a resume
+/// announced.
 #[test]
 fn resumed_and_consumed_at_once_announces_nothing() {
     let mut scene = Scene::new();
@@ -162,12 +164,12 @@ fn resumed_and_consumed_at_once_announces_nothing() {
     scene.server[id].pause();
     scene.server[id].resume();
     scene.server[id].consume(count);
-    // What comes up again while it is handled waits for the next turn.
+    // What becomes pending again while it is handled waits for the next turn.
     assert_eq!(scene.events(), []);
     assert_eq!(scene.events(), []);
 }
 
-/// `Received` came after an abort.
+/// `Received` was delivered after an abort.
 #[test]
 fn aborted_while_paused_and_resumed_hears_only_closed() {
     let mut scene = Scene::new();
@@ -179,7 +181,8 @@ fn aborted_while_paused_and_resumed_hears_only_closed() {
     assert_eq!(scene.events(), [Event::Closed(id, CloseReason::Aborted)]);
 }
 
-/// `PeerFinished` came after an abort, because an overflow had ended the connection before.
+/// `PeerFinished` was delivered after an abort, because an overflow had ended the connection
+/// before.
 #[test]
 fn overflowed_and_aborted_hears_only_closed() {
     let mut scene = Scene::new();
@@ -195,7 +198,7 @@ fn overflowed_and_aborted_hears_only_closed() {
     assert_eq!(scene.events(), [Event::Closed(id, CloseReason::Overflow)]);
 }
 
-/// A deadline came although the program had taken it back in an event before it.
+/// A deadline was delivered although the program had cancelled it in an event before it.
 #[test]
 fn deadline_that_has_passed_is_taken_back_before_it_is_told_does_not_come() {
     let mut scene = Scene::new();
@@ -233,8 +236,8 @@ fn stalled_write_to_a_peer_that_keeps_sending_times_out() {
     assert_eq!(scene.events(), [Event::Closed(id, stalled)]);
 }
 
-/// A deferred connection that an event of another's moved forward was served as both, and came back twice
-/// after each service.
+/// A deferred connection that another's event moved forward was served as both, and was queued
+/// twice after each service.
 #[test]
 fn deferred_one_that_is_resumed_in_anothers_event_stands_in_line_once() {
     let mut scene = Scene::new();
@@ -247,8 +250,8 @@ fn deferred_one_that_is_resumed_in_anothers_event_stands_in_line_once() {
     scene.read_the_rest();
 }
 
-/// A deferred connection that was moved forward before its turn came, and stopped early once more in the same
-/// turn, was served again as the deferred connection that had been chosen.
+/// A deferred connection was moved forward before its turn, and yielded once more in the same turn.
+/// It was served again as the deferred connection that had been chosen.
 #[test]
 fn deferred_one_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
     let mut scene = Scene::new();
@@ -262,8 +265,8 @@ fn deferred_one_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
     scene.read_the_rest();
 }
 
-/// One that had more to read, but was held back when it was served, would have counted as stopped
-/// by its budget, and waited behind those that were.
+/// A connection had more to read, but was held back when it was served. It would have counted as
+/// stopped by its budget, and waited behind those that were.
 #[test]
 fn held_back_connection_that_may_read_again_is_not_deferred() {
     let mut scene = Scene::new();
@@ -321,8 +324,8 @@ fn client_sends_more_than_all_buffers_hold_gets_everything_back() {
     assert_eq!(client[id].received(), sent);
 }
 
-/// Each connection that closes makes room for just one of those that wait. That the next finds none
-/// again is no news.
+/// Each connection that closes makes room for just one of the waiting peers. That the next finds
+/// none again is not reported.
 #[test]
 fn out_of_descriptors_with_many_that_wait_is_told_once_until_nobody_waits() {
     let few = Faults { descriptors_max: 3, ..Faults::none() };
@@ -346,7 +349,8 @@ fn out_of_descriptors_with_many_that_wait_is_told_once_until_nobody_waits() {
     }
 }
 
-/// What a failed registration had not told was then counted as told, and no failed accept was any more.
+/// An undelivered failure of a registration then counted as delivered, and so no failed accept was
+/// delivered any more.
 #[test]
 fn accepting_that_fails_behind_a_failed_registration_is_told() {
     let simulation = Simulation::new(1);
@@ -357,7 +361,7 @@ fn accepting_that_fails_behind_a_failed_registration_is_told() {
     let _peers: Vec<Peer> = (0..2).map(|_| simulation.connect(address)).collect();
     while simulation.step() {}
     let Event::Accepted(_, id) = server.next_event().unwrap() else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None, "there is no more room");
     server[id].abort();
@@ -368,8 +372,8 @@ fn accepting_that_fails_behind_a_failed_registration_is_told() {
         let error = || ErrorKind::StorageFull.into();
         network.script.failures.push(Failing { at, is_persistent: false, error });
     };
-    // To register the listener, for which there is room now, which tells nobody anything; then,
-    // when that is tried again and does, to accept.
+    // To register the listener, for which there is room now, which delivers no event; then, when
+    // that is tried again and succeeds, to accept.
     fail(1);
     assert_eq!(server.poll_event(Some(Duration::ZERO)).unwrap(), None);
     fail(2);
@@ -378,7 +382,7 @@ fn accepting_that_fails_behind_a_failed_registration_is_told() {
     assert!(matches!(server.next_event().unwrap(), Event::Accepted(..)), "it goes on");
 }
 
-/// A read buffer that was full hid the end, so that a message of just its size was never whole.
+/// A full read buffer hid the end, so that a message of exactly its size was never complete.
 #[test]
 fn end_behind_a_full_read_buffer_is_found_although_nothing_is_consumed() {
     for seed in 0..50 {
@@ -397,7 +401,9 @@ fn end_behind_a_full_read_buffer_is_found_although_nothing_is_consumed() {
             let event = server.poll_event(Some(Duration::from_millis(10))).unwrap();
             event.filter(|event| matches!(event, Event::PeerFinished(_)))
         });
-        let Some(Event::PeerFinished(id)) = finished else { panic!("seed {seed}: no end comes") };
+        let Some(Event::PeerFinished(id)) = finished else {
+            panic!("seed {seed}: no end is delivered")
+        };
         assert_eq!(server[id].received(), b"hello");
     }
 }
@@ -427,7 +433,7 @@ fn connect_takes_longer_than_the_idle_timeout_is_connected_and_stays() {
     assert!(slow > 0, "no connect took any time");
 }
 
-/// A connect without a deadline had nothing to wait for, and forgot the idle timeout of its own.
+/// A connect without a deadline had nothing to wait for, and forgot its idle timeout.
 #[test]
 fn idle_timeout_set_while_connecting_without_a_deadline_counts_afterwards() {
     let simulation = Simulation::new(1);

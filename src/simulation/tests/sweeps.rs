@@ -11,7 +11,8 @@ use crate::event_loop::EventLoop;
 use crate::simulation::{Faults, PeerState, Simulation};
 use crate::system::simulated::{Failing, NO_BUFFERS, Random, lock};
 
-/// How a call can fail. The ones that only pass, and the peer that had gone, cannot come forever.
+/// How a call can fail. Only the temporary errors, and the peer that had closed, cannot recur
+/// forever.
 const ERRORS: [(fn() -> io::Error, bool); 14] = [
     (|| ErrorKind::Interrupted.into(), false),
     (|| ErrorKind::WouldBlock.into(), false),
@@ -29,8 +30,8 @@ const ERRORS: [(fn() -> io::Error, bool); 14] = [
     (|| io::Error::from_raw_os_error(NO_BUFFERS), true),
 ];
 
-/// A short run on a kind network, one with room and one without in turn, in which these calls fail.
-/// Returns how many calls it has.
+/// Does a short run on a kind network, one with room and one without in turn, in which these calls
+/// fail. Returns how many calls it has.
 fn run_failing(scenario: u64, failures: &[Failing]) -> u64 {
     let narrow = Faults { send_buffer: 64, receive_buffer: 7, ..Faults::none() };
     let faults = if scenario.is_multiple_of(2) { Faults::none() } else { narrow };
@@ -38,7 +39,7 @@ fn run_failing(scenario: u64, failures: &[Failing]) -> u64 {
     run_with(scenario, faults, 60, prepare).calls
 }
 
-/// Every way in which the call of this number can fail, once and from then on.
+/// Returns every way in which the call of this number can fail, once and from then on.
 fn failures_at(at: u64) -> impl Iterator<Item = Failing> {
     let failing = move |is_persistent, error| Failing { at, is_persistent, error };
     let once = ERRORS.iter().map(move |(error, _)| failing(false, *error));
@@ -61,8 +62,8 @@ fn each_call_fails_in_each_way_once_and_for_ever() {
     println!("{runs} runs");
 }
 
-/// A call fails, and in what comes of that another one does. A usual test takes some of the pairs
-/// of many scenarios; `READINESS_PAIRS` has all pairs of so many scenarios taken.
+/// A call fails, and then another one while the loop handles that. A usual test takes some of the
+/// pairs of many scenarios. With `READINESS_PAIRS` set, all pairs of that many scenarios are taken.
 #[test]
 fn each_two_calls_fail_in_each_way() {
     match variable("READINESS_PAIRS") {
@@ -91,7 +92,7 @@ fn fail_some_pairs(count: usize) {
 fn fail_all_pairs(scenario: u64) {
     let mut runs = 0;
     for at in 1..=run_failing(scenario, &[]) {
-        // One that lasts fails the second call already.
+        // A persistent failure fails the second call already.
         for first in failures_at(at).filter(|failing| !failing.is_persistent) {
             for second_at in at + 1..=run_failing(scenario, &[first]) {
                 for second in failures_at(second_at) {
@@ -104,7 +105,8 @@ fn fail_all_pairs(scenario: u64) {
     }
 }
 
-/// The lengths of the pieces into which a number cuts eight bytes: a bit for each place to cut.
+/// Returns the lengths of the pieces into which a number cuts eight bytes: a bit for each place to
+/// cut.
 fn pieces(cuts: u32) -> Vec<usize> {
     let mut pieces = vec![1];
     for place in 0..7 {

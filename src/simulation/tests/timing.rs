@@ -1,8 +1,8 @@
-//! The timers and the wakes of a run, and when each must be told.
+//! The timers and the wakes of a run, and when each must be delivered.
 //!
-//! A turn begins when its wait has ended: what is due then, and who has woken the loop by then, is
-//! told in that very turn. So the rules are exact. Only where a fault has the kernel hold an event
-//! back may a wake be told a few turns later.
+//! A turn begins when its wait has ended. What is due then is delivered in that very turn, and so
+//! is a wake that was sent by then. So the rules are exact. Only where a fault makes the kernel
+//! hold an event back may a wake be delivered a few turns later.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::slots::TimerId;
 use crate::system::simulated::Wake;
 use crate::waker::Waker;
 
-/// Where a wake may be held back by chance: so many turns in a row do so in no run.
+/// Where a wake may be held back by chance: no run has this many such turns in a row.
 const HELD_BACK_MAX: u32 = 80;
 
 /// What was true when a turn began.
@@ -49,7 +49,7 @@ struct Timer {
     id: TimerId,
     /// None if its time lies beyond the clock.
     at: Option<Instant>,
-    /// Those for the same time ring in this order.
+    /// Timers for the same time fire in this order.
     number: u64,
     period: Option<Duration>,
 }
@@ -75,13 +75,13 @@ pub(super) struct Timing {
     waker: Waker,
     poller: usize,
     set: Vec<Timer>,
-    /// Those that have notified or were cancelled: stale ids.
+    /// The timers that have fired or were cancelled: stale ids.
     gone: Vec<TimerId>,
     next_number: u64,
     turn: Option<Turn>,
-    /// The wakes that the last `Woken` has told of.
+    /// The wakes that the last `Woken` reported.
     told_wakes: u64,
-    /// Turns in a row that have not told of a wake before them.
+    /// The turns in a row that have not reported a wake before them.
     held_back: u32,
 }
 
@@ -131,7 +131,7 @@ impl Timing {
         self.waker.wake().unwrap();
     }
 
-    /// One that does so at some time, while the loop waits or works.
+    /// Returns a wake that is sent at some time, while the loop waits or works.
     pub(super) fn wake_later(&self) -> Wake {
         let (wakes, waker) = (self.pulse.wakes.clone(), self.waker.clone());
         let raise = move || {
@@ -184,7 +184,11 @@ impl Timing {
         let is_owed = turn.begin.wakes > self.told_wakes;
         self.held_back = if is_owed { self.held_back + 1 } else { 0 };
         let most = if turn.may_hold_back { HELD_BACK_MAX } else { 0 };
-        assert!(self.held_back <= most, "10: a wake is not told after {} turns", self.held_back);
+        assert!(
+            self.held_back <= most,
+            "10: a wake is not delivered after {} turns",
+            self.held_back
+        );
     }
 
     pub(super) fn rang(&mut self, id: TimerId) {
@@ -232,7 +236,7 @@ impl Timing {
 
     pub(super) fn woken(&mut self) {
         let wakes = self.turn.expect("a turn").begin.wakes;
-        assert!(wakes > self.told_wakes, "5: woken by nobody, or told twice");
+        assert!(wakes > self.told_wakes, "5: woken without a wake, or delivered twice");
         (self.told_wakes, self.held_back) = (wakes, 0);
     }
 }

@@ -12,7 +12,7 @@ use crate::system::simulated::Random;
 pub(super) struct Trace {
     /// Since the checker looked last.
     pub(super) news: Vec<Step>,
-    /// Waits that nothing has come of, in the call at hand.
+    /// The waits of the current call that nothing has followed.
     pub(super) fruitless: usize,
     pub(super) fruitless_max: usize,
     /// If there is one, it makes the observer panic now and then in a call.
@@ -46,7 +46,7 @@ impl Trace {
     }
 }
 
-/// Whether by this step nothing has moved on.
+/// Returns whether by this step nothing has moved on.
 pub(super) fn is_fruitless(step: &Step) -> bool {
     matches!(
         step,
@@ -64,7 +64,7 @@ pub(super) fn look(trace: &SharedTrace) -> MutexGuard<'_, Trace> {
     trace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The name of an event, or of how a connection has ended.
+/// Returns the name of an event, or of how a connection has ended.
 pub(super) fn kind(event: Event) -> &'static str {
     match event {
         Event::Accepted(..) => "accepted",
@@ -97,7 +97,7 @@ pub(super) fn kind(event: Event) -> &'static str {
     }
 }
 
-/// A number for a step, for comparing runs.
+/// Returns a number for a step, for comparing runs.
 pub(super) fn digest(step: &Step) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();

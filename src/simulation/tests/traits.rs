@@ -19,12 +19,12 @@ fn connected() -> (Simulation, EventLoop, ConnectionId, Peer) {
     let listener = server.listen("127.0.0.1:0").unwrap();
     let peer = simulation.connect(server.listener_addr(listener).unwrap());
     let Event::Accepted(_, id) = server.next_event().unwrap() else {
-        panic!("accepted comes first");
+        panic!("Accepted is delivered first");
     };
     (simulation, server, id, peer)
 }
 
-/// The peer sends, and the program is told until all of it has come.
+/// Lets the peer send, and delivers `Received` until all of it has arrived.
 fn receive(server: &mut EventLoop, id: ConnectionId, peer: &mut Peer, bytes: &[u8]) {
     let count = server[id].received().len() + bytes.len();
     assert_eq!(peer.write(bytes), bytes.len());

@@ -1,6 +1,6 @@
-//! Two programs with a loop each, which connect to each other: what one is told of a connection is
-//! checked against what the other has done to it. Each is a [`Run`], with the same acts, the same
-//! checker and the same rest as against peers that a test moves.
+//! Two programs with a loop each, which connect to each other: the events of a connection are
+//! checked against what the other program has done to it. Each is a [`Run`], with the same acts,
+//! the same checker and the same rest as against peers that a test moves.
 
 use super::draws::{draw_limits, draw_plain_limits, is_plain};
 use super::program::Style;
@@ -67,7 +67,7 @@ impl TwoPrograms {
         let (from, to) = if place == 0 { (one, other) } else { (other, one) };
         let Some(listener) = to.listeners.first() else { return };
         let port = from.connect_to(to, listener.0);
-        // One that has failed at once is nobody's end.
+        // A connection that failed at once has no other end.
         if port > 0 {
             let flows = [from.checker.flows.len() - 1, to.checker.add_flow(port)];
             self.ends.push(if place == 0 { flows } else { [flows[1], flows[0]] });

@@ -124,7 +124,7 @@ impl Read for ByHand<'_> {
             }
             self.session.read_tls(self.stream)?;
             let outcome = self.session.process_new_packets();
-            // The handshake's answers, or the alert that tells why it fails.
+            // The handshake's answers, or the alert that says why it fails.
             self.flush()?;
             outcome.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         }
@@ -165,8 +165,8 @@ fn handle(way: Way, connection: &mut Connection<Tls>) -> io::Result<()> {
     }
 }
 
-/// Serves one client until it has gone, and says whenever an answer met the limit. Returns how often
-/// that was.
+/// Serves one client until it has closed, and reports whenever an answer met the limit. Returns how
+/// often that was.
 fn serve(server: &mut EventLoop<Tls>, way: Way, blocked: &Sender<()>) -> (usize, CloseReason) {
     let mut count = 0;
     let mut attend = |connection: &mut Connection<Tls>| {
@@ -187,12 +187,12 @@ fn serve(server: &mut EventLoop<Tls>, way: Way, blocked: &Sender<()>) -> (usize,
         }
         Event::Closed(_, reason) => Some(reason),
         Event::Accepted(..) => None,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     (count, reason)
 }
 
-/// A certificate of its own for `localhost`, and the client that trusts it.
+/// Returns a certificate for `localhost`, and the client that trusts it.
 fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed([String::from("localhost")]).unwrap();
     let certificate = made.cert.der().clone();
@@ -263,7 +263,7 @@ fn talk(mut client: Client, blocked: &Receiver<()>) {
         while blocked.try_recv().is_ok() {}
     }
     upload(&mut client, LARGE);
-    // Requests that come at once are answered one after the other.
+    // Requests that arrive together are answered one after the other.
     for _ in 0..16 {
         request(&mut client, b'D', SMALL);
     }

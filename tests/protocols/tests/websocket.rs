@@ -95,8 +95,8 @@ fn echo(context: &mut WebSocketContext, stream: &mut Stream) -> Result<(), Error
     }
 }
 
-/// Serves one client until it has gone, and says whenever an answer met the limit. Returns how often
-/// that was.
+/// Serves one client until it has closed, and reports whenever an answer met the limit. Returns how
+/// often that was.
 fn serve(server: &mut EventLoop<Talk>, blocked: &Sender<()>) -> (usize, CloseReason) {
     let mut count = 0;
     let mut attend = |connection: &mut Connection<Talk>| {
@@ -116,7 +116,7 @@ fn serve(server: &mut EventLoop<Talk>, blocked: &Sender<()>) -> (usize, CloseRea
         }
         Event::Closed(_, reason) => Some(reason),
         Event::Accepted(..) | Event::PeerFinished(_) => None,
-        other => panic!("{other:?} was not to come"),
+        other => panic!("{other:?} was not expected"),
     });
     (count, reason)
 }
@@ -144,7 +144,7 @@ fn in_thread(
 
 fn assert_comes_back(client: &mut Client, message: Message) {
     let back = client.read().unwrap();
-    assert!(back == message, "{} bytes come back as they were sent", message.len());
+    assert!(back == message, "{} bytes are echoed as they were sent", message.len());
 }
 
 /// The client reads a large message only once the server has met the limit, and so is slow.
@@ -153,7 +153,7 @@ fn talk(client: &mut Client, blocked: &Receiver<()>) {
         client.send(message.clone()).unwrap();
         assert_comes_back(client, message);
     }
-    // Many that come at once are answered in their order.
+    // Many that arrive together are answered in their order.
     let many = || (0..100_usize).map(|count| Message::binary(pattern(count, count)));
     many().for_each(|message| client.write(message).unwrap());
     client.flush().unwrap();

@@ -85,7 +85,8 @@ impl EventSource for Connection {
     }
 }
 
-/// One read and one write; what is left is told again. False: the connection has ended.
+/// Does one read and one write; what is left is reported again. Returns false if the connection has
+/// ended.
 fn serve(socket: &TcpStream, owed: &mut Vec<u8>, buffer: &mut [u8]) -> io::Result<bool> {
     if !owed.is_empty() {
         let sent = write_some(socket, owed)?;

@@ -1,8 +1,8 @@
 //! tokio, as a chat room: what the example `chat_server` does, as one would write it with tokio.
 //!
-//! Each member has two tasks and a bounded queue between the room and the one that writes. What has
-//! gathered in the queue leaves in one write. Who says something waits, for up to a second, where a
-//! member's queue is full.
+//! Each member has two tasks and a bounded queue between the room and the task that writes. What
+//! has gathered in the queue leaves in one write. A member that says something waits, for up to a
+//! second, where another member's queue is full.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -121,7 +121,7 @@ async fn answer(to: &Sender<Line>, line: &str) {
     let _ = to.send_timeout(line.into(), PATIENCE).await;
 }
 
-/// Sends a line to all, and waits for those whose queue is full.
+/// Sends a line to all, and waits for the members whose queue is full.
 async fn tell(room: &Room, parts: &[&str]) {
     let mut line = parts.concat().into_bytes();
     line.push(b'\n');

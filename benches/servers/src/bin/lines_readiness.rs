@@ -1,4 +1,4 @@
-//! The loop, answering each line by a `writeln!` of its own, all that have come for one event.
+//! The loop, answering each line by a separate `writeln!`, all that have arrived for one event.
 
 use std::io::{self, BufRead, Write};
 

@@ -1,4 +1,4 @@
-//! The loop, answering one line for each event: what is left of those that came together is
+//! The loop, answering one line for each event: what is left of lines that arrived together is
 //! announced again, and all the answers leave by one write.
 
 use std::io::{self, BufRead, Write};

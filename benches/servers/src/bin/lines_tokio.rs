@@ -1,4 +1,4 @@
-//! tokio, answering each line by a write of its own.
+//! tokio, answering each line by a separate write.
 
 use std::fmt::Write as _;
 use std::io;

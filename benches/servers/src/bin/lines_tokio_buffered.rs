@@ -1,5 +1,5 @@
-//! tokio, answering each line into a buffer, which is flushed when no whole line is left: what its
-//! user would write who has seen what a write for each answer costs.
+//! tokio, answering each line into a buffer, which is flushed when no whole line is left: what
+//! users write once they have seen what a write for each answer costs.
 
 use std::fmt::Write as _;
 use std::io;

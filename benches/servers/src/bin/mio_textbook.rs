@@ -1,5 +1,5 @@
-//! mio as textbooks have it: read to a buffer of the connection's own until it would block, ask
-//! for writable, write when told so, ask for readable again.
+//! mio as textbooks have it: read to the connection's own buffer until it would block, ask for
+//! writable, write when that is reported, ask for readable again.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};

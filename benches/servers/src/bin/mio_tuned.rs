@@ -15,7 +15,7 @@ const READS_A_TURN: usize = 4;
 struct Connection {
     socket: TcpStream,
     owed: Option<Box<Owed>>,
-    /// It stands among those that stopped at [`READS_A_TURN`].
+    /// It is queued, since it stopped at [`READS_A_TURN`].
     left_over: bool,
 }
 

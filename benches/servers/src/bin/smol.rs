@@ -1,4 +1,4 @@
-//! smol in one thread: a task for each connection, with a buffer of its own.
+//! smol in one thread: each connection has a task and a buffer.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! tokio in one thread: a task for each connection, with a buffer of its own.
+//! tokio in one thread: each connection has a task and a buffer.
 
 use std::io;
 

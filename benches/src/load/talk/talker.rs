@@ -28,7 +28,7 @@ pub(super) struct Talker {
     owed: usize,
     /// When each message under way was begun, the oldest first.
     begun: VecDeque<Instant>,
-    /// Streams only: what the kernel said last, and whether it stands in the queue.
+    /// Streams only: what the kernel reported last, and whether it is in the queue.
     pub(super) readable: bool,
     pub(super) writable: bool,
     pub(super) queued: bool,
@@ -60,7 +60,7 @@ impl Talker {
         }
     }
 
-    /// Takes what has come, and begins a message for each that is complete.
+    /// Takes what has arrived, and begins a message for each that is complete.
     pub(super) fn converse(
         &mut self,
         shared: &mut Shared,
@@ -141,7 +141,7 @@ impl Talker {
         Ok(())
     }
 
-    /// Whether there is another step without a new event.
+    /// Returns whether there is another step without a new event.
     pub(super) fn can_go_on(&self, shared: &Shared) -> bool {
         self.manner == Manner::Stream && (self.readable || self.writable && shared.meter.goes_on())
     }

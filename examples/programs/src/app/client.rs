@@ -1,4 +1,4 @@
-//! The client's side: one request, and what comes back.
+//! The client's side: one request, and its response.
 
 use std::fmt;
 use std::io;
@@ -17,14 +17,14 @@ pub const CONTENT_MAX: usize = 256 * 1024;
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a client was told, to be shown to its user.
+/// What a client was answered, to be shown to its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     received: String,
     got: String,
 }
 
-/// The limits of a client's loop: an answer has to fit the read buffer.
+/// Returns the limits of a client's loop: an answer has to fit the read buffer.
 #[must_use]
 pub fn limits() -> Limits {
     let mut limits = Limits::default();

@@ -19,12 +19,13 @@ pub(super) fn decode(name: &str, bytes: &[u8]) -> io::Result<String> {
     text.ok_or_else(|| invalid(format!("the content is not {name}")))
 }
 
-/// Each byte is the character of its number.
+/// Decodes a text in which each byte is the character of its number.
 fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// The order of the bytes is told by a mark before the text; without one it is this computer's.
+/// Decodes UTF-16. A mark before the text gives the order of the bytes; without one it is this
+/// computer's.
 fn utf_16(bytes: &[u8]) -> Option<String> {
     match bytes {
         [0xff, 0xfe, text @ ..] => utf_16_by(text, u16::from_le_bytes),

@@ -64,7 +64,7 @@ fn answer(connection: &mut Connection<Incoming>) -> io::Result<()> {
     }
 }
 
-/// The response to a whole request.
+/// Returns the response to a whole request.
 fn respond(header: &Header, content: &[u8]) -> io::Result<Vec<u8>> {
     if header.is_json() {
         return Ok(result(&search(header, content)?));
@@ -74,7 +74,7 @@ fn respond(header: &Header, content: &[u8]) -> io::Result<Vec<u8>> {
     Ok(message("binary/custom-server-binary-type", "binary", &response))
 }
 
-/// What is found for a request in JSON.
+/// Returns what is found for a request in JSON.
 fn search(header: &Header, content: &[u8]) -> io::Result<String> {
     let request = object(header, content)?;
     let text = |name| match request.get(name) {

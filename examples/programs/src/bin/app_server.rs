@@ -1,9 +1,9 @@
 //! The application server of the tutorial, which searches a small table for its clients.
 //!
-//! It shows a protocol with a format of its own: frames whose parts tell how long the next one is,
-//! read as they arrive and never trusted. A request that is broken, too long or too slow is
-//! answered with what is wrong, and ends its own connection alone. The tutorial's client works with
-//! it unchanged.
+//! It shows a protocol with its own format: frames whose parts say how long the next one is, read
+//! as they arrive and never trusted. A request that is broken, too long or too slow is answered
+//! with what is wrong, and ends its own connection alone. The tutorial's client works with it
+//! unchanged.
 //!
 //! ```text
 //! cargo run --manifest-path examples/programs/Cargo.toml --bin app_server

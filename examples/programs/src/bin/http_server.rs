@@ -1,7 +1,7 @@
 //! A web server for the files of a folder.
 //!
-//! It shows a protocol that strangers speak, where whatever comes is either understood or refused,
-//! and files of any size sent in constant memory, at the pace of each peer.
+//! It shows a protocol that strangers speak, where whatever arrives is either understood or
+//! refused, and files of any size sent in constant memory, at the pace of each peer.
 //!
 //! ```text
 //! cargo run --release --manifest-path examples/programs/Cargo.toml --bin http_server 127.0.0.1:8080 .
@@ -72,7 +72,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     }
 }
 
-/// The log that `--log` asks for.
+/// Returns the log that `--log` asks for.
 fn access_log(option: Option<OsString>) -> common::Outcome<Option<AccessLog>> {
     match option {
         None => Ok(Some(AccessLog::new(io::stdout()))),

@@ -149,7 +149,7 @@ fn next_event(event_loop: &mut EventLoop<Lane>, is_paced: bool) -> io::Result<Ev
     }
 }
 
-/// A line on standard error, unless that is no terminal.
+/// Returns a line on standard error, unless that is no terminal.
 fn progress(plan: &Plan) -> ProgressBar {
     let bar = ProgressBar::new(plan.time.as_millis() as u64);
     match ProgressStyle::with_template("{bar:16} {msg}") {

@@ -1,6 +1,6 @@
 //! An echo server over TLS 1.2 and 1.3, for any number of clients in one thread.
 //!
-//! It shows a protocol that stands between the program and the bytes: see `src/tls_echo.rs`.
+//! It shows a protocol that is between the program and the bytes: see `src/tls_echo.rs`.
 //!
 //! ```text
 //! openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost \

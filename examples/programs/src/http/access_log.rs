@@ -14,7 +14,7 @@ use super::response::Response;
 
 /// How long a line waits for others.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
-/// With so many bytes it does not wait.
+/// With this many bytes it does not wait.
 const GATHERED_MAX: usize = 64 * 1024;
 
 /// An access log.
@@ -26,7 +26,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// A log that is written to `output`.
+    /// Returns a log that is written to `output`.
     #[must_use]
     pub fn new(output: impl Write + 'static) -> Self {
         let output = Box::new(output);

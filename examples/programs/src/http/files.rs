@@ -37,7 +37,7 @@ impl Root {
         })
     }
 
-    /// The response to a request for what stands at its path.
+    /// Returns the response to a request for what stands at its path.
     pub(super) fn find(&self, request: &Request<'_>) -> Result<Response, Status> {
         let mut place = PathBuf::from(".");
         let mut location = String::from("/");
@@ -69,7 +69,7 @@ impl Root {
         use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
         use rustix::io::Errno;
 
-        // Where it is a pipe, nobody waits for the other end.
+        // Where it is a pipe, the open does not wait for the other end.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match openat2(&self.folder, place, flags, Mode::empty(), ResolveFlags::BENEATH) {
             // This kernel cannot do it, or a link names its target from the root of all.
@@ -95,7 +95,7 @@ impl Root {
     }
 }
 
-/// What there is of a folder is nothing; of what is neither that nor a file, an error.
+/// Returns `None` for a folder, and an error for what is neither that nor a file.
 fn check(metadata: Metadata) -> io::Result<Option<Metadata>> {
     match metadata.is_dir() || metadata.is_file() {
         true => Ok(Some(metadata).filter(Metadata::is_file)),
@@ -108,7 +108,7 @@ fn found(request: &Request<'_>, (file, metadata): Opened, path: &Path) -> Respon
     Response::file(request, file, &metadata, content_type.unwrap_or("application/octet-stream"))
 }
 
-/// The name of a file: one component of a path, and not a way up.
+/// Returns the name of a file: one component of a path, and not a way up.
 fn decode(segment: &str) -> Result<OsString, Status> {
     let is_code =
         |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
@@ -151,13 +151,13 @@ fn list(folder: &Path, location: &str) -> io::Result<Response> {
     Ok(Response::text("200 OK", "Content-Type: text/html; charset=utf-8\r\n", page + "</ul>\n"))
 }
 
-/// A text that HTML does not take for anything else.
+/// Returns a text that HTML does not take for anything else.
 fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;")
 }
 
-/// The status for an error of the file system.
+/// Returns the status for an error of the file system.
 fn status(error: &io::Error) -> Status {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => NOT_FOUND,

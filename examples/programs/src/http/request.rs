@@ -2,7 +2,8 @@
 //!
 //! Two servers that read the same bytes as different requests let one client speak for another
 //! (request smuggling). So whatever could be read in two ways is refused: a line that does not end
-//! in CR LF, two lengths, a length beside a transfer coding, a space before a colon, a folded line.
+//! in CR LF, two lengths, a length next to a transfer coding, a space before a colon, a folded
+//! line.
 
 use httparse::{Error, Header};
 
@@ -33,7 +34,7 @@ pub(super) struct Request<'h> {
 }
 
 /// Returns how long the head at the front of `received` is, with the empty line at its end, once it
-/// is there. `searched` is how far the search has come before.
+/// is there. `searched` is how far the search has got before.
 pub(super) fn head_length(received: &[u8], searched: &mut usize) -> Result<Option<usize>, Status> {
     let mut length = None;
     while let Some(place) = received[*searched..].iter().position(|byte| *byte == b'\n') {
@@ -100,7 +101,7 @@ impl<'h> Request<'h> {
             let mut words = self.all("Connection").flat_map(|value| value.split(','));
             words.any(|word| word.trim().eq_ignore_ascii_case(wanted))
         };
-        // A body that waits to be asked for may never come, so nothing can follow it.
+        // A body that waits to be asked for may never arrive, so nothing can follow it.
         let has_to_close = asks_for("close") || count("Expect") > 0;
         self.keeps_alive = !has_to_close && (!self.is_http_1_0 || asks_for("keep-alive"));
         let length = self.field("Content-Length").map(number);
@@ -108,20 +109,20 @@ impl<'h> Request<'h> {
         Ok(())
     }
 
-    /// The value of a field that is there once.
+    /// Returns the value of a field that is there once.
     pub(super) fn field(&self, name: &str) -> Option<&'h str> {
         let mut values = self.all(name);
         values.next().filter(|_| values.next().is_none())
     }
 
-    /// The values of a field. One that is not UTF-8 is empty.
+    /// Returns the values of a field. One that is not UTF-8 is empty.
     fn all(&self, name: &str) -> impl Iterator<Item = &'h str> {
         let fields = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         fields.map(|field| std::str::from_utf8(field.value).unwrap_or_default())
     }
 }
 
-/// The path of a target, which proxies write with the host before it.
+/// Returns the path of a target, which proxies write with the host before it.
 fn path(target: &str) -> Option<&str> {
     let (path, _) = target.split_once('?').unwrap_or((target, ""));
     let path = match path.strip_prefix("http://") {
@@ -131,12 +132,12 @@ fn path(target: &str) -> Option<&str> {
     (path.starts_with('/') && !path.contains('#')).then_some(path)
 }
 
-/// A number of digits alone, without a sign.
+/// Returns a number of digits alone, without a sign.
 pub(super) fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Whether the request line ends in a version of HTTP, if not in one that is spoken here.
+/// Returns whether the request line ends in a version of HTTP, if not in one that is spoken here.
 fn names_a_version(head: &[u8]) -> bool {
     let version = super::first_line(head).rsplit(|byte| *byte == b' ').next();
     let version = version.and_then(|word| word.strip_prefix(b"HTTP/"));

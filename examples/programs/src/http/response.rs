@@ -30,20 +30,20 @@ pub(super) struct FilePart {
 }
 
 impl Response {
-    /// A text, of which `fields` say what it is.
+    /// Returns a text, of which `fields` say what it is.
     pub(super) fn text(status: Status, fields: &str, text: String) -> Self {
         let fields = format!("{fields}Content-Length: {}\r\n", text.len());
         Self { status, fields, text, file: None }
     }
 
-    /// The response to what cannot be answered otherwise.
+    /// Returns the response to what cannot be answered otherwise.
     pub(super) fn refusal(status: Status) -> Self {
         let more = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
         let fields = format!("Content-Type: text/plain\r\n{more}");
         Self::text(status, &fields, format!("{status}\n"))
     }
 
-    /// A file, or what the request wants of it.
+    /// Returns a file, or what the request wants of it.
     pub(super) fn file(
         request: &Request<'_>,
         mut file: File,
@@ -85,7 +85,7 @@ impl Response {
         Self { text: String::new(), file: None, ..self }
     }
 
-    /// Everything before the file. Without a request, the connection closes.
+    /// Returns everything before the file. Without a request, the connection closes.
     pub(super) fn head(&self, request: Option<&Request<'_>>) -> Vec<u8> {
         let connection = match request {
             Some(request) if request.keeps_alive && request.is_http_1_0 => {
@@ -102,7 +102,7 @@ impl Response {
         head
     }
 
-    /// How many bytes the body has.
+    /// Returns how many bytes the body has.
     pub(super) fn length(&self) -> u64 {
         self.file.as_ref().map_or(self.text.len() as u64, |part| part.length)
     }
@@ -141,7 +141,7 @@ impl FilePart {
     }
 }
 
-/// Whether the client has the file already, as it is now.
+/// Returns whether the client has the file already, as it is now.
 fn is_known(request: &Request<'_>, tag: &str, date: HttpDate) -> bool {
     match (request.field("If-None-Match"), request.field("If-Modified-Since")) {
         (Some(tags), _) => {
@@ -155,8 +155,8 @@ fn is_known(request: &Request<'_>, tag: &str, date: HttpDate) -> bool {
     }
 }
 
-/// The part of the file that is asked for: an empty one if there is no such part, and none if the
-/// whole is to be sent, also for several parts.
+/// Returns the part of the file that is asked for: an empty one if there is no such part, and none
+/// if the whole is to be sent, also for several parts.
 fn range(request: &Request<'_>, tag: &str, date: HttpDate, whole: u64) -> Option<Range<u64>> {
     let condition = request.field("If-Range");
     if condition.is_some_and(|wanted| wanted != tag && wanted != date.to_string()) {

@@ -12,7 +12,7 @@ const SIZE: (u32, u32) = (960, 540);
 /// A line of the chart: its label, its colour, and what it shows of an interval.
 type Line = (&'static str, RGBColor, fn(&Sample) -> Duration);
 
-/// The colours differ also to those who do not tell red from green.
+/// The colours differ also for people who do not distinguish red from green.
 const LINES: [Line; 3] = [
     ("max", RGBColor(0xb0, 0x30, 0x60), |sample| sample.max),
     ("p99", RGBColor(0xd0, 0x80, 0x00), |sample| sample.p99),

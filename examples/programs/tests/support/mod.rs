@@ -57,8 +57,8 @@ where
         self.settle();
     }
 
-    /// What a peer is answered that writes these pieces, one after the other, and reads as they
-    /// come.
+    /// Returns what a peer is answered that writes these pieces, one after the other, and reads the
+    /// answers as they arrive.
     pub fn answer(&mut self, peer: &mut Peer, pieces: &[&[u8]]) -> Vec<u8> {
         let mut answer = Vec::new();
         for piece in pieces {
@@ -78,7 +78,7 @@ where
         }
     }
 
-    /// Nobody is connected any more once the deadlines of a close have passed.
+    /// Checks that no client is connected any more once the deadlines of a close have passed.
     pub fn assert_alone(&mut self) {
         for _ in 0..3 {
             self.pass(Duration::from_secs(61));
@@ -102,7 +102,7 @@ impl Random {
         high % end
     }
 
-    /// One of these, changed in up to eight places.
+    /// Returns one of these, changed in up to eight places.
     pub fn mutant(&mut self, cases: &[&[u8]]) -> Vec<u8> {
         let mut bytes = cases[self.below(cases.len())].to_vec();
         for _ in 0..self.below(8) {
@@ -141,14 +141,14 @@ pub fn fuzz(mut case: impl FnMut(u64)) {
     (0..).take_while(|_| Instant::now() < end).for_each(&mut case);
 }
 
-/// A server as a process, after the shell has done what `before` says.
+/// Starts a server as a process, after the shell has done what `before` says.
 pub fn server_after(before: &str, path: &str, arguments: &[&str]) -> (Program, SocketAddr) {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("{before} exec \"$0\" \"$@\"")).arg(path).args(arguments);
     Program::start_with(command.env_remove("RUST_LOG"), Stdio::piped(), Stdio::piped()).listening()
 }
 
-/// Whether a program is installed.
+/// Returns whether a program is installed.
 pub fn has(program: &str, argument: &str) -> bool {
     let mut command = Command::new(program);
     command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

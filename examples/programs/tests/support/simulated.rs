@@ -39,7 +39,7 @@ impl<T, H: FnMut(&mut EventLoop<T>, Event) -> io::Result<()>> Simulated<T, H> {
         }
     }
 
-    /// The reason of the one connection that has ended. There is no other.
+    /// Returns the reason of the one connection that has ended. There is no other.
     pub fn only_closed(&self) -> CloseReason {
         assert_eq!(self.event_loop.connection_count(), 0, "{}", self.event_loop.explain());
         assert_eq!(self.closed.len(), 1, "{:?}", self.closed);

@@ -1,4 +1,4 @@
-//! A folder to be served, with a secret beside it, and responses taken apart.
+//! A folder to be served, with a secret next to it, and responses taken apart.
 
 #![allow(dead_code, reason = "each test file uses a part of what they share")]
 
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is in a file beside the folder, and never to be served.
+/// The content of a file next to the folder, which is never to be served.
 pub const SECRET: &str = "the-secret-of-the-outside";
 
 /// A folder of the test's own, which is removed when this is dropped.
@@ -66,7 +66,7 @@ impl Response {
     }
 }
 
-/// The responses to requests of these methods, which are whole, with nothing behind them.
+/// Returns the responses to requests of these methods, which are whole, with nothing behind them.
 pub fn responses(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {
     let mut all = Vec::new();
     for method in methods {
@@ -90,6 +90,6 @@ pub fn responses(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {
         all.push(Response { status, fields, body });
         bytes = &bytes[end + 4 + length..];
     }
-    assert!(bytes.is_empty(), "more came: {}", bytes.escape_ascii());
+    assert!(bytes.is_empty(), "more arrived: {}", bytes.escape_ascii());
     all
 }

@@ -24,7 +24,7 @@ pub(super) enum Reset {
     Returned,
 }
 
-/// The socket as its kernel sees it, and how far the peer has come.
+/// The socket as its kernel sees it, and how much the peer has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kernel {
     pub(super) connect: Connect,
@@ -60,13 +60,13 @@ impl Kernel {
         }
     }
 
-    /// Whether a read would bring something, an end or an error too.
+    /// Returns whether a read would bring something, an end or an error too.
     pub(super) fn is_readable(&self) -> bool {
         self.connect == Connect::Done
             && (self.receive > 0 || self.peer_finished || self.reset != Reset::None)
     }
 
-    /// Whether room is reported: later than there is some, as kernels do.
+    /// Returns whether room is reported: later than there is some, as kernels do.
     pub(super) fn reports_room(&self) -> bool {
         self.connect == Connect::Done && self.send == 0
     }
@@ -75,7 +75,8 @@ impl Kernel {
         self.connect == Connect::Failed || self.reset != Reset::None
     }
 
-    /// What a wait reports: what is true and asked for. A failure is told to all that watch.
+    /// Returns what a wait reports: what is true and asked for. A failure is reported with any
+    /// interest.
     pub(super) fn reported(&self) -> Readiness {
         let mut reported = Readiness::default();
         if self.interest == Interest::None {
@@ -162,7 +163,7 @@ impl Kernel {
     }
 }
 
-/// The socket for the length of one serving or settling: bytes in order, and who checks them.
+/// The socket while one connection is served or settled. It checks the order of the bytes.
 pub(super) struct Socket<'s> {
     pub(super) kernel: &'s mut Kernel,
     pub(super) choices: &'s mut Choices,
@@ -196,7 +197,7 @@ impl Read for Socket<'_> {
             *self.next_read += 1;
         }
         self.kernel.receive -= u8::try_from(count).expect("a few bytes");
-        // A read that brings less than it could is one that the rest came behind.
+        // After a short read, the rest must have arrived later.
         if count < most {
             self.kernel.list_reader();
         }
@@ -237,7 +238,7 @@ impl Write for Socket<'_> {
         self.unsent.drain(..count);
         if count < bytes.len() {
             self.kernel.was_full = true;
-            // A write that leaves room is one that the room came behind.
+            // After a short write, the room must have appeared later.
             if self.kernel.reports_room() {
                 self.kernel.was_full = false;
                 self.kernel.list_writer();

@@ -58,7 +58,7 @@ impl Kept {
         }
     }
 
-    /// The exchange again, with numbered bytes.
+    /// Returns the exchange again, with numbered bytes.
     fn exchange(&self, limits: Arc<ConnectionLimits>) -> Exchange {
         let ending = self.reason.map(|reason| Ending { reason: Some(reason), ..Ending::default() });
         let outbound = Outbound {
@@ -82,7 +82,7 @@ impl Kept {
     }
 }
 
-/// Bytes that come in are numbered from 0, those that the program has sent from 100.
+/// The bytes that arrive are numbered from 0, those that the program sends from 100.
 const FIRST_READ: [u8; 4] = [0, 1, 2, 3];
 const FIRST_SENT: [u8; 4] = [100, 101, 102, 103];
 const SENT_NOW: u8 = 200;
@@ -122,7 +122,7 @@ pub(super) enum Queue {
     Deferred,
 }
 
-/// What the program has done and heard.
+/// What the program has done, and which events it has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Program {
     /// `Accepted` or `Connected` was delivered.
@@ -133,7 +133,7 @@ pub(super) struct Program {
     /// It has called `close` or `abort`.
     pub(super) has_closed: bool,
     pub(super) has_deadline: bool,
-    /// Above the mark, or told that there was no room, since `Drained` was delivered last.
+    /// Since the last `Drained` the unsent bytes exceeded the mark, or a write reported no room.
     pub(super) was_clogged: bool,
     /// Something has arrived since `Received` was delivered last, or was consumed while the rest
     /// stayed, or the rest was asked for.
@@ -158,7 +158,7 @@ pub(super) struct World {
     pub(super) kept: Kept,
     pub(super) kernel: Kernel,
     pub(super) program: Program,
-    // What the loop keeps beside the exchange.
+    // What the loop keeps in addition to the exchange.
     pub(super) interest: Interest,
     pub(super) queued: Queue,
     pub(super) dirty: bool,
@@ -270,7 +270,7 @@ impl World {
             program: Program::default(),
             interest: Interest::None,
             queued: Queue::None,
-            // One that connects is dirty; an accept begins a service.
+            // A connecting one is dirty; an accept begins a service.
             dirty: !is_accepted,
             yielded: false,
             service: is_accepted.then(Service::default),
@@ -284,7 +284,7 @@ impl World {
         self.kept.exchange(self.setting.limits())
     }
 
-    /// Whether nobody is about to do anything with it.
+    /// Returns whether neither side is about to do anything with it.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.dirty && self.service.is_none()
     }
@@ -292,7 +292,7 @@ impl World {
     pub(super) fn takes(&self, input: Input) -> bool {
         let (kept, kernel, program) = (&self.kept, &self.kernel, &self.program);
         let is_peer_there = kernel.connect == Connect::Done && kernel.reset == Reset::None;
-        // Until the program has heard of an accepted connection, it has no id for it.
+        // The program has no id for an accepted connection until `Accepted` is delivered.
         let has_id = program.opened || self.service.is_none();
         let can_act = has_id && !self.freed;
         if self.freed {
@@ -333,7 +333,7 @@ impl World {
         }
     }
 
-    /// What comes of an input, with these choices of the kernel.
+    /// Returns the state that follows an input, with these choices of the kernel.
     pub(super) fn after(&self, input: Input, choices: &mut Choices, pool: &mut Pool) -> Self {
         let mut life = Life::begin(self, choices, pool);
         life.give(input);
@@ -341,7 +341,7 @@ impl World {
     }
 }
 
-/// A state come to life for one input.
+/// A state, made to run for one input.
 struct Life<'l> {
     world: World,
     before: World,
@@ -374,7 +374,7 @@ impl<'l> Life<'l> {
         }
     }
 
-    /// The world again, once what happened to the bytes was checked.
+    /// Returns the world again, once what happened to the bytes was checked.
     fn end(mut self) -> World {
         let expected: Vec<u8> = (self.consumed..self.received_end).collect();
         assert_eq!(self.exchange.received(), expected, "what was received is a prefix");
@@ -641,7 +641,7 @@ impl<'l> Life<'l> {
         if from == to {
             return;
         }
-        // Nothing stands in the way of deregistering.
+        // Nothing prevents deregistering.
         if to != Interest::None && self.choices.choose(2) == 1 {
             self.exchange.end(CloseReason::Refused);
             return self.update_interest();
@@ -753,7 +753,7 @@ impl<'l> Life<'l> {
         }
     }
 
-    // What the program hears.
+    // What is delivered to the program.
 
     fn hear(&mut self, event: Pending) {
         let (program, before) = (&mut self.world.program, &self.before);
@@ -761,7 +761,7 @@ impl<'l> Life<'l> {
         assert!(!program.has_closed || event == Pending::Closed, "{event:?} after close");
         match event {
             Pending::Accepted | Pending::Connected => {
-                assert!(!program.opened, "{event:?} comes once");
+                assert!(!program.opened, "{event:?} is delivered once");
                 program.opened = true;
             }
             Pending::Received => {
@@ -786,7 +786,7 @@ impl<'l> Life<'l> {
             }
             Pending::Deadline => {}
             Pending::PeerFinished => {
-                assert!(!program.heard_finished, "PeerFinished comes once");
+                assert!(!program.heard_finished, "PeerFinished is delivered once");
                 assert!(!program.paused, "PeerFinished while paused");
                 assert!(!program.is_received_due, "PeerFinished before what was received");
                 program.heard_finished = true;

@@ -1,5 +1,5 @@
-//! The worlds that are searched: what the network is like, what the program does by itself, and how
-//! far the two connections have come at the beginning.
+//! Defines the worlds that are searched: what the network is like, what the program does by itself,
+//! and what state the two connections begin in.
 
 use super::world::Act;
 use crate::event::Event;
@@ -29,7 +29,7 @@ pub(super) struct Setting {
     pub(super) begins: Vec<Beginning>,
     /// What the program does with an event.
     pub(super) handle: fn(&mut Run, Event, ConnectionId),
-    /// What the program does at any time besides.
+    /// What the program may do at any time, in addition.
     pub(super) does: Does,
     /// What is seldom happens too: waits report what is not so, the program connects and has its
     /// listener pause, peers mark bytes as urgent, read byte by byte and close.

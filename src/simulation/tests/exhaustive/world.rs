@@ -58,10 +58,10 @@ pub(super) enum Act {
     Change(Change),
 }
 
-/// Connections that are open or whose peers are there, at once.
+/// How many connections may be open, or have a peer, at once.
 const FLOWS_MAX: usize = 2;
 
-/// What is sent or written and has not come out on the other side.
+/// How many bytes may be sent or written and not yet received by the other side.
 const UNDER_WAY_MAX: usize = 4;
 
 /// A bound on what needs none but for ending the search: time passes in few steps.
@@ -106,8 +106,8 @@ impl World {
         self.run.checker.bind(&self.run.event_loop[id], flow);
     }
 
-    /// Has it happen, with what these choices say where they are not through yet. Returns all that
-    /// were made.
+    /// Lets the input happen, with what these choices say where they are not through yet. Returns
+    /// all that were made.
     pub(super) fn take(&mut self, input: Input, choices: Choices) -> Choices {
         let network = self.run.simulation.network.clone();
         lock(&network).random.choices = Some(choices);
@@ -199,13 +199,13 @@ impl World {
         }
     }
 
-    /// The connection of a flow, where the program can still do something to it.
+    /// Returns the connection of a flow, where the program can still do something to it.
     fn stream(&self, place: usize) -> Option<&Stream> {
         let id = self.run.checker.flows[place].id?;
         self.run.event_loop.get(id).map(|connection| &connection.stream)
     }
 
-    /// All that can happen now.
+    /// Returns all that can happen now.
     pub(super) fn inputs(&self) -> Vec<Input> {
         let mut inputs = vec![Input::Poll];
         let simulation = &self.run.simulation;
@@ -249,7 +249,7 @@ impl World {
         inputs
     }
 
-    /// The flows of which something is left.
+    /// Returns the flows of which something is left.
     fn live(&self) -> impl Iterator<Item = (usize, &Flow)> {
         let is_live = |flow: &Flow| {
             let is_there = |id: ConnectionId| self.run.event_loop.get(id).is_some();
@@ -274,8 +274,8 @@ impl World {
         hasher.finish()
     }
 
-    /// From here on only peers that read and finish, and a program that behaves: all must come to
-    /// its end, and then nothing may be left.
+    /// Lets the peers only read and finish from here on, and the program behave. Everything must
+    /// come to its end, and then nothing may be left.
     pub(super) fn come_to_rest(mut self) {
         lock(&self.run.simulation.network).random.choices = None;
         self.run.come_to_rest();
@@ -290,7 +290,7 @@ fn socket_of(stream: &Stream) -> Option<usize> {
     }
 }
 
-/// What a peer can do, and whether it is seldom.
+/// Returns what a peer can do, and whether it is seldom.
 fn peer_inputs(flow: &Flow) -> Vec<(PeerInput, bool)> {
     let Some(peer) = &flow.peer else { return Vec::new() };
     let mut inputs = vec![(PeerInput::Reset, false), (PeerInput::Close, true)];
