@@ -460,7 +460,7 @@ impl Stream {
     }
 
     /// Resumes reading after a pause. Bytes that were received before and not consumed are
-    /// announced again.
+    /// announced again, as soon as no unsent bytes hold the connection back.
     #[doc(alias = "resume_reading")]
     pub fn resume(&mut self) {
         self.exchange.resume();

@@ -32,7 +32,8 @@ pub enum Event {
     /// anything is flushed, so the answers to sixteen small requests still leave in one `send`. If
     /// it consumed nothing, the message is incomplete, and the event is delivered when more has
     /// arrived. [`Drained`](Event::Drained) and [`resume`](crate::Stream::resume) also announce
-    /// what is left.
+    /// what is left. While unsent bytes hold the connection back (it is clogged, or coupled and the
+    /// kernel did not take everything), the announcement waits.
     Received(ConnectionId),
     /// The read buffer is full and the program consumed nothing from it: the message at its front
     /// is longer than [`read_buffer_max`](crate::ConnectionLimits::read_buffer_max). Delivered once
@@ -41,7 +42,8 @@ pub enum Event {
     /// ends.
     Full(ConnectionId),
     /// A clogged connection has drained: its unsent bytes have fallen to the low-water mark.
-    /// Received bytes that were not consumed are announced again after it.
+    /// Received bytes that were not consumed are announced again after it; on a connection that is
+    /// coupled, once no byte is unsent any more.
     Drained(ConnectionId),
     /// End of file (EOF, FIN): the peer sends no more, but it may still read. The connection closes
     /// by itself once this event has been handled, no other event (such as

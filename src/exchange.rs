@@ -285,7 +285,13 @@ impl Exchange {
     pub(crate) fn resume(&mut self) {
         if self.paused {
             self.paused = false;
-            if !self.received().is_empty() && self.behind != Behind::Nothing {
+            if self.received().is_empty() || self.behind == Behind::Nothing {
+                return;
+            }
+            // Where its answers would have to wait, so does the announcement.
+            if self.is_held_back() || self.clogged && self.takes_bytes() {
+                self.read_buffer.note_progress();
+            } else {
                 self.announce_received();
             }
         }
@@ -407,9 +413,15 @@ impl Exchange {
     }
 
     /// Whether `Received` may be delivered again before the program's answers are flushed: they do
-    /// not hold back the rest as long as they are within the budget.
-    pub(crate) fn may_repeat_at_once(&self) -> bool {
-        self.may_repeat() && !self.has_spent_write_budget()
+    /// not hold back the rest as long as they are within the budget. Bytes that the last flush left
+    /// unsent do, on a connection that is coupled.
+    pub(crate) fn may_repeat_at_once(&self, left_unsent: usize) -> bool {
+        let waits = match self.coupling() {
+            Coupling::None => false,
+            Coupling::Itself => left_unsent > 0,
+            Coupling::Writer { has_unsent } => has_unsent,
+        };
+        self.may_repeat() && !waits && !self.has_spent_write_budget()
     }
 
     /// Whether the program has consumed something since the rest was last announced.
@@ -427,7 +439,7 @@ impl Exchange {
         self.read_buffer.has_progress()
             && !self.paused
             && self.behind != Behind::Nothing
-            && (self.is_closed() || !self.clogged)
+            && !(self.clogged && self.takes_bytes())
     }
 
     /// Counts an event as delivered. Nothing is delivered after `Closed`.

@@ -85,8 +85,8 @@ impl Helpers {
         thread::Builder::new().name(name).spawn(move || {
             loop {
                 let question = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(Question { id, host, port }) = question else { return };
-                if answering.send((id, look_up(&host, port))).is_err() {
+                let Ok(question) = question else { return };
+                if answering.send(answer(&question)).is_err() {
                     return;
                 }
                 waker.notify_loop();
@@ -95,6 +95,16 @@ impl Helpers {
         self.threads += 1;
         Ok(())
     }
+}
+
+/// Resolves a name, unless its connection was freed while it waited for its turn: then nothing waits
+/// for the answer any more, and the names behind it must not wait for the resolver.
+fn answer(question: &Question) -> Answer {
+    let found = match question.is_wanted.upgrade() {
+        Some(_) => look_up(&question.host, question.port),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    (question.id, found)
 }
 
 fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -133,12 +143,13 @@ pub(crate) fn parse(name: &str) -> io::Result<Target<'_>> {
     if host.contains(['[', ']']) || host.contains(':') && scoped.is_none() {
         return refuse("an IPv6 address stands in brackets, as in [::1]:80");
     }
+    let port_has_sign = port.starts_with('+');
     if host.is_empty() || host.contains(char::is_whitespace) {
         return refuse("the name of a host is missing");
     }
     match port.parse() {
-        Ok(port) => Ok(Target::Host(host, port)),
-        Err(_) => refuse("the port is not a number up to 65535"),
+        Ok(port) if !port_has_sign => Ok(Target::Host(host, port)),
+        _ => refuse("the port is not a number up to 65535"),
     }
 }
 
@@ -157,6 +168,19 @@ mod tests {
     }
 
     #[test]
+    fn name_whose_connection_was_freed_is_not_resolved() {
+        use std::num::NonZero;
+
+        let id = crate::slots::ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
+        let wanted = Arc::new(());
+        let is_wanted = Arc::downgrade(&wanted);
+        let question = Question { id, host: String::from("127.0.0.1"), port: 80, is_wanted };
+        assert_eq!(answer(&question).1.unwrap(), ["127.0.0.1:80".parse().unwrap()]);
+        drop(wanted);
+        assert_eq!(answer(&question).1.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
     fn what_is_neither_is_refused_with_the_reason() {
         for (name, reason) in [
             ("", "a port is missing"),
@@ -165,6 +189,7 @@ mod tests {
             ("localhost:http", "the port is not a number"),
             ("localhost:65536", "the port is not a number up to 65535"),
             ("localhost:-1", "the port is not a number"),
+            ("localhost:+1", "the port is not a number"),
             (":80", "the name of a host is missing"),
             ("a host:80", "the name of a host is missing"),
             ("::1:80", "an IPv6 address stands in brackets"),

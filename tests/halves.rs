@@ -412,3 +412,28 @@ fn write_half_ends_and_pauses_the_connection() {
         assert_eq!(until_closed(&mut event_loop, id).1, expected);
     }
 }
+
+/// A full read buffer of which a half has taken something is not full any more, though the half was
+/// lent while it was.
+#[test]
+fn rest_of_a_full_buffer_is_incomplete_and_not_too_long_for_a_half_that_stays_lent() {
+    let limits = connection_limits(|limits| limits.read_buffer_max = BUFFER);
+    let (mut server, id, mut peer) = pair_with::<()>(limits);
+    // Two lines and a piece fill the buffer just so, and the socket holds more.
+    peer.write_all(b"one\ntwo\nthree is long\nend\n").unwrap();
+    let mut lines = Vec::new();
+    while lines.len() < 4 {
+        let event = next(&mut server);
+        assert_eq!(event, Event::Received(id));
+        let (mut read, _) = server[id].halves();
+        let outcome = loop {
+            let mut line = String::new();
+            match read.read_line(&mut line) {
+                Ok(_) => lines.push(line),
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!(outcome, ErrorKind::WouldBlock, "after {lines:?}");
+    }
+    assert_eq!(lines, ["one\n", "two\n", "three is long\n", "end\n"]);
+}

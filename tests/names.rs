@@ -286,3 +286,21 @@ fn data_of_an_accepted_connection_is_made_with_its_peers_address() {
         until_closed(&mut server, id);
     }
 }
+
+/// The attempts under way have the options of the limits that are set while they run.
+#[cfg(unix)]
+#[test]
+fn limits_that_are_set_during_a_race_apply_to_the_winner() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (mut client, _steps, id) = any(&[address, refusing_address()], Limits::default());
+    let limits = connection_limits(|limits| {
+        limits.keepalive = Some(Duration::from_secs(60));
+        limits.nodelay = false;
+    });
+    client[id].set_limits(limits.connection).unwrap();
+    assert_eq!(next(&mut client), Event::Connected(id));
+    let socket = socket2::SockRef::from(&client[id]);
+    assert!(socket.keepalive().unwrap());
+    assert!(!socket.tcp_nodelay().unwrap());
+}

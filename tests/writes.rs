@@ -248,6 +248,33 @@ fn write_all_and_write_fmt_take_all_or_nothing() {
     }
 }
 
+/// Panics when it is shown, after some bytes.
+struct Panicking;
+
+impl fmt::Display for Panicking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("half")?;
+        panic!("this cannot be shown")
+    }
+}
+
+#[test]
+fn panic_while_formatting_appends_nothing_and_the_connection_goes_on() {
+    let (mut event_loop, id, mut peer) = pair::<()>();
+    event_loop[id].send(b"before ");
+    let stream: &mut Stream = &mut event_loop[id];
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        write!(stream, "some {Panicking}")
+    }));
+    assert!(outcome.is_err());
+    assert_eq!(event_loop[id].unsent(), 7);
+    write!(event_loop[id], "and after").unwrap();
+    assert_eq!(turns(&mut event_loop, 2), []);
+    let mut bytes = [0; 16];
+    peer.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"before and after");
+}
+
 #[test]
 fn what_cannot_be_formatted_appends_nothing_and_the_connection_goes_on() {
     let (mut event_loop, id, mut peer) = pair::<()>();

@@ -30,6 +30,9 @@ pub(crate) static COMMANDS: [Command; 42] = [
     ("unsubscribe", -1, NONE),
 ];
 
+/// The largest reply to one `MGET`, in bytes: a few words may ask for the same value many times.
+const REPLY_MAX: usize = 64 * 1024 * 1024;
+const TOO_LARGE: &str = "ERR the reply exceeds 64 MiB";
 /// The longest value, as in Redis.
 const VALUE_MAX: usize = 512 * 1024 * 1024;
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
@@ -79,6 +82,7 @@ impl Store {
             }
             ("strlen", [key]) => count(self.get(key).map_or(0, |entry| entry.value.len())),
             ("getdel", [key]) => self.remove(key).map_or(Nil, |entry| Text(entry.value)),
+            ("mget", keys) if self.size_of(keys) > REPLY_MAX => return Err(TOO_LARGE.into()),
             ("mget", keys) => Array(keys.iter().map(|key| value(self.get(key))).collect()),
             ("mset", words) => match words.as_chunks() {
                 (pairs, []) => {

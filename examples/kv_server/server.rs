@@ -179,7 +179,7 @@ impl Server {
         clients[id].send(&replies);
         if session.is_leaving {
             clients[id].close();
-        } else if clients[id].is_clogged() {
+        } else if clients[id].is_clogged() && clients[id].unsent() > 0 {
             clients[id].pause();
         }
         clients[id].data = Some(client);
@@ -296,6 +296,10 @@ impl Server {
         append_line(call.replies, b'*', &requests.len().to_string());
         for (command, words) in requests {
             self.execute(command, &words.iter().map(|word| &**word).collect::<Vec<_>>(), call);
+            if call.replies.len() > UNSENT_MAX {
+                call.session.is_leaving = true;
+                break;
+            }
         }
         Ok(Done)
     }

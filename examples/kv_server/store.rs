@@ -52,6 +52,11 @@ impl Store {
         self.entries.get(key).filter(is_valid)
     }
 
+    /// Returns how many bytes the values of these keys have together.
+    pub(crate) fn size_of(&self, keys: &[&[u8]]) -> usize {
+        keys.iter().filter_map(|key| self.get(key)).map(|entry| entry.value.len()).sum()
+    }
+
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
         let is_valid = |entry: &&mut Entry| entry.expires.is_none_or(|at| at > self.now);
         self.entries.get_mut(key).filter(is_valid)
@@ -114,8 +119,12 @@ impl Store {
 }
 
 /// Returns whether a text matches a pattern with `*`, `?`, `[a-c]`, `[^a]` and `\`, as Redis reads
-/// them. It takes no longer than the product of their lengths.
+/// them. It takes no longer than the product of their lengths, so a pattern above 1 KiB matches
+/// nothing.
 pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    if pattern.len() > 1024 {
+        return false;
+    }
     // What is behind the last star, and the text that this star has not taken.
     let mut star = None;
     loop {

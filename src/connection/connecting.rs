@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Origin, Stream};
@@ -41,8 +42,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// What a connect that is under way needs besides its socket.
 #[derive(Debug)]
 pub(crate) enum Connecting {
-    /// The name is being resolved.
-    Resolving,
+    /// The name is being resolved. The helper threads skip it once this was dropped.
+    Resolving {
+        _wanted: Arc<()>,
+    },
     Race(Race),
     /// The backlog of a Unix-domain listener was full, and nothing is under way.
     #[cfg(unix)]
@@ -56,6 +59,13 @@ impl Connecting {
     #[cfg(unix)]
     pub(crate) fn retry(address: UnixAddress) -> Self {
         Self::Retry { address, backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX) }
+    }
+
+    pub(super) fn race(&self) -> Option<&Race> {
+        match self {
+            Self::Race(race) => Some(race),
+            _ => None,
+        }
     }
 }
 
@@ -86,6 +96,10 @@ impl Race {
             waiting.extend(pair.into_iter().flatten());
         }
         Self { waiting, running: Vec::new(), failure: None }
+    }
+
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.running.iter().map(|(_, socket)| socket)
     }
 
     fn close_all(&mut self, slot: u32, system: &System) {
@@ -199,7 +213,7 @@ impl Stream {
     /// Returns whether its name is being resolved.
     pub(crate) fn is_resolving(&self) -> bool {
         self.exchange.is_connecting()
-            && matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Resolving))
+            && matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Resolving { .. }))
     }
 
     /// Makes the attempt that could not begin earlier or whose turn it is now.

@@ -194,7 +194,7 @@ impl ReadHalf<'_> {
         match self.end {
             Some(Ok(())) => Ok(self.buffer.len()),
             Some(Err(reason)) => Err(reason.to_error()),
-            None if self.is_overfull => Err(never_whole()),
+            None if self.is_overfull && self.buffer.len() >= self.max => Err(never_whole()),
             None => Err(self.incomplete()),
         }
     }

@@ -76,7 +76,8 @@ impl Stream {
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         limits.check()?;
         let before = self.exchange.limits().clone();
-        if let Some(socket) = self.socket.as_ref().filter(|socket| !socket.is_unix()) {
+        let sockets = self.socket.iter().chain(self.origin.attempts());
+        for socket in sockets.filter(|socket| !socket.is_unix()) {
             if limits.keepalive != before.keepalive {
                 socket.set_keepalive(limits.keepalive)?;
             }

@@ -6,8 +6,9 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
-use super::connecting::Connecting;
+use super::connecting::{Connecting, Race};
 use crate::slots::ListenerId;
+use crate::system::Socket;
 
 #[derive(Debug)]
 pub(crate) enum Origin {
@@ -56,6 +57,15 @@ impl Origin {
             Self::AcceptedUnix(_) => true,
             _ => false,
         }
+    }
+
+    /// Returns the sockets of the attempts under way, if there are several.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = &Socket> {
+        let race = match self {
+            Self::Connecting(connecting) => connecting.race(),
+            _ => None,
+        };
+        race.into_iter().flat_map(Race::sockets)
     }
 
     /// Returns the peer's address, if it was stored.

@@ -244,10 +244,10 @@ impl Outbound {
     /// Appends all of the formatted text, or fails and appends nothing.
     pub(crate) fn write_formatted(&mut self, what: fmt::Arguments<'_>) -> io::Result<()> {
         let before = self.unsent();
-        let outcome = fmt::write(&mut Appending(&mut self.write_buffer), what);
-        let count = self.unsent() - before;
-        // The text is in the buffer already; what may not stay there is removed.
-        self.write_buffer.truncate(before);
+        let mut text = Appending { buffer: &mut self.write_buffer, before };
+        let outcome = fmt::write(&mut text, what);
+        let count = text.buffer.len() - before;
+        drop(text);
         if outcome.is_err() {
             return Err(io::Error::other("a formatting trait returned an error"));
         }
@@ -514,13 +514,24 @@ impl Outbound {
     }
 }
 
-/// Appends formatted text to a buffer.
-struct Appending<'b>(&'b mut Buffer);
+/// Appends formatted text to a buffer, and hides it when dropped: the text may not stay, and a
+/// formatting trait may panic halfway.
+struct Appending<'b> {
+    buffer: &'b mut Buffer,
+    /// How many bytes the buffer held before.
+    before: usize,
+}
 
 impl fmt::Write for Appending<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.append(text.as_bytes());
+        self.buffer.append(text.as_bytes());
         Ok(())
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        self.buffer.truncate(self.before);
     }
 }
 

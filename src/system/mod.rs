@@ -39,6 +39,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::unix::net::SocketAddr as UnixSocketAddr;
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 pub use kernel::Source;
@@ -76,6 +77,8 @@ pub(crate) struct Question {
     pub(crate) id: ConnectionId,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// Fails to upgrade once its connection was freed.
+    pub(crate) is_wanted: Weak<()>,
 }
 
 /// The connection for which a name was resolved, and its addresses.

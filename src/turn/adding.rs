@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Turns;
 use crate::connection::{Connecting, Connection, Origin, Race, Stream};
@@ -65,10 +66,12 @@ impl<T> Turns<T> {
 
     /// Begins a connect to a host whose name is resolved first.
     pub(crate) fn add_named(&mut self, data: T, host: &str, port: u16) -> ConnectionId {
-        let origin = Origin::Connecting(Box::new(Connecting::Resolving));
+        let wanted = Arc::new(());
+        let is_wanted = Arc::downgrade(&wanted);
+        let origin = Origin::Connecting(Box::new(Connecting::Resolving { _wanted: wanted }));
         let id = self.add_outgoing(data, origin, None);
         self.resources.observers.see(Step::Resolving { id });
-        let question = Question { id, host: host.to_owned(), port };
+        let question = Question { id, host: host.to_owned(), port, is_wanted };
         let asked = self.names.ask(question, &self.waker, &self.resources.system);
         if let Err(error) = asked {
             self.resolved(id, Err(error));

@@ -117,7 +117,8 @@ impl<T> Turns<T> {
     /// something and bytes are left. So a handler may take one message per event.
     #[inline]
     pub(super) fn repeat(&mut self) -> Option<Event> {
-        let service = self.service.as_mut().filter(|service| service.delivered.is_some())?;
+        let service = self.service.as_mut()?;
+        let left_unsent = service.delivered?.unsent;
         if self.connections.is_any_closed() {
             return None;
         }
@@ -129,7 +130,7 @@ impl<T> Turns<T> {
             // Others are served first.
             service.repeats = REPEATS_MAX;
         }
-        if service.repeats < REPEATS_MAX && stream.exchange.may_repeat_at_once() {
+        if service.repeats < REPEATS_MAX && stream.exchange.may_repeat_at_once(left_unsent) {
             return service.deliver(stream, Pending::Received);
         }
         None

@@ -200,5 +200,6 @@ impl HttpServer {
 
 /// Returns the first line of a request, as far as it is there.
 fn first_line(head: &[u8]) -> &[u8] {
-    head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(head)
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(head);
+    &line[..line.len().min(request::LINE_MAX)]
 }

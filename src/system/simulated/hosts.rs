@@ -40,7 +40,7 @@ impl Network {
     }
 
     pub(crate) fn ask_name(&mut self, poller: usize, question: &Question) {
-        let &Question { id, host: ref name, port } = question;
+        let &Question { id, host: ref name, port, .. } = question;
         self.steps += 1;
         let host = self.hosts.iter().find(|host| host.name == *name);
         let (after, found) = match host {

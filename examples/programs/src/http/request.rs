@@ -11,7 +11,7 @@ use httparse::{Error, Header};
 pub(super) type Status = &'static str;
 
 /// The most bytes of a request line, of a head, and of a body, which is skipped.
-const LINE_MAX: usize = 8 * 1024;
+pub(super) const LINE_MAX: usize = 8 * 1024;
 const HEAD_MAX: usize = 32 * 1024;
 const BODY_MAX: u64 = 1024 * 1024;
 /// The most fields of a head.

@@ -13,6 +13,10 @@ use super::request::{Request, Status, number};
 /// The last second that a date of HTTP can name, of the year 9999.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
+/// Maximum number of bytes that the kernel sends of a file at a time, so that other clients get their
+/// turn.
+const SENDFILE_MAX: u64 = 512 * 1024;
+
 /// A response to be sent.
 pub(super) struct Response {
     pub(super) status: Status,
@@ -125,12 +129,14 @@ impl FilePart {
             0 => Ok(0),
             _ => send(socket, head, SendFlags::MORE | SendFlags::NOSIGNAL),
         };
-        while sent == Ok(head.len()) && self.length > 0 {
-            let count = usize::try_from(self.length).unwrap_or(usize::MAX);
-            match rustix::fs::sendfile(socket, &self.file, None, count) {
-                Ok(count @ 1..) => self.length -= count as u64,
-                _ => break,
-            }
+        // No more than this at a time, or one client with a fast line holds up all others.
+        let count = self.length.min(SENDFILE_MAX);
+        if sent == Ok(head.len())
+            && count > 0
+            && let Ok(count) = usize::try_from(count)
+            && let Ok(count) = rustix::fs::sendfile(socket, &self.file, None, count)
+        {
+            self.length -= count as u64;
         }
         sent.unwrap_or(0)
     }

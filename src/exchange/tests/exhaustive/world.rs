@@ -149,6 +149,8 @@ pub(super) struct Service {
     pub(super) last: Option<Pending>,
     /// The write budget is spent: nothing is repeated any more.
     pub(super) is_spent: bool,
+    /// Bytes were unsent when the connection was last settled.
+    pub(super) left_unsent: bool,
 }
 
 /// One state of the search.
@@ -592,7 +594,8 @@ impl<'l> Life<'l> {
         }
         service.is_spent |= self.exchange.has_spent_write_budget();
         self.world.service = Some(service);
-        let repeats = !service.is_spent && self.exchange.may_repeat_at_once();
+        let repeats =
+            !service.is_spent && self.exchange.may_repeat_at_once(usize::from(service.left_unsent));
         if repeats {
             self.deliver(service, Pending::Received);
         }
@@ -601,7 +604,9 @@ impl<'l> Life<'l> {
 
     fn deliver(&mut self, service: Service, pending: Pending) {
         let last = service.last.map_or(pending, |last| last.max(pending));
-        self.world.service = Some(Service { last: Some(last), ..service });
+        let left_unsent =
+            if self.world.dirty { service.left_unsent } else { self.exchange.unsent() > 0 };
+        self.world.service = Some(Service { last: Some(last), left_unsent, ..service });
         self.world.dirty = true;
         self.exchange.delivered(pending);
         if pending == Pending::Closed {
