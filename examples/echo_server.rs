@@ -21,22 +21,32 @@
 //! the examples `echo_client` and `multi_connection_client`.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
-use readiness::{Event, EventLoop};
+use readiness::{Event, EventLoop, Step};
 
 mod common;
+#[allow(dead_code, reason = "a server never comes to the end of its lesson")]
+#[path = "common/lesson.rs"]
+mod lesson;
+#[allow(dead_code, reason = "the drawings of the guide also read what was recorded")]
+#[path = "common/recorder.rs"]
+mod recorder;
 #[path = "common/signals.rs"]
 mod signals;
 
+use lesson::Lesson;
+use recorder::Record;
 use signals::CtrlC;
 
 const USAGE: &str = "\
 Sends back what each client sends, for any number of clients in one thread.
 
-Usage: echo_server [ADDRESS]
+Usage: echo_server [--lesson] [ADDRESS]
 
   ADDRESS     where to listen [default: 127.0.0.1:65432]; with port 0 the system
               chooses one
+  --lesson    print what the loop does and why, in a few lines
   -h, --help  print this
 
 Ctrl-C lets the clients finish for up to 10 seconds; a second one aborts them.
@@ -44,15 +54,23 @@ The signal USR1 prints what each client waits for, where there are signals.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
 fn main() -> ExitCode {
-    common::run(USAGE, serve)
+    common::run_with_options(USAGE, &[("lesson", common::FLAG)], serve)
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
+    let has_lesson = arguments.has("lesson");
     let [address] = arguments.values()?;
     let address = common::address(address)?;
     common::start_log();
 
     let mut server: EventLoop = EventLoop::new()?;
+    if has_lesson {
+        let (start, mut lesson) = (Instant::now(), Lesson::default());
+        server.set_observer(move |step: Step| {
+            let lines = lesson.see(&Record::of(start.elapsed(), &step));
+            lines.iter().for_each(common::status);
+        });
+    }
     let listener =
         server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     let mut ctrl_c = CtrlC::explaining(&mut server)?;

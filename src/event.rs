@@ -44,8 +44,9 @@ pub enum Event {
     /// Received bytes that were not consumed are announced again after it.
     Drained(ConnectionId),
     /// End of file (EOF, FIN): the peer sends no more, but it may still read. The connection closes
-    /// by itself once this event has been handled and the unsent bytes have left, unless half-open
-    /// is allowed or the connection is paused. A program that answers later must allow half-open or
+    /// by itself once this event has been handled, no other event (such as
+    /// [`Drained`](Event::Drained)) is pending and the unsent bytes have left, unless half-open is
+    /// allowed or the connection is paused. A program that answers later must allow half-open or
     /// pause, at the latest while it handles this event.
     PeerFinished(ConnectionId),
     /// The deadline that the program set by [`Stream::set_deadline`](crate::Stream::set_deadline)

@@ -59,7 +59,7 @@
 //! - [`ConnectionLimits`] and [`Limits`]: every bound, with its default and the reason for it.
 //! - [`Step`]: what the loop did, step by step. With a logger, `RUST_LOG=readiness=trace` prints
 //!   each step.
-//! - In the repository: the guide in `docs/`, which starts from the first socket; its glossary; and
+//! - In the repository: the course in `docs/`, which builds a loop like this one from the first socket; its glossary; and
 //!   `ARCHITECTURE.md`, the map of the source.
 //!
 //! # Features
@@ -125,52 +125,52 @@ mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/01-loopback.md")]
-    struct Loopback;
+    struct Chapter1;
     #[doc = include_str!("../docs/02-one-client.md")]
-    struct OneClient;
+    struct Chapter2;
     #[doc = include_str!("../docs/03-a-stream.md")]
-    struct AStream;
+    struct Chapter3;
     #[doc = include_str!("../docs/04-a-partial-send.md")]
-    struct APartialSend;
+    struct Chapter4;
     #[doc = include_str!("../docs/05-threads.md")]
-    struct Threads;
+    struct Chapter5;
     #[doc = include_str!("../docs/a-slow-reader.md")]
-    struct ASlowReader;
+    struct SlowReader;
     #[doc = include_str!("../docs/06-would-block.md")]
-    struct WouldBlock;
+    struct Chapter6;
     #[doc = include_str!("../docs/07-asking-the-kernel.md")]
-    struct AskingTheKernel;
+    struct Chapter7;
     #[doc = include_str!("../docs/08-many-connections.md")]
-    struct ManyConnections;
+    struct Chapter8;
     #[doc = include_str!("../docs/09-the-read-buffer.md")]
-    struct TheReadBuffer;
+    struct Chapter9;
     #[doc = include_str!("../docs/10-the-write-buffer.md")]
-    struct TheWriteBuffer;
+    struct Chapter10;
     #[doc = include_str!("../docs/11-the-interest-rule.md")]
-    struct TheInterestRule;
+    struct Chapter11;
     #[doc = include_str!("../docs/12-edges-and-memory.md")]
-    struct EdgesAndMemory;
+    struct Chapter12;
     #[doc = include_str!("../docs/13-slow-readers.md")]
-    struct SlowReaders;
+    struct Chapter13;
     #[doc = include_str!("../docs/14-endings.md")]
-    struct Endings;
+    struct Chapter14;
     #[doc = include_str!("../docs/15-the-loop-you-have-built.md")]
-    struct TheLoopYouHaveBuilt;
+    struct Chapter15;
     #[cfg(unix)]
     #[doc = include_str!("../docs/platforms.md")]
     struct Platforms;
     #[doc = include_str!("../docs/16-messages.md")]
-    struct Messages;
+    struct Chapter16;
     #[doc = include_str!("../docs/18-time-threads-names.md")]
-    struct TimeThreadsNames;
+    struct Chapter18;
     #[cfg(unix)]
     #[doc = include_str!("../docs/19-inside-other-programs.md")]
-    struct InsideOtherPrograms;
+    struct Chapter19;
     #[cfg(feature = "simulation")]
     #[doc = include_str!("../docs/20-a-network-to-test-on.md")]
-    struct Simulation;
+    struct Chapter20;
     #[doc = include_str!("../docs/21-leaving-and-limits.md")]
-    struct LeavingAndLimits;
+    struct Chapter21;
 }
 
 /// Without the feature there is no simulation.

@@ -250,13 +250,13 @@ fn line_of(number: usize, round: usize) -> String {
 fn crowd_member(address: SocketAddr, reads_slowly: bool) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     if reads_slowly {
-        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
     }
     socket.connect(&address.into()).unwrap();
     socket.into()
 }
 
-/// Reads on: a slow one a few kilobytes now and then, at each tick of a timer.
+/// Reads on: a slow one 16 KiB at each tick of a timer.
 fn crowd_hears(crowd: &mut EventLoop<Heard>, event: Event, slow: &[ConnectionId]) {
     match event {
         Event::Received(id) => {
@@ -284,7 +284,7 @@ fn count_of(crowd: &EventLoop<Heard>, is_whole: impl Fn(&Heard) -> bool) -> usiz
 #[test]
 fn thousand_members_of_whom_forty_read_slowly_lose_no_line() {
     let (_server, address) = server("chat_server");
-    let limits = common::connection_limits(|limits| limits.read_buffer_max = 4096);
+    let limits = common::connection_limits(|limits| limits.read_buffer_max = 16 * 1024);
     let mut crowd: EventLoop<Heard> = EventLoop::with_limits(limits).unwrap();
     let ids: Vec<ConnectionId> = (0..CROWD)
         .map(|number| {

@@ -360,6 +360,21 @@ fn signal_prints_what_each_client_waits_for_and_the_server_goes_on() {
     assert!(help.contains("USR1"), "{help}");
 }
 
+/// The lesson names what was answered and why a connection ends, and folds what is common.
+#[test]
+fn lesson_tells_in_a_few_lines_what_the_server_does() {
+    let mut server = Program::start("echo_server", &["--lesson", "127.0.0.1:0"]);
+    let line = server.stdout.next().unwrap();
+    let address = line.rsplit("listens at ").next().unwrap().parse().unwrap();
+    let mut client = peer(address);
+    assert_echoes(&mut client, b"Hello, world");
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    server.stdout.until_with("interest none -> readable: its bytes are wanted");
+    server.stdout.until_with("12 bytes arrive");
+    server.stdout.until_with("read the peer's end (EOF)");
+    server.stdout.until_with("closed: finished by both sides (0 unsent, 0 lost)");
+}
+
 // Leaving by Ctrl-C.
 
 /// Those that Ctrl-C has leave.

@@ -295,7 +295,7 @@ fn readme_has_the_command_of_each_example() {
             Some(_) => format!(" --example {name}` |"),
             None if path.join("main.rs").exists() => format!(" --example {name}` |"),
             None if path.join("Cargo.toml").exists() => {
-                format!("| `cargo run --manifest-path examples/{name}/Cargo.toml` |")
+                format!("--manifest-path examples/{name}/Cargo.toml")
             }
             None => continue, // what they share
         };

@@ -502,29 +502,43 @@ fn client_that_ends_or_resets_at_any_byte_harms_nobody() {
     assert_eq!(other.ask("PUBLISH a 1"), ":0\r\n");
 }
 
-/// Sends requests and reads no reply, until the server has cut it.
-fn never_reads(address: SocketAddr, request: &[u8]) {
-    let mut client = peer(address);
-    let error = loop {
-        if let Err(error) = client.write_all(request) {
-            break error;
-        }
-    };
-    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
-}
-
 #[test]
-fn client_that_never_reads_is_cut_and_the_others_are_served() {
+fn client_that_never_reads_is_answered_so_far_and_the_others_are_served() {
     let (_server, address) = started();
     let mut other = Client::connect(address);
     let value = "x".repeat(1 << 20);
     other.ask(&format!("SET value {value}"));
-    let greedy = thread::spawn(move || never_reads(address, &words("GET value")));
-    while !greedy.is_finished() {
-        assert_eq!(other.ask("PING"), "+PONG\r\n");
+    let mut greedy = peer(address);
+    greedy.write_all(&words("GET value").repeat(1_000)).unwrap();
+    let end = Instant::now() + PATIENCE;
+    let unsent = |listed: &[String]| {
+        // It may not have been answered yet.
+        let Some(line) = listed.iter().find(|line| line.contains(" cmd=get ")) else { return 0 };
+        let (_, rest) = line.split_once(" omem=").unwrap();
+        rest.split_once(' ').unwrap().0.parse::<usize>().unwrap()
+    };
+    // Of the 32 MiB the kernel takes some, for which it is not answered again.
+    while unsent(&other.listed()) < 16 << 20 {
+        assert!(Instant::now() < end, "{:#?}", other.listed());
     }
-    greedy.join().unwrap();
-    assert_eq!(other.listed().len(), 1);
+    for _ in 0..100 {
+        assert!(unsent(&other.listed()) < 34 << 20, "{:#?}", other.listed());
+    }
+}
+
+#[test]
+fn client_that_reads_late_has_all_replies_however_large() {
+    let (_server, address) = started();
+    let mut client = Client::connect(address);
+    let value = "x".repeat(1 << 20);
+    client.ask(&format!("SET value {value}"));
+    let pipeline = words("GET value").repeat(200);
+    client.stream.get_mut().write_all(&pipeline).unwrap();
+    let mut other = Client::connect(address);
+    let expected = other.ask("GET value");
+    for number in 0..200 {
+        assert!(client.reply() == expected, "reply {number} is another");
+    }
 }
 
 #[test]

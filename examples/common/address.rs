@@ -42,6 +42,11 @@ impl Address {
         self.all[0].port()
     }
 
+    /// All addresses that it stands for.
+    pub(crate) fn all(&self) -> &[SocketAddr] {
+        &self.all
+    }
+
     /// Opens something at the first of them where that works.
     pub(crate) fn open<T>(
         &self,

@@ -5,9 +5,10 @@
 //! arrived are answered at once, and their replies leave together. What a request does to other
 //! clients happens behind that.
 //!
-//! A client may send any number of requests before it reads a reply. One that does not read is cut,
-//! as by the output buffer limits of Redis: when it has 64 MiB unsent, or reads nothing for a
-//! minute. So are slow subscribers and monitors, which hold up nobody.
+//! A client may send many requests before it reads a reply. With 32 MiB unsent it is answered no
+//! further until it has read most of them. A client that reads nothing for a minute is cut, and one
+//! that has 64 MiB unsent at once: a subscriber or a monitor that is slow, which holds up nobody.
+//! Those are the output buffer limits of Redis.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind};
@@ -25,8 +26,10 @@ use crate::resp::{
 };
 use crate::store::{Store, matches};
 
-/// Unsent bytes at which a client is cut.
+/// Unsent bytes at which a client is cut, and half of which it may cause itself.
 const UNSENT_MAX: usize = 64 * 1024 * 1024;
+/// How much is sent to others before a client is answered further.
+const OUTGOING_MAX: usize = 64;
 /// Replies that are gathered before they are sent.
 const GATHERED: usize = 64 * 1024;
 /// How many expired keys are removed at once, so that clients are served in between.
@@ -45,7 +48,8 @@ pub(crate) fn limits() -> Limits {
     let mut limits = Limits::default();
     let connection = &mut limits.connection;
     (connection.read_buffer_max, connection.reads_while_unsent) = (REQUEST_MAX, true);
-    (connection.high_water, connection.unsent_max) = (UNSENT_MAX, UNSENT_MAX);
+    (connection.high_water, connection.unsent_max) = (UNSENT_MAX / 2, UNSENT_MAX);
+    connection.low_water = UNSENT_MAX / 64;
     limits
 }
 
@@ -120,6 +124,7 @@ impl Server {
                 clients[id].data.get_or_insert_default().1.number = self.accepted;
             }
             Event::Received(id) => self.answer(clients, id),
+            Event::Drained(id) => clients[id].resume(),
             Event::Closed(id, _) => {
                 if let Some(client) = clients[id].data.take() {
                     self.forget(id, &client.1);
@@ -146,7 +151,12 @@ impl Server {
         let (parser, session) = &mut *client;
         let mut replies = mem::take(&mut self.replies);
         let mut outcome = Ok(());
-        while outcome.is_ok() && !session.is_leaving && !clients[id].is_clogged() {
+        // What is left is announced again: at once, or when it has drained.
+        while outcome.is_ok()
+            && !session.is_leaving
+            && !clients[id].is_clogged()
+            && self.outgoing.len() < OUTGOING_MAX
+        {
             match parser.next(&mut clients[id].halves().0) {
                 Ok(None) => break,
                 Ok(Some(length)) => {
@@ -169,6 +179,8 @@ impl Server {
         clients[id].send(&replies);
         if session.is_leaving {
             clients[id].close();
+        } else if clients[id].is_clogged() {
+            clients[id].pause();
         }
         clients[id].data = Some(client);
         clients[id].attend(|_| outcome);

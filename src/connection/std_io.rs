@@ -116,6 +116,10 @@ impl Write for WriteHalf<'_> {
 
     /// Appends all of `bytes`, as [`Stream::send`] does.
     ///
+    /// [`std::io::copy`] writes with this method, so it ends the connection when more than
+    /// [`unsent_max`](crate::ConnectionLimits::unsent_max) bytes accumulate. To copy more, loop
+    /// over `write`, stop at `WouldBlock`, and go on at [`Drained`](crate::Event::Drained).
+    ///
     /// # Errors
     ///
     /// Returns `BrokenPipe` if the bytes are lost: they can no longer leave, or there are too many,

@@ -53,7 +53,8 @@ impl<T> EventLoop<T> {
     ///
     /// If the address stands for several, the first one that can be bound is used. With port 0 the
     /// system chooses a port, which [`listener_addr`](Self::listener_addr) returns. A name is
-    /// resolved here, which may block.
+    /// resolved here, which may block. On most systems `[::]` accepts IPv4 clients too, whose
+    /// addresses then look like `::ffff:127.0.0.1`.
     ///
     /// # Errors
     ///

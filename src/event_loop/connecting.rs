@@ -23,6 +23,10 @@ impl<T> EventLoop<T> {
     /// Unlike an accepted connection, an outgoing one goes on reading while it has unsent bytes:
     /// see [`couple`](Self::couple).
     ///
+    /// A connect to a port of this host at which nothing listens may connect to itself, if the
+    /// system picks that very port for our end. Compare [`local_addr`](crate::Stream::local_addr)
+    /// with [`peer_addr`](crate::Stream::peer_addr) where this matters.
+    ///
     /// ```
     /// use readiness::{CloseReason, Event, EventLoop};
     ///

@@ -351,8 +351,7 @@ fn budget_that_just_fills_the_read_buffer_leaves_the_look_behind_it_to_the_next_
 
 #[test]
 fn read_buffer_that_grows_over_many_fills_doubles_whatever_the_budget() {
-    let mut limits = ConnectionLimits::default();
-    limits.read_buffer_max = 4 << 20;
+    let limits = ConnectionLimits { read_buffer_max: 4 << 20, ..ConnectionLimits::default() };
     let piece = vec![1; limits.read_budget];
     let mut exchange = Exchange::accepted(Arc::new(limits));
     exchange.set_coupling(Coupling::None);

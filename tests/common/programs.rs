@@ -17,7 +17,8 @@ use crate::common::{PATIENCE, peer};
 pub const SERVERS: [&str; 3] = ["echo_server", "blocking_echo_server", "threaded_echo_server"];
 /// Servers with something of their own beside the echo, or in its place.
 #[cfg(unix)]
-pub const SPECIAL_SERVERS: [&str; 7] = [
+pub const SPECIAL_SERVERS: [&str; 8] = [
+    "chat_server",
     "worker_pool",
     "kv_server",
     "udp_echo",
@@ -27,7 +28,8 @@ pub const SPECIAL_SERVERS: [&str; 7] = [
     "nested_loops",
 ];
 #[cfg(not(unix))]
-pub const SPECIAL_SERVERS: [&str; 4] = ["worker_pool", "kv_server", "udp_echo", "frame_loop"];
+pub const SPECIAL_SERVERS: [&str; 5] =
+    ["chat_server", "worker_pool", "kv_server", "udp_echo", "frame_loop"];
 /// Programs that connect to a server, print what comes of it, and end.
 pub const CLIENTS: [&str; 2] = ["echo_client", "multi_connection_client"];
 

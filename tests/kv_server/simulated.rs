@@ -130,6 +130,27 @@ fn keys_expire_at_their_times_by_one_timer() {
     assert_eq!(simulation.now() - start, Duration::from_millis(3_998));
 }
 
+#[test]
+fn client_that_reads_nothing_for_a_minute_is_cut_and_the_others_are_served() {
+    let simulation = Simulation::new(1);
+    let (mut server, address) = listening(&simulation);
+    let mut other = simulation.connect(address);
+    ask(&simulation, &mut server, &mut other, &format!("SET value {}", "x".repeat(1 << 14)));
+    let mut greedy = simulation.connect(address);
+    let requests = words("GET value").repeat(100);
+    let (mut sent, start) = (0, simulation.now());
+    while greedy.state() == PeerState::Open {
+        sent += greedy.write(&requests[sent..]);
+        simulation.advance(&mut [&mut server]).unwrap();
+    }
+    // The last try, when the minute is over, may find a little room that was not worth a report to
+    // the kernel. Then there is a second minute.
+    let time = (simulation.now() - start).as_secs();
+    assert!([60, 120].contains(&time), "it was cut after {time} seconds");
+    assert_eq!(greedy.state(), PeerState::Reset);
+    assert_eq!(ask(&simulation, &mut server, &mut other, "STRLEN value"), ":16384\r\n");
+}
+
 /// A client that asks, and knows what is to be answered.
 struct Asking {
     peer: Peer,

@@ -360,9 +360,7 @@ impl Load {
             lane.send(stream, &self.plan, &self.noise);
             outcome.inspect_err(|error| note(&mut self.failure, lane.number, error))
         });
-        if self.phase == Phase::Draining && self.outstanding == 0 {
-            self.end(event_loop);
-        }
+        self.end_if_drained(event_loop);
     }
 
     /// A connection has failed, since none is closed before the end.
@@ -377,6 +375,13 @@ impl Load {
         }
         self.give_up(event_loop.now(), id, event_loop);
         if self.phase == Phase::Connecting || event_loop.connection_count() == 0 {
+            self.end(event_loop);
+        }
+        self.end_if_drained(event_loop);
+    }
+
+    fn end_if_drained(&mut self, event_loop: &mut EventLoop<Lane>) {
+        if self.phase == Phase::Draining && self.outstanding == 0 {
             self.end(event_loop);
         }
     }

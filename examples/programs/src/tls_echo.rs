@@ -165,11 +165,7 @@ impl Session {
 /// None: what fails on one connection ends that one.
 pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
     match event {
-        Event::Accepted(_, id) => {
-            // It ends by `close`: what a session still holds is to leave before.
-            server[id].allow_half_open(true);
-            server[id].set_deadline(Some(HANDSHAKE_DEADLINE));
-        }
+        Event::Accepted(_, id) => server[id].set_deadline(Some(HANDSHAKE_DEADLINE)),
         Event::Received(id) | Event::Drained(id) | Event::PeerFinished(id) => {
             server[id].attend(serve);
         }

@@ -207,11 +207,7 @@ fn end(context: &mut WebSocketContext, stream: &mut Stream, error: Error) -> io:
 /// None: what fails on one connection ends that one.
 pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
     match event {
-        Event::Accepted(_, id) => {
-            // It ends by `close`: what a session still holds is to leave before.
-            server[id].allow_half_open(true);
-            server[id].set_deadline(Some(OPENING_DEADLINE));
-        }
+        Event::Accepted(_, id) => server[id].set_deadline(Some(OPENING_DEADLINE)),
         Event::Received(id) => {
             server[id].data.was_heard = true;
             server[id].attend(serve);

@@ -275,7 +275,7 @@ fn ask(simulation: &Simulation, action: &str, value: &str) -> std::io::Result<St
     });
     let listener = server.event_loop.listen("127.0.0.1:65432")?;
     let address = server.event_loop.listener_addr(listener)?;
-    client::ask(&mut client.event_loop, &[address], action, value);
+    client::ask(&mut client.event_loop, &address.to_string(), action, value);
     while client.event_loop.connection_count() > 0 {
         simulation.advance(&mut [&mut server, &mut client])?;
     }

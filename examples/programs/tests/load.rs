@@ -306,6 +306,27 @@ fn server_that_never_reads_or_never_answers_is_waited_for_only_so_long() {
 }
 
 #[test]
+fn connection_that_fails_while_it_is_the_last_waited_for_ends_the_wait() {
+    let simulation = Simulation::new(1);
+    let start = simulation.now();
+    let mut mute = None;
+    let load = run(&simulation, PLAN, Faults::none(), |server, event| {
+        match event {
+            Event::Accepted(_, id) if mute.is_none() => {
+                mute = Some(id);
+                server.set_timer(PLAN.time + Duration::from_secs(1));
+            }
+            Event::Timer(_) => mute.into_iter().for_each(|id| server[id].abort()),
+            Event::Received(id) if mute == Some(id) => {}
+            event => echo(server, event)?,
+        }
+        Ok(())
+    });
+    assert_eq!(load.unwrap().failed, 1);
+    assert_eq!(simulation.now() - start, PLAN.time + Duration::from_secs(1));
+}
+
+#[test]
 fn servers_that_answer_anything_are_found_out() {
     fuzz(|seed| {
         let simulation = Simulation::new(seed);

@@ -295,7 +295,8 @@ fn close_whose_answer_does_not_fit_at_once_is_answered_all_the_same() {
     // With its head of ten bytes it leaves room for two.
     let room = websocket_echo::limits().connection.unsent_max;
     let text = vec![b'x'; room - 12];
-    let bytes = [message(TEXT, &text), close_frame(1000), message(TEXT, b"too late")].concat();
+    let late = message(TEXT, b"too late").repeat(200);
+    let bytes = [message(TEXT, &text), close_frame(1000), late].concat();
     let back = frames(&exchange(&mut server, &mut peer, &bytes));
     let close = (FINAL | CLOSE, 1000_u16.to_be_bytes().to_vec());
     assert!(back == [(FINAL | TEXT, text), close], "{} frames", back.len());

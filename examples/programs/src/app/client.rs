@@ -35,11 +35,11 @@ pub fn limits() -> Limits {
 /// Sends a request over a connection that is to be made.
 pub fn ask(
     client: &mut EventLoop<Incoming>,
-    addresses: &[SocketAddr],
+    server: &str,
     action: &str,
     value: &str,
 ) -> ConnectionId {
-    let id = client.connect_any(addresses.to_vec(), Incoming::default());
+    let id = client.connect_name(server, Incoming::default());
     client[id].send(&request(action, value));
     client[id].set_deadline(Some(PATIENCE));
     id

@@ -10,7 +10,7 @@
 use std::process::ExitCode;
 
 use programs::app::client;
-use readiness::EventLoop;
+use readiness::{Event, EventLoop};
 
 #[path = "../../../common/mod.rs"]
 mod common;
@@ -39,13 +39,16 @@ fn exchange(arguments: common::Arguments) -> common::Outcome {
         [Some(address), Some(action), Some(value)] => (Some(address), action, value),
         _ => return Err("an ACTION and a VALUE are needed, such as: search ring".into()),
     };
-    let address = common::address(address)?;
+    let server = common::name(address)?;
     common::start_log();
 
     let mut event_loop = EventLoop::with_limits(client::limits())?;
-    client::ask(&mut event_loop, address.all(), &action, &value);
+    client::ask(&mut event_loop, server.as_str(), &action, &value);
     loop {
         let event = event_loop.next_event()?;
+        if let Event::Closed(_, reason) = event {
+            server.check(reason)?;
+        }
         if let Some(answer) = client::handle(&mut event_loop, event)? {
             return common::print(answer);
         }
