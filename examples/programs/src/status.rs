@@ -156,12 +156,10 @@ impl StatusPage {
 
     fn receive<T>(&mut self, event_loop: &mut EventLoop<T>, place: usize) {
         let Viewer { id, is_feed } = self.viewers[place];
-        let received = event_loop[id].received();
         if is_feed {
-            let count = received.len();
-            return event_loop[id].consume(count);
+            return discard(&mut event_loop[id]);
         }
-        let answer = match Request::parse(received, self.is_loopback) {
+        let answer = match Request::parse(event_loop[id].received(), self.is_loopback) {
             Ok(None) => return,
             Ok(Some(request)) if request.path == "/feed" && !request.is_head => {
                 self.viewers[place].is_feed = true;
@@ -174,7 +172,7 @@ impl StatusPage {
             Err(refusal) => refuse(refusal),
         };
         let stream = &mut event_loop[id];
-        stream.consume(stream.received().len());
+        discard(stream);
         stream.send(answer.as_bytes());
         stream.close();
     }
@@ -208,7 +206,7 @@ impl StatusPage {
 
     fn open_feed<T>(&mut self, event_loop: &mut EventLoop<T>, id: ConnectionId) {
         let stream = &mut event_loop[id];
-        stream.consume(stream.received().len());
+        discard(stream);
         stream.set_deadline(None);
         let head = Answer::new("text/event-stream", String::new()).head("");
         stream.send(format!("{head}retry: 1000\n\n").as_bytes());
@@ -226,7 +224,7 @@ impl StatusPage {
         let mut message = String::new();
         {
             let mut seen = self.shared.lock();
-            let view = view::of(&explanation, &seen, &mut self.sample);
+            let view = view::of(self.shared.now(), &explanation, &seen, &mut self.sample);
             // A string takes all that is written to it.
             let _ = write!(message, "event: view\ndata: {view}\n\n");
             let steps = seen.take_steps();
@@ -302,6 +300,12 @@ fn nonce() -> String {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let word = || RandomState::new().hash_one(count);
     format!("{:016x}{:016x}", word(), word())
+}
+
+/// Drops what a viewer says that is not a request.
+fn discard(stream: &mut Stream) {
+    let count = stream.received().len();
+    stream.consume(count);
 }
 
 /// The limits of a connection to the page, whatever those of the program are.

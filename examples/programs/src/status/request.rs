@@ -20,10 +20,7 @@ pub(super) struct Request<'h> {
 
 impl<'h> Request<'h> {
     /// Returns the request at the front of `received` once it is there.
-    pub(super) fn parse(
-        received: &'h [u8],
-        is_loopback: bool,
-    ) -> Result<Option<Self>, Refusal> {
+    pub(super) fn parse(received: &'h [u8], is_loopback: bool) -> Result<Option<Self>, Refusal> {
         let mut fields = [EMPTY_HEADER; FIELDS_MAX];
         let mut parsed = httparse::Request::new(&mut fields);
         match parsed.parse(received).map_err(|_| "400 Bad Request")? {
@@ -87,7 +84,8 @@ mod tests {
         {
             assert!(host(name, true), "{name}");
         }
-        let strange = ["", "evil.example", "localhost.evil.example", "127.0.0.1.nip.io:8081", "10.0.0.1"];
+        let strange =
+            ["", "evil.example", "localhost.evil.example", "127.0.0.1.nip.io:8081", "10.0.0.1"];
         for name in strange.into_iter().chain(["localhost:x", "[::2]", "evil@127.0.0.1"]) {
             assert!(!host(name, true), "{name}");
         }

@@ -20,8 +20,13 @@ pub(super) struct Sample {
     ids: HashSet<ConnectionId>,
 }
 
-/// Returns a view as JSON.
-pub(super) fn of(explanation: &Explanation, seen: &Seen, sample: &mut Sample) -> Value {
+/// Returns a view as JSON. Its time is on the clock of the recorded steps.
+pub(super) fn of(
+    at: Duration,
+    explanation: &Explanation,
+    seen: &Seen,
+    sample: &mut Sample,
+) -> Value {
     let all: Vec<&ConnectionWaits> = connections(explanation, seen).collect();
     let total = all.len();
     let stuck = all.iter().filter(|it| is_stuck(it)).count();
@@ -33,6 +38,7 @@ pub(super) fn of(explanation: &Explanation, seen: &Seen, sample: &mut Sample) ->
     let watched = &counts.watched;
     let (descriptors, descriptors_max) = descriptors();
     json!({
+        "at_ms": at.as_secs_f64() * 1000.0,
         "watched_seconds": seen.watched_time().as_secs_f64(),
         "turns": watched.turns,
         "events": watched.events,

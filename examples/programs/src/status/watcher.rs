@@ -106,7 +106,8 @@ impl Shared {
         seen.take_steps();
     }
 
-    fn now(&self) -> Duration {
+    /// Returns the time since the page was mounted.
+    pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 }
