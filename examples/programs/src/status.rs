@@ -65,6 +65,8 @@ pub const RUNS: [(&str, &str); 6] = [
 pub struct StatusPage {
     listener: ListenerId,
     is_loopback: bool,
+    /// Whether the connections are sockets of the system.
+    has_sockets: bool,
     shared: Arc<Shared>,
     viewers: Vec<Viewer>,
     /// Set while a feed is open.
@@ -94,11 +96,27 @@ impl StatusPage {
         make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
     ) -> io::Result<Self> {
         let listener = event_loop.listen_with(address, make_data)?;
+        Ok(Self { has_sockets: true, ..Self::at(event_loop, listener)? })
+    }
+
+    /// Serves the page at a listener that the program has opened, also on a simulated network.
+    ///
+    /// # Errors
+    ///
+    /// Returns `NotFound` if the listener was closed, or the operating system's error.
+    pub fn at<T>(event_loop: &mut EventLoop<T>, listener: ListenerId) -> io::Result<Self> {
         let is_loopback = event_loop.listener_addr(listener)?.ip().is_loopback();
         let shared = Arc::new(Shared::new(listener));
         event_loop.set_observer(Watcher::new(Arc::clone(&shared)));
-        let (viewers, sample) = (Vec::new(), Sample::default());
-        Ok(Self { listener, is_loopback, shared, viewers, timer: None, sample })
+        Ok(Self {
+            listener,
+            is_loopback,
+            has_sockets: false,
+            shared,
+            viewers: Vec::new(),
+            timer: None,
+            sample: Sample::default(),
+        })
     }
 
     /// Returns where the page listens.
@@ -131,7 +149,9 @@ impl StatusPage {
         // The limits agree with each other, so they are taken.
         let _ = stream.set_limits(limits());
         stream.set_deadline(Some(PATIENCE));
-        hold_little(stream);
+        if self.has_sockets {
+            hold_little(stream);
+        }
         self.viewers.push(Viewer { id: stream.id(), is_feed: false });
     }
 
