@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use ::programs::status::{PERIOD, RUNS, StatusPage, UNSENT_MAX, VIEWERS_MAX};
 use browser::{Browser, browser};
+use common::measure::ALL_DESCRIPTORS;
 use common::{PATIENCE, pattern, peer};
 use programs::Program;
 use readiness::simulation::{Faults, Peer, PeerState, Simulation, try_seeds};
@@ -530,6 +531,31 @@ fn browser_shows_a_stalled_connection_and_its_interest() {
 }
 
 #[test]
+fn browser_shows_a_thousand_connections() {
+    let name = browser();
+    skip_unless!(name.is_some(), "chromium is not here");
+    common::child::alone("browser_shows_a_thousand_connections", ALL_DESCRIPTORS, || {
+        let (_server, echo, page) = start_echo();
+        let _clients: Vec<TcpStream> = (0..1000).map(|_| peer(echo)).collect();
+        let mut browser = Browser::start(name.unwrap());
+        browser.look(1200, false);
+        browser.open(&format!("http://{page}/"));
+        let shown = "document.getElementById('shown').textContent";
+        let sample = "those that need it most, and a sample of the rest.";
+        let wanted = format!("Showing 200 of 1,000 connections: {sample}");
+        browser.until(&format!("{shown} === '{wanted}'"), PATIENCE);
+        let took = browser.value(
+            "(() => { const start = performance.now(); \
+             for (let count = 0; count < 10; count++) takeView(live.view); \
+             for (const row of live.visible) drawRow(row); \
+             return (performance.now() - start) / 10; })()",
+        );
+        common::measure::aloud(format_args!("a view of 1,000 connections takes {took} ms"));
+        assert_eq!(browser.complaints, [""; 0]);
+    });
+}
+
+#[test]
 fn browser_plays_each_run_forwards_and_backwards() {
     let name = browser();
     skip_unless!(name.is_some(), "chromium is not here");
@@ -572,6 +598,18 @@ fn browser_plays_each_run_forwards_and_backwards() {
     let label =
         browser.value("document.querySelector('#players canvas').getAttribute('aria-label')");
     assert!(label.as_str().unwrap().starts_with("Interest writable"), "{label}");
+    // It says why, in the words of the lesson trace.
+    let lesson = include_str!("../../../docs/pictures/runs/slow-reader.txt");
+    let reasons: Vec<&str> =
+        lesson.lines().filter_map(|line| line.split_once(" interest ")).map(|it| it.1).collect();
+    let told = browser.value(
+        "player.steps.map((step, at) => [step, at]).filter(it => it[0].step === 'interest') \
+         .map(([step, at]) => { go(at); return `${step.fields.from} -> ${step.fields.to}: ` + \
+         document.getElementById('why').textContent.replace(/^Why: |[.]$/g, ''); })",
+    );
+    let told: Vec<&str> = told.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    assert_eq!(told, reasons);
+    browser.value("go(90)");
     take_pictures(&mut browser, "player");
     assert_eq!(browser.complaints, [""; 0]);
 }
