@@ -407,11 +407,13 @@ fn thousand_connections_are_sampled_and_the_slow_one_is_among_them() {
     };
     assert_eq!(rows(&view).len(), 200);
     assert!(rows(&view).contains(&stage.accepted[999].to_string()));
+    // The sample stays as it is, also when some have left.
+    drop(clients.drain(..5));
     stage.pass(PERIOD);
     let next = last_view(&String::from_utf8(viewer.read()).unwrap());
     let (before, after) = (rows(&view), rows(&next));
     let same = after.iter().filter(|id| before.contains(id)).count();
-    assert!(same >= 195, "the sample stays: {same} of 200");
+    assert!(same >= 190, "the sample has changed: {same} of 200 stay");
 }
 
 #[test]
@@ -500,6 +502,14 @@ fn browser_shows_a_stalled_connection_and_its_interest() {
     browser.open(&format!("http://{page}/"));
     browser.until("document.querySelectorAll('#rows tbody tr').length === 1", PATIENCE);
     let row = "document.querySelector('#rows tbody tr:nth-child(2)')";
+    // Two flips between two views are seen too, by their steps.
+    let seen = browser.value(
+        "(() => { const row = live.rows.values().next().value, now = live.view.at_ms * 1000; \
+         takeSteps([[1000, 'writable'], [2000, 'readable']].map(([after, to]) => \
+         parseLine(`${now + after}\\tinterest\\t${row.data.id}\\tto=${to}\\t-\\t-`))); \
+         return row.changes.slice(-3).map(change => change[1]).join(); })()",
+    );
+    assert_eq!(seen, "R,W,R");
     let mut slow = TcpStream::connect(echo).unwrap();
     browser.until(&format!("{row}?.dataset.interest === 'R'"), PATIENCE);
     slow.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -625,6 +635,7 @@ fn page_opened_as_a_file_plays_a_file_that_is_given_to_it() {
         data.items.add(new File([RUN], 'mine.run')); \
         document.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); })()";
     let text = |run: &str| drop.replace("RUN", &serde_json::to_string(run).unwrap());
+    assert_eq!(browser.value("document.getElementById('to-live').checkVisibility()"), false);
     browser.value(&text(RUNS[0].1));
     browser.until("document.body.dataset.run === 'mine.run'", PATIENCE);
     browser.press("End");
