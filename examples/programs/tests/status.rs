@@ -521,6 +521,16 @@ fn browser_shows_a_stalled_connection_and_its_interest() {
     browser.until(&format!("{row}.innerText.includes('stuck')"), PATIENCE);
     common::measure::aloud(format_args!("stuck on the page after {:?}", stalled.elapsed()));
     browser.until("document.getElementById('headline').innerText.includes('is slow')", PATIENCE);
+    let shows = |letter: &str| {
+        format!(
+            "(() => {{ const band = {row}.querySelector('canvas'), wanted = paint.{letter}; \
+             const pixels = band.getContext('2d').getImageData(band.width - 9, 0, 9, band.height).data; \
+             for (let at = 0; at < pixels.length; at += 4) {{ \
+             const hex = [...pixels.slice(at, at + 3)].map(it => it.toString(16).padStart(2, '0')).join(''); \
+             if ('#' + hex === wanted) return true; }} return false; }})()"
+        )
+    };
+    browser.until(&shows("W"), PATIENCE);
     let label = browser.value(&format!("{row}.querySelector('canvas').getAttribute('aria-label')"));
     assert!(label.as_str().unwrap().starts_with("Interest writable, 1 change"), "{label}");
     // Only what is stuck is left by the filter, which the keyboard reaches.
@@ -539,6 +549,8 @@ fn browser_shows_a_stalled_connection_and_its_interest() {
         while slow.read(&mut piece).is_ok_and(|count| count > 0) {}
         assert!(Instant::now() < end, "its interest stays");
     }
+    browser.value("document.querySelector('[name=filter]').click()");
+    browser.until(&shows("R"), PATIENCE);
     assert_eq!(browser.complaints, [""; 0]);
 }
 
@@ -563,6 +575,7 @@ fn browser_shows_a_thousand_connections() {
              return (performance.now() - start) / 10; })()",
         );
         common::measure::aloud(format_args!("a view of 1,000 connections takes {took} ms"));
+        take_pictures(&mut browser, "thousand");
         assert_eq!(browser.complaints, [""; 0]);
     });
 }

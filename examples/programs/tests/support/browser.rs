@@ -83,7 +83,10 @@ impl Browser {
             let message: Value =
                 serde_json::from_str(self.socket.read().unwrap().to_text().unwrap()).unwrap();
             match message["method"].as_str() {
-                Some("Runtime.exceptionThrown" | "Log.entryAdded") => {
+                Some("Runtime.exceptionThrown") => {
+                    self.complaints.push(message["params"].to_string());
+                }
+                Some("Log.entryAdded") if message["params"]["entry"]["level"] == "error" => {
                     self.complaints.push(message["params"].to_string());
                 }
                 Some("Runtime.consoleAPICalled") if message["params"]["type"] == "error" => {
