@@ -521,6 +521,10 @@ fn browser_shows_a_stalled_connection_and_its_interest() {
     browser.until(&format!("{row}.innerText.includes('stuck')"), PATIENCE);
     common::measure::aloud(format_args!("stuck on the page after {:?}", stalled.elapsed()));
     browser.until("document.getElementById('headline').innerText.includes('is slow')", PATIENCE);
+    browser.until(
+        "document.getElementById('headline').innerText.includes('The loop is at rest')",
+        PATIENCE,
+    );
     let shows = |letter: &str| {
         format!(
             "(() => {{ const band = {row}.querySelector('canvas'), wanted = paint.{letter}; \
