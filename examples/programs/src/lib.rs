@@ -7,5 +7,6 @@
 pub mod app;
 pub mod http;
 pub mod load;
+pub mod status;
 pub mod tls_echo;
 pub mod websocket_echo;

@@ -199,6 +199,7 @@ fn command_lines_that_are_none_fail_and_help_fits_a_terminal() {
         (&["127.0.0.1:0", SERVER], "cannot serve the folder"),
         (&["127.0.0.1:0", ".", "x"], "one argument too many"),
         (&["--log", "/nothing/here"], "cannot open /nothing/here: No such file"),
+        (&["127.0.0.1:0", "--status", "nonsense"], "bad address \"nonsense\""),
         (&["--nonsense"], "--nonsense"),
     ];
     for (arguments, why) in cases {
