@@ -111,6 +111,9 @@ fn files() -> Outcome<Vec<(PathBuf, String)>> {
     files.push(("half-close.svg".into(), half_close::draw(&run("half-close")?)));
     files.push(("one-turn.svg".into(), turn::draw(&source("turn.rs")?)));
     files.push(("states.svg".into(), states::draw(&source("state.rs")?)));
+    // The player of runs, which finds them beside itself.
+    let player = "../examples/programs/src/status.html";
+    files.push(("player.html".into(), source(player)?));
     Ok(files.into_iter().map(|(name, text)| (folder().join(name), text)).collect())
 }
 
