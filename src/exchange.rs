@@ -231,13 +231,14 @@ impl Exchange {
     }
 
     /// Whether the read buffer is full and the program consumes nothing although it could. A
-    /// pending `Drained` announces the bytes first.
+    /// pending `Received` or `Drained` announces the bytes first.
     pub(crate) fn is_stalled_in_reading(&self) -> bool {
         self.state.intake() == Intake::Receives
             && self.room() == 0
             && self.is_free_to_read()
             && !self.clogged
             && !self.pending.contains(Pending::Drained)
+            && !self.pending.contains(Pending::Received)
             && !self.read_buffer.has_progress()
     }
 
@@ -355,11 +356,7 @@ impl Exchange {
     /// there is room. The bytes that filled the buffer may be the last, so the end of file is
     /// looked for first.
     pub(crate) fn notice_full(&mut self) {
-        if self.is_stalled_in_reading()
-            && !self.can_fill()
-            && !self.pending.contains(Pending::Received)
-            && self.read_buffer.note_full()
-        {
+        if self.is_stalled_in_reading() && !self.can_fill() && self.read_buffer.note_full() {
             self.pending.add(Pending::Full);
         }
     }
