@@ -110,6 +110,11 @@ impl Run {
                 has_moved = true;
             }
         }
+        // A connect that wins after the program has closed is not delivered, so its peer is here.
+        for peer in &mut self.strays {
+            has_moved |= !peer.read().is_empty();
+            peer.finish();
+        }
         while self.simulation.step() {
             has_moved = true;
         }
