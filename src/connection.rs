@@ -349,6 +349,7 @@ impl Stream {
     #[must_use]
     #[doc(alias = "pause_writing")]
     #[doc(alias = "back-pressure")]
+    #[doc(alias = "drain")]
     pub fn is_clogged(&self) -> bool {
         self.exchange.is_clogged()
     }

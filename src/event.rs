@@ -44,12 +44,15 @@ pub enum Event {
     /// A clogged connection has drained: its unsent bytes have fallen to the low-water mark.
     /// Received bytes that were not consumed are announced again after it; on a connection that is
     /// coupled, once no byte is unsent any more.
+    #[doc(alias = "drain")]
     Drained(ConnectionId),
     /// End of file (EOF, FIN): the peer sends no more, but it may still read. The connection closes
     /// by itself once this event has been handled, no other event (such as
     /// [`Drained`](Event::Drained)) is pending and the unsent bytes have left, unless half-open is
     /// allowed or the connection is paused. A program that answers later must allow half-open or
     /// pause, at the latest while it handles this event.
+    #[doc(alias = "eof")]
+    #[doc(alias = "FIN")]
     PeerFinished(ConnectionId),
     /// The deadline that the program set by [`Stream::set_deadline`](crate::Stream::set_deadline)
     /// has passed.

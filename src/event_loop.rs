@@ -61,6 +61,9 @@ use crate::turn::Turns;
 /// connections that the parent closes do not read an end of file, because the child's duplicates
 /// keep them open. A program that runs another by [`Command`](std::process::Command) need not do
 /// anything: all descriptors are closed when the other program starts.
+#[doc(alias = "epoll")]
+#[doc(alias = "selectors")]
+#[doc(alias = "reactor")]
 pub struct EventLoop<T = ()> {
     turns: Turns<T>,
 }

@@ -155,6 +155,8 @@ impl<T> EventLoop<T> {
     ///
     /// Returns `InvalidInput` if it is not a stream socket or if it listens, or the operating
     /// system's error for an option. The stream is then closed.
+    #[doc(alias = "set_nonblocking")]
+    #[doc(alias = "from_std")]
     pub fn adopt_stream(&mut self, stream: TcpStream, data: T) -> io::Result<ConnectionId> {
         let Turns { resources, limits, .. } = &mut self.turns;
         let socket = resources.system.adopt_stream(stream, &limits.connection)?;
