@@ -2,6 +2,7 @@
 //! and does nothing of its own accord, and all must come to rest within a bound that is computed
 //! from what is left to do.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::acts::Change;
@@ -110,13 +111,22 @@ impl Run {
                 has_moved = true;
             }
         }
-        // A connect that wins after the program has closed is not delivered, so its peer is here.
-        for peer in &mut self.strays {
-            has_moved |= !peer.read().is_empty();
-            peer.finish();
-        }
         while self.simulation.step() {
             has_moved = true;
+        }
+        has_moved
+    }
+
+    /// Finishes the peers of attempts that no `Connected` has claimed: one wins after the program has
+    /// closed. Returns whether one had not finished yet.
+    fn finish_strays(&mut self, finished: &mut HashSet<u16>) -> bool {
+        let mut has_moved = false;
+        for peer in &mut self.strays {
+            has_moved |= !peer.read().is_empty();
+            if finished.insert(peer.local_port()) {
+                peer.finish();
+                has_moved = true;
+            }
         }
         has_moved
     }
@@ -185,6 +195,7 @@ pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [R
     let bounds = runs.iter().map(|run| run.rest_bound(unit_max));
     let most = turns(runs) + bounds.sum::<u64>() * runs.len() as u64;
     let (mut quiet_rounds, mut waited) = (0, Duration::ZERO);
+    let mut finished = HashSet::new();
     let mut has_moved = true;
     // What one program has sent may still be on its way to the other.
     while has_moved || !runs.iter().all(Run::is_at_rest) {
@@ -201,8 +212,11 @@ pub(super) fn come_to_rest(runs: &mut [Run], mut look_across: impl FnMut(&mut [R
         }
         quiet_rounds += 1;
         if quiet_rounds > 3 {
-            waited += wait_as_allowed(runs, waited);
             quiet_rounds = 0;
+            if runs.iter_mut().fold(false, |any, run| run.finish_strays(&mut finished) | any) {
+                continue;
+            }
+            waited += wait_as_allowed(runs, waited);
         }
     }
     runs.iter_mut().for_each(Run::leave_nothing);
