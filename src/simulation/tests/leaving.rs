@@ -50,6 +50,7 @@ impl Leaving {
             doomed: Vec::new(),
             given_up: Vec::new(),
         };
+        let was_over = before.as_ref().is_some_and(|before| !before.is_in_time(network.now()));
         if let Some(before) = before {
             leaving.hides_peers |= before.hides_peers;
             leaving.hides_bytes |= before.hides_bytes;
@@ -68,6 +69,9 @@ impl Leaving {
         }
         for connection in event_loop.turns().connections.all() {
             let exchange = &connection.exchange;
+            if was_over && exchange.close_reason() == Some(CloseReason::Aborted) {
+                leaving.given_up.push(connection.id());
+            }
             if let Some(Socket::Simulated(socket)) = &connection.stream.socket
                 && !exchange.is_ending()
             {
