@@ -169,11 +169,13 @@ impl World {
         }
     }
 
-    /// Returns a line of output with the port of the page.
+    /// Returns a line of output with the port of the page, and without what `ps` shows of tests that
+    /// run at a low priority.
     fn as_shown(&self, line: &str) -> String {
+        let line = line.replace("SN", "S").replace("RN", "R");
         match self.server {
             Some(_) => line.replace(&self.port, PORT),
-            None => line.to_owned(),
+            None => line,
         }
     }
 
