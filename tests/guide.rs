@@ -180,16 +180,17 @@ fn pages() -> Vec<String> {
 }
 
 /// The folders that are separate crates, so that the package of this one lacks them.
-const OTHER_CRATES: [&str; 9] = [
+const OTHER_CRATES: [&str; 10] = [
     "benches/",
     "docs/draw",
     "docs/exercises",
     "draw/",
-    "examples/calloop_host/",
-    "examples/programs/",
-    "examples/tokio_host/",
+    "examples/calloop_host",
+    "examples/programs",
+    "examples/tokio_host",
     "exercises/",
     "programs/",
+    "tests/protocols",
 ];
 
 /// Returns whether a file that a page names is missing for that reason: cargo keeps the original
