@@ -11,7 +11,7 @@
 
 use std::io::BufRead;
 
-use crate::work;
+use crate::cost;
 
 /// Storage for the bytes of one buffer. `bytes` is initialised throughout, `start..end` is live.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Block {
         // The standard library's own search looks at many bytes at once, and never fails on a
         // slice.
         let count = fresh.skip_until(delimiter).unwrap_or(0);
-        work::steps(count);
+        cost::steps(count);
         let has_found = count > 0 && self.live()[searched + count - 1] == delimiter;
         self.searched = searched + count - usize::from(has_found);
         self.delimiter = delimiter;
@@ -436,7 +436,7 @@ mod tests {
     /// blocks of the pool and of its own size.
     fn steps_to_find_the_end_of(line: usize) -> u64 {
         let (mut pool, mut buffer) = (crate::pool::Pool::default(), Buffer::default());
-        work::steps_of(|| {
+        cost::steps_of(|| {
             for place in 0..line {
                 pool.room(&mut buffer, 1)[0] = if place + 1 == line { b'\n' } else { b'x' };
                 buffer.extend(1);

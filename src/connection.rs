@@ -5,7 +5,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `halves.rs` | both directions lent at once, and whole messages without copying |
+//! | `read_write_halves.rs` | both directions lent at once, and whole messages without copying |
 //! | `std_io.rs` | `Read`, `BufRead` and `Write` |
 //! | `options.rs` | deadlines, limits, addresses, the descriptor |
 //! | `serving.rs` | readiness → bytes: looks at a connect, flushes, fills |
@@ -17,9 +17,9 @@
 //! It deliberately decides nothing: what comes next follows from the exchange's state.
 
 mod connecting;
-mod halves;
 mod options;
 mod origin;
+mod read_write_halves;
 mod serving;
 mod settling;
 mod std_io;
@@ -30,8 +30,8 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 
 pub(crate) use self::connecting::{Connecting, Race};
-pub use self::halves::{ReadHalf, WriteHalf};
 pub(crate) use self::origin::Origin;
+pub use self::read_write_halves::{ReadHalf, WriteHalf};
 #[cfg(test)]
 pub(crate) use self::settling::without_fast_path;
 pub use self::waits_for::WaitsFor;

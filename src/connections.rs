@@ -13,9 +13,9 @@ use std::num::NonZero;
 use slab::Slab;
 
 use crate::connection::{Connection, Readers, Stream};
+use crate::cost;
 use crate::exchange::Coupling;
 use crate::slots::{ConnectionId, Generations};
-use crate::work;
 
 /// The memory reserved for slots at once, in bytes: room for some 4,000 connections without data,
 /// so that for usual numbers growing leaves no unused heap behind.
@@ -296,7 +296,7 @@ impl<T> Connections<T> {
         let last = ConnectionId { slot: u32::MAX, generation: NonZero::<u32>::MAX };
         let first = ConnectionId { slot: 0, generation: NonZero::<u32>::MIN };
         let of_writer = self.readers_of.range((writer, first)..=(writer, last));
-        of_writer.map(|(_, reader)| *reader).inspect(|_| work::step())
+        of_writer.map(|(_, reader)| *reader).inspect(|_| cost::step())
     }
 }
 
@@ -452,7 +452,7 @@ mod tests {
     fn steps_with(readers: usize) -> u64 {
         let (mut connections, ids) = with(readers + 1);
         let (writer, readers) = ids.split_first().unwrap();
-        work::steps_of(|| {
+        cost::steps_of(|| {
             for reader in readers {
                 connections.couple(*reader, *writer);
             }
@@ -481,7 +481,7 @@ mod tests {
         for reader in &ids[1..] {
             connections.couple(*reader, ids[0]);
         }
-        let steps = work::steps_of(|| assert!(connections.remove(0).is_some()));
+        let steps = cost::steps_of(|| assert!(connections.remove(0).is_some()));
         assert!(steps <= 3_000, "{steps} steps for 1,000 readers");
         assert!(connections.readers_of.is_empty() && connections.writer_of.is_empty());
     }

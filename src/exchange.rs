@@ -12,17 +12,17 @@
 //! bytes. `PeerFinished` and `Closed` wait for it. If the program consumes nothing from a full read
 //! buffer, `Full` becomes pending, once.
 
-mod outbound;
+mod control;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-pub(crate) use self::outbound::Outbound;
+pub(crate) use self::control::Control;
 use crate::buffer::Buffer;
 use crate::event::CloseReason;
 use crate::interest::{Interest, Readiness};
 use crate::limits::ConnectionLimits;
-use crate::pending::{Pending, PendingEvents};
+use crate::pending_events::{Pending, PendingEvents};
 use crate::state::{Input, Intake, State};
 
 /// The connection whose unsent bytes pause the reading of a connection.
@@ -68,22 +68,22 @@ pub(crate) enum Behind {
 #[repr(C)]
 pub(crate) struct Exchange {
     read_buffer: Buffer,
-    outbound: Outbound,
+    control: Control,
 }
 
 impl Deref for Exchange {
-    type Target = Outbound;
+    type Target = Control;
 
     #[inline]
-    fn deref(&self) -> &Outbound {
-        &self.outbound
+    fn deref(&self) -> &Control {
+        &self.control
     }
 }
 
 impl DerefMut for Exchange {
     #[inline]
-    fn deref_mut(&mut self) -> &mut Outbound {
-        &mut self.outbound
+    fn deref_mut(&mut self) -> &mut Control {
+        &mut self.control
     }
 }
 
@@ -105,12 +105,12 @@ impl Exchange {
 
     fn new(state: State, coupling: Coupling, limits: Arc<ConnectionLimits>) -> Self {
         let read_buffer = Buffer::default();
-        Self { read_buffer, outbound: Outbound::new(state, coupling, limits) }
+        Self { read_buffer, control: Control::new(state, coupling, limits) }
     }
 
     /// Lends both sides at once.
-    pub(crate) fn halves(&mut self) -> (&mut Buffer, &mut Outbound) {
-        (&mut self.read_buffer, &mut self.outbound)
+    pub(crate) fn halves(&mut self) -> (&mut Buffer, &mut Control) {
+        (&mut self.read_buffer, &mut self.control)
     }
 
     // What can be asked.
@@ -255,7 +255,7 @@ impl Exchange {
         let count = self.read_buffer.len();
         let may_swap = self.state == State::Open && !self.write_buffer.has_block();
         if may_swap && 0 < count && count <= self.limits.high_water {
-            std::mem::swap(&mut self.read_buffer, &mut self.outbound.write_buffer);
+            std::mem::swap(&mut self.read_buffer, &mut self.control.write_buffer);
         } else {
             self.send_received_or_lose();
         }
@@ -273,13 +273,13 @@ impl Exchange {
     /// Moves the received bytes to the unsent bytes of `to` and returns their number: zero if `to`
     /// can send no more.
     pub(crate) fn transfer_to(&mut self, to: &mut Exchange) -> usize {
-        transfer(&mut self.read_buffer, &mut to.outbound)
+        transfer(&mut self.read_buffer, &mut to.control)
     }
 
     /// Moves the received bytes to its own unsent bytes and returns their number.
     #[inline]
     pub(crate) fn transfer_to_itself(&mut self) -> usize {
-        transfer(&mut self.read_buffer, &mut self.outbound)
+        transfer(&mut self.read_buffer, &mut self.control)
     }
 
     /// Resumes after a pause, and announces again what the program had left.
@@ -456,13 +456,13 @@ impl Exchange {
 
     /// Returns both buffers, so that they can release what they do not need.
     pub(crate) fn buffers(&mut self) -> [&mut Buffer; 2] {
-        [&mut self.read_buffer, &mut self.outbound.write_buffer]
+        [&mut self.read_buffer, &mut self.control.write_buffer]
     }
 }
 
 /// Moves received bytes to the unsent bytes of the same connection or of another, and returns their
 /// number: zero if no more can be sent.
-fn transfer(read_buffer: &mut Buffer, to: &mut Outbound) -> usize {
+fn transfer(read_buffer: &mut Buffer, to: &mut Control) -> usize {
     let count = read_buffer.len();
     if !to.has_room_for(count) {
         return 0;
@@ -481,8 +481,7 @@ impl Exchange {
     /// themselves, nor how many were lost.
     pub(crate) fn fingerprint(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Outbound { state, pending, readiness, coupling, paused, half_open, .. } =
-            &self.outbound;
+        let Control { state, pending, readiness, coupling, paused, half_open, .. } = &self.control;
         (self.received().len(), self.unsent(), state, pending, readiness).hash(hasher);
         (coupling, paused, half_open, self.clogged, self.behind).hash(hasher);
         (self.reason(), self.close_reason().is_some(), self.ends_by_reset()).hash(hasher);

@@ -76,17 +76,19 @@ mod backoff;
 mod buffer;
 mod connection;
 mod connections;
+mod cost;
 mod deadlines;
 mod event;
 mod event_loop;
 mod exchange;
 mod explanation;
+mod foreign_sources;
 mod interest;
 mod limits;
 mod listener;
 mod names;
 mod observer;
-mod pending;
+mod pending_events;
 mod pool;
 mod ready;
 mod resources;
@@ -94,14 +96,12 @@ mod shutdown;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod slots;
-mod sources;
 mod state;
 mod system;
 mod timers;
 mod transfer;
 mod turn;
 mod waker;
-mod work;
 
 #[cfg(unix)]
 pub use address::UnixAddress;

@@ -19,13 +19,13 @@ use std::net::SocketAddr;
 use crate::alarms::Alarm;
 use crate::attempt::Attempt;
 use crate::backoff::Backoff;
+use crate::cost;
 use crate::event::Failure;
 use crate::limits::Limits;
 use crate::observer::{Step, shown};
 use crate::resources::{AlarmTarget, Resources};
 use crate::slots::{ListenerId, Slots};
 use crate::system::{ListeningSocket, PeerAddr, Socket, System};
-use crate::work;
 
 /// Creates the program's state for a connection that was accepted from this address.
 pub(crate) type MakeData<T> = Box<dyn FnMut(&PeerAddr) -> T + Send>;
@@ -252,7 +252,7 @@ impl<T> Listeners<T> {
     }
 
     fn ids(&self) -> Vec<ListenerId> {
-        self.slots.iter().map(|(id, _)| id).inspect(|_| work::step()).collect()
+        self.slots.iter().map(|(id, _)| id).inspect(|_| cost::step()).collect()
     }
 
     /// Pauses or resumes a listener. One that is out of room does not accept in either case.
@@ -451,7 +451,7 @@ impl<T> Listeners<T> {
     /// listener does not need the room.
     pub(crate) fn make_room(&mut self, limits: &Limits, resources: &mut Resources) {
         while let Some((_, id)) = self.out_of_room.first().copied() {
-            work::step();
+            cost::step();
             if let Some(listener) = self.slots.get_mut(id) {
                 listener.has_gained = false;
             }

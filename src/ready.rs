@@ -14,9 +14,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::connection::{Connection, Queued, Standing};
+use crate::cost;
 use crate::interest::Readiness;
 use crate::slots::ConnectionId;
-use crate::work;
 
 /// Maximum number of turns in a row in which the same deferred connection is served while others
 /// wait: 512 KiB of a stream, with the default budget. Measured with four streams: with one turn
@@ -179,7 +179,7 @@ impl DeferredQueue {
     }
 
     fn remove(&mut self, id: ConnectionId) {
-        work::step();
+        cost::step();
         if let Some(place) = self.place_of.remove(&id) {
             self.places.remove(&place);
         }
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::connection::{Origin, Stream};
     use crate::exchange::Exchange;
-    use crate::pending::Pending;
+    use crate::pending_events::Pending;
 
     /// A connection without a socket with no pending event that is ready for nothing.
     fn at_rest(slot: u32) -> Connection<()> {
@@ -408,7 +408,7 @@ mod tests {
             let mut ready = Ready::default();
             let mut connections: Vec<_> = (0..count).map(deferred).collect();
             connections.iter_mut().for_each(|connection| ready.requeue(connection));
-            let steps = work::steps_of(|| {
+            let steps = cost::steps_of(|| {
                 for connection in &mut connections {
                     connection.exchange.program_deadline_passed();
                     ready.requeue(connection);

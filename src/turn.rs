@@ -11,18 +11,18 @@
 //! | file | |
 //! |---|---|
 //! | `waiting.rs` | how long to wait, and whether to busy-poll first |
-//! | `service.rs` | the events of the connection that is being served |
+//! | `delivering.rs` | the events of the connection that is being served |
 //! | `adding.rs` | accepted and outgoing connections |
 
 mod adding;
-mod service;
+mod delivering;
 mod waiting;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::service::{Delivered, Service};
+use self::delivering::{Delivered, Service};
 pub(crate) use self::waiting::Spin;
 use self::waiting::WaitLimit;
 use crate::alarms::Due;
@@ -30,6 +30,7 @@ use crate::connection::{Origin, Readers};
 use crate::connections::{Connections, Dirty};
 use crate::event::Event;
 use crate::explanation::{Explanation, explain};
+use crate::foreign_sources::Sources;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::listener::{Accept, Listeners};
 use crate::names::Names;
@@ -38,7 +39,6 @@ use crate::ready::Ready;
 use crate::resources::{AlarmTarget, Resources};
 use crate::shutdown::Shutdown;
 use crate::slots::ListenerId;
-use crate::sources::Sources;
 use crate::system::System;
 use crate::timers::Timers;
 use crate::waker::Waker;

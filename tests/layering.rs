@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The modules in the order of their use: each may use only those above it. Most are a file; a
 /// folder counts as one.
 const ORDER: [&str; 33] = [
-    "work",
+    "cost",
     "attempt",
     "backoff",
     "interest",
@@ -22,7 +22,7 @@ const ORDER: [&str; 33] = [
     "slots",
     "event",
     "alarms",
-    "pending",
+    "pending_events",
     "state",
     "exchange",
     "transfer",
@@ -33,7 +33,7 @@ const ORDER: [&str; 33] = [
     "names",
     "resources",
     "timers",
-    "sources",
+    "foreign_sources",
     "listener",
     "connection",
     "connections",

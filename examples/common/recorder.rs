@@ -152,7 +152,7 @@ pub(crate) const PLACES: [(&str, &str, &str); 32] = [
     ("shutting_down", "shutdown.rs", "begin"),
     ("shutdown_timed_out", "shutdown.rs", "abort_rest"),
     ("shut_down", "shutdown.rs", "end"),
-    ("closed", "turn/service.rs", "deliver_closed"),
+    ("closed", "turn/delivering.rs", "deliver_closed"),
 ];
 
 type Parts = (&'static str, String, Vec<(&'static str, String)>);

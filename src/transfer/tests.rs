@@ -8,7 +8,7 @@ use crate::event::Deadline;
 use crate::exchange::{Coupling, Phase};
 use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
-use crate::pending::Pending;
+use crate::pending_events::Pending;
 
 /// How the socket answers one call.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::cost::steps_of;
 use crate::event::{CloseReason, Event};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
@@ -10,7 +11,6 @@ use crate::observer::Step;
 use crate::simulation::{Faults, Peer, Simulation};
 use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::{Failing, lock};
-use crate::work::steps_of;
 
 /// Returns what a loop has done, as far as it concerns accepting.
 fn watch(event_loop: &mut EventLoop) -> impl Fn(fn(&Step) -> bool) -> usize + use<> {

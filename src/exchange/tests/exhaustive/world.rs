@@ -7,7 +7,7 @@ use super::kernel::{BUFFER, Connect, Kernel, Reset, Socket};
 use crate::attempt::is_would_block;
 use crate::buffer::Marks;
 use crate::event::Deadline;
-use crate::exchange::outbound::Ending;
+use crate::exchange::control::Ending;
 use crate::system::simulated::Choices;
 use crate::transfer::{self, StopReason};
 
@@ -32,9 +32,9 @@ pub(super) struct Kept {
 
 impl Kept {
     fn of(exchange: &Exchange) -> Self {
-        let Exchange { read_buffer, outbound } = exchange;
-        let Outbound { write_buffer, limits: _, ending, state, pending, .. } = outbound;
-        let Outbound { readiness, coupling, paused, half_open, clogged, behind, .. } = outbound;
+        let Exchange { read_buffer, control } = exchange;
+        let Control { write_buffer, limits: _, ending, state, pending, .. } = control;
+        let Control { readiness, coupling, paused, half_open, clogged, behind, .. } = control;
         let reason = ending.as_ref().and_then(|ending| ending.reason);
         let reason = match (state, reason) {
             // How it was ended matters only for the socket that is closed.
@@ -61,7 +61,7 @@ impl Kept {
     /// Returns the exchange again, with numbered bytes.
     fn exchange(&self, limits: Arc<ConnectionLimits>) -> Exchange {
         let ending = self.reason.map(|reason| Ending { reason: Some(reason), ..Ending::default() });
-        let outbound = Outbound {
+        let control = Control {
             write_buffer: Buffer::default(),
             limits,
             ending: ending.map(Box::new),
@@ -74,7 +74,7 @@ impl Kept {
             clogged: self.clogged,
             behind: self.behind,
         };
-        let mut exchange = Exchange { read_buffer: Buffer::default(), outbound };
+        let mut exchange = Exchange { read_buffer: Buffer::default(), control };
         exchange.read_buffer.append(&FIRST_READ[..usize::from(self.received)]);
         exchange.read_buffer.set_marks(self.marks);
         exchange.write_buffer.append(&FIRST_SENT[..usize::from(self.unsent)]);

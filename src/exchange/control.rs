@@ -14,7 +14,7 @@ use crate::buffer::Buffer;
 use crate::event::{CloseReason, Deadline, Failure};
 use crate::interest::Readiness;
 use crate::limits::ConnectionLimits;
-use crate::pending::{Pending, PendingEvents};
+use crate::pending_events::{Pending, PendingEvents};
 use crate::state::{Input, State};
 
 /// How the connection ended, and how many bytes were lost.
@@ -27,10 +27,10 @@ pub(super) struct Ending {
     pub(super) lost: u64,
 }
 
-// `repr(C)` keeps the fields that `Outbound::stands_at` compares side by side.
+// `repr(C)` keeps the fields that `Control::stands_at` compares side by side.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Outbound {
+pub(crate) struct Control {
     pub(super) write_buffer: Buffer,
     pub(super) limits: Arc<ConnectionLimits>,
     /// Allocated only when something has ended or was lost.
@@ -45,7 +45,7 @@ pub(crate) struct Outbound {
     pub(super) behind: Behind,
 }
 
-impl Outbound {
+impl Control {
     pub(super) fn new(state: State, coupling: Coupling, limits: Arc<ConnectionLimits>) -> Self {
         Self {
             write_buffer: Buffer::default(),
@@ -536,7 +536,7 @@ impl Drop for Appending<'_> {
 }
 
 #[cfg(test)]
-impl Outbound {
+impl Control {
     pub(crate) fn set_readiness(&mut self, readiness: Readiness) {
         self.readiness = readiness;
     }

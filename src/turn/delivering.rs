@@ -10,7 +10,7 @@ use super::Turns;
 use crate::connection::{Queued, Stream};
 use crate::event::Event;
 use crate::observer::Step;
-use crate::pending::Pending;
+use crate::pending_events::Pending;
 use crate::slots::ConnectionId;
 
 /// Maximum number of repeats of `Received` in a service; then others are served.

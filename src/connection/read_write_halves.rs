@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use super::Stream;
 use crate::buffer::Buffer;
 use crate::event::{CloseReason, Failure};
-use crate::exchange::Outbound;
+use crate::exchange::Control;
 
 /// The receiving direction of a [`Stream`], lent by [`Stream::halves`].
 ///
@@ -27,7 +27,7 @@ pub struct ReadHalf<'s> {
 /// The sending direction of a [`Stream`], lent by [`Stream::halves`].
 #[derive(Debug)]
 pub struct WriteHalf<'s> {
-    pub(super) outbound: &'s mut Outbound,
+    pub(super) control: &'s mut Control,
 }
 
 impl Stream {
@@ -48,8 +48,8 @@ impl Stream {
     pub fn halves(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         let (end, is_overfull) = (self.exchange.end_of_input(), self.exchange.is_overfull());
         let max = self.exchange.limits().read_buffer_max;
-        let (buffer, outbound) = self.exchange.halves();
-        (ReadHalf { buffer, max, end, is_overfull }, WriteHalf { outbound })
+        let (buffer, control) = self.exchange.halves();
+        (ReadHalf { buffer, max, end, is_overfull }, WriteHalf { control })
     }
 }
 
@@ -223,57 +223,57 @@ impl ReadHalf<'_> {
 impl WriteHalf<'_> {
     /// Appends `bytes` to the unsent bytes: see [`Stream::send`].
     pub fn send(&mut self, bytes: &[u8]) {
-        self.outbound.send(bytes);
+        self.control.send(bytes);
     }
 
     /// Returns how many bytes the program has sent and the kernel has not taken yet.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.outbound.unsent()
+        self.control.unsent()
     }
 
     /// Returns how many bytes will never be sent: see [`Stream::lost`].
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.outbound.lost()
+        self.control.lost()
     }
 
     /// Returns whether the program should stop sending: see [`Stream::is_clogged`].
     #[must_use]
     pub fn is_clogged(&self) -> bool {
-        self.outbound.is_clogged()
+        self.control.is_clogged()
     }
 
     /// Ends our direction once everything unsent has left: see [`Stream::finish`].
     pub fn finish(&mut self) {
-        self.outbound.finish();
+        self.control.finish();
     }
 
     /// Closes the connection gracefully: see [`Stream::close`].
     pub fn close(&mut self) {
-        self.outbound.close();
+        self.control.close();
     }
 
     /// Closes the connection gracefully and gives a reason: see [`Stream::close_with`].
     pub fn close_with(&mut self, reason: impl Into<Failure>) {
-        self.outbound.reject(reason.into());
-        self.outbound.close();
+        self.control.reject(reason.into());
+        self.control.close();
     }
 
     /// Closes the connection at once with a reset: see [`Stream::abort`].
     pub fn abort(&mut self) {
-        self.outbound.abort();
+        self.control.abort();
     }
 
     /// Closes the connection at once and gives a reason: see [`Stream::abort_with`].
     pub fn abort_with(&mut self, reason: impl Into<Failure>) {
-        self.outbound.reject(reason.into());
-        self.outbound.abort();
+        self.control.reject(reason.into());
+        self.control.abort();
     }
 
     /// Stops reading: see [`Stream::pause`].
     pub fn pause(&mut self) {
-        self.outbound.pause();
+        self.control.pause();
     }
 }
 
