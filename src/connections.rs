@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn writer_tells_its_own_readers_alone_and_only_what_has_changed() {
+    fn writer_informs_its_own_readers_alone_and_only_of_changes() {
         let (mut connections, ids) = with(5);
         for (reader, writer) in [(0, 1), (2, 1), (3, 4)] {
             connections.couple(ids[reader], ids[writer]);

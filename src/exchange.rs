@@ -147,7 +147,7 @@ impl Exchange {
         self.state.intake() == Intake::Discards
     }
 
-    /// Whether nothing can go on without news from the socket or the program.
+    /// Whether nothing can go on without a report of the kernel or an action of the program.
     #[inline]
     pub(crate) fn is_at_rest(&self) -> bool {
         self.pending.is_empty()

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn news_adds_to_what_is_remembered_until_it_is_disproved() {
+    fn report_adds_to_what_is_remembered_until_it_is_disproved() {
         let mut readiness = Readiness::READABLE;
         readiness.add(Readiness::WRITABLE);
         readiness.add(Readiness::default());

@@ -47,7 +47,7 @@ pub(crate) struct Listener<T> {
     /// The pauses of the shortage that is under way; `None` once the backlog has been empty.
     backoff: Option<Backoff>,
     /// `AcceptFailed` was delivered for the shortage that is under way.
-    is_failure_told: bool,
+    is_failure_reported: bool,
     /// It has accepted since a close last resumed it, or no close has.
     has_gained: bool,
     /// How many peers in a row could not be accepted for reasons that concern only them.
@@ -68,7 +68,7 @@ impl<T> Listener<T> {
             make_data,
             accepting: Accepting::Open,
             backoff: None,
-            is_failure_told: false,
+            is_failure_reported: false,
             has_gained: true,
             skipped: 0,
             ready: false,
@@ -366,7 +366,7 @@ impl<T> Listeners<T> {
         let Some(listener) = self.slots.get_mut(id) else { return };
         listener.ready = false;
         listener.backoff = None;
-        listener.is_failure_told = false;
+        listener.is_failure_reported = false;
         (listener.has_gained, listener.skipped) = (true, 0);
         if listener.is_draining {
             let _ = self.close(id, limits, resources);
@@ -375,7 +375,7 @@ impl<T> Listeners<T> {
         }
     }
 
-    /// Pauses the listener, and tells the program if that is news.
+    /// Pauses the listener, and reports the shortage to the program once.
     fn accept_failed(
         &mut self,
         id: ListenerId,
@@ -386,10 +386,10 @@ impl<T> Listeners<T> {
         let failure = Failure::of(error);
         self.back_off(id, error, limits, resources);
         let listener = self.slots.get_mut(id);
-        let Some(listener) = listener.filter(|listener| !listener.is_failure_told) else {
+        let Some(listener) = listener.filter(|listener| !listener.is_failure_reported) else {
             return Accept::Done;
         };
-        listener.is_failure_told = true;
+        listener.is_failure_reported = true;
         Accept::Failed(id, failure)
     }
 

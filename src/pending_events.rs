@@ -95,8 +95,8 @@ mod tests {
             pending.remove(event);
             Some(event)
         };
-        let told: Vec<Pending> = std::iter::from_fn(next).take(9).collect();
-        assert_eq!(told, [Pending::Accepted, Pending::Drained, Pending::Closed]);
+        let delivered: Vec<Pending> = std::iter::from_fn(next).take(9).collect();
+        assert_eq!(delivered, [Pending::Accepted, Pending::Drained, Pending::Closed]);
         assert_eq!(pending.first_but(PendingEvents::default()), Some(Pending::Received));
     }
 

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn news_queues_a_connection_once_and_is_remembered_each_time() {
+    fn report_queues_a_connection_once_and_is_remembered_each_time() {
         let (mut ready, mut one, mut other) = (Ready::default(), at_rest(1), at_rest(2));
         ready.record(&mut one, Readiness::READABLE);
         ready.record(&mut other, Readiness::READABLE);

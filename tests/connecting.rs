@@ -75,7 +75,7 @@ fn refused_connect_gives_one_closed_and_no_connected() {
 }
 
 #[test]
-fn refused_local_port_is_told_within_a_second() {
+fn refused_local_port_is_reported_within_a_second() {
     let (_socket, address) = refusing();
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     // The best of a few, since another process may hold up any one of them.
@@ -253,7 +253,7 @@ fn sent_before_connected_leaves_in_order_afterwards_and_then_the_end() {
 }
 
 #[test]
-fn sent_before_a_connect_that_fails_is_told_as_unsent_with_closed() {
+fn sent_before_a_connect_that_fails_is_reported_as_unsent_with_closed() {
     let (_socket, address) = refusing();
     let mut event_loop: EventLoop = EventLoop::new().unwrap();
     let id = event_loop.connect(address, ());

@@ -797,19 +797,19 @@ fn deadline_set_to_zero_whenever_it_comes_lets_turns_end_and_others_be_served() 
     let restless = accepted(&mut event_loop);
     let other = accepted(&mut event_loop);
     event_loop[restless].set_deadline(Some(Duration::ZERO));
-    let (mut told, mut received) = (0, 0);
+    let (mut delivered, mut received) = (0, 0);
     let end = Instant::now() + PATIENCE;
-    while told < ROUNDS || received < ROUNDS {
-        assert!(Instant::now() < end, "delivered {told} times, received {received} bytes");
+    while delivered < ROUNDS || received < ROUNDS {
+        assert!(Instant::now() < end, "delivered {delivered} times, received {received} bytes");
         talker.write_all(b"x").unwrap();
-        let mut told_in_turn = 0;
+        let mut delivered_in_turn = 0;
         while let Some(event) = event_loop.poll_event(Some(Duration::ZERO)).unwrap() {
             match event {
                 Event::Deadline(id) => {
                     assert_eq!(id, restless);
                     event_loop[id].set_deadline(Some(Duration::ZERO));
-                    told_in_turn += 1;
-                    assert!(told_in_turn <= 1, "the turn does not end");
+                    delivered_in_turn += 1;
+                    assert!(delivered_in_turn <= 1, "the turn does not end");
                 }
                 Event::Received(id) => {
                     assert_eq!(id, other);
@@ -820,7 +820,7 @@ fn deadline_set_to_zero_whenever_it_comes_lets_turns_end_and_others_be_served() 
                 other => panic!("{other:?}"),
             }
         }
-        told += told_in_turn;
+        delivered += delivered_in_turn;
     }
 }
 

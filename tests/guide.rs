@@ -131,19 +131,19 @@ fn slow_reader_in_the_page_is_the_program_that_the_test_runs() {
 fn transcript_matches_what_it_stands_for_and_nothing_else() {
     let transcript = ["c0.1 filled <n>", "...", "c0.1 interest readable -> writable", "..."];
     let trace = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let told = |lines: &[&str]| agreement(&transcript, &trace(lines));
-    assert_eq!(told(&["c0.1 filled 12", "c0.1 interest readable -> writable"]), Ok(()));
+    let agrees = |lines: &[&str]| agreement(&transcript, &trace(lines));
+    assert_eq!(agrees(&["c0.1 filled 12", "c0.1 interest readable -> writable"]), Ok(()));
     let long =
         ["c0.1 filled 1", "c0.1 filled 2", "c0.1 interest readable -> writable", "c0.1 queued 2"];
-    assert_eq!(told(&long), Ok(()));
-    assert_eq!(told(&["c0.1 filled many", "c0.1 interest readable -> writable"]), Err(0));
-    assert_eq!(told(&["c0.1 filled 12", "c0.1 interest readable -> none"]), Err(2));
+    assert_eq!(agrees(&long), Ok(()));
+    assert_eq!(agrees(&["c0.1 filled many", "c0.1 interest readable -> writable"]), Err(0));
+    assert_eq!(agrees(&["c0.1 filled 12", "c0.1 interest readable -> none"]), Err(2));
     let switched_back = [
         "c0.1 filled 12",
         "c0.1 interest readable -> writable",
         "c0.1 interest writable -> readable",
     ];
-    assert_eq!(told(&switched_back), Err(4));
+    assert_eq!(agrees(&switched_back), Err(4));
     assert!(line_matches(
         "loop waited <t> at most, <n> ready",
         "loop waited 9.5µs at most, 0 ready"

@@ -104,7 +104,7 @@ fn alarm_that_is_due_is_something_to_do_now() {
 }
 
 #[test]
-fn while_events_are_to_be_told_there_is_something_to_do() {
+fn while_events_are_pending_there_is_something_to_do() {
     let (mut event_loop, _, address) = listening::<()>();
     let mut peers = [peer(address), peer(address)];
     let ids = [accepted(&mut event_loop), accepted(&mut event_loop)];
@@ -122,7 +122,7 @@ fn while_events_are_to_be_told_there_is_something_to_do() {
 }
 
 #[test]
-fn while_news_of_a_source_are_to_be_told_there_is_something_to_do() {
+fn while_the_readiness_of_a_source_is_undelivered_there_is_something_to_do() {
     let mut event_loop = new();
     let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let source = event_loop.register(&mut socket, Interest::Readable).unwrap();
@@ -159,7 +159,7 @@ fn while_readiness_is_left_there_is_something_to_do() {
 }
 
 #[test]
-fn connection_that_was_touched_is_something_to_do_until_it_is_settled() {
+fn dirty_connection_is_something_to_do_until_it_is_settled() {
     type Touch = fn(&mut EventLoop, readiness::ConnectionId);
     let touches: [Touch; 5] = [
         |event_loop, id| event_loop[id].send(b"answer"),
@@ -277,7 +277,7 @@ fn zero_poll_gives_the_host_its_time_at_the_end_of_every_turn() {
 // What wakes the host.
 
 #[test]
-fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_news_wakes_the_host() {
+fn descriptor_of_an_idle_loop_is_quiet_and_each_kind_of_event_wakes_the_host() {
     let (mut event_loop, _, address) = listening::<()>();
     settle(&mut event_loop);
     assert!(!is_readable(&event_loop));

@@ -189,17 +189,17 @@ fn slow_reader_switches_the_interest_to_writable_and_back_each_time() {
         talker.read_on();
         echo_on(&mut event_loop);
     }
-    let told = steps.interests(id);
-    assert_eq!(told[0], (Interest::None, Interest::Readable));
-    assert!(told.len() >= 3, "{told:?}");
-    for (place, change) in told[1..].iter().enumerate() {
+    let changes = steps.interests(id);
+    assert_eq!(changes[0], (Interest::None, Interest::Readable));
+    assert!(changes.len() >= 3, "{changes:?}");
+    for (place, change) in changes[1..].iter().enumerate() {
         let expected = match place % 2 {
             0 => (Interest::Readable, Interest::Writable),
             _ => (Interest::Writable, Interest::Readable),
         };
         assert_eq!(*change, expected);
     }
-    assert_eq!(told.last(), Some(&(Interest::Writable, Interest::Readable)));
+    assert_eq!(changes.last(), Some(&(Interest::Writable, Interest::Readable)));
     assert_rests(&mut event_loop, &steps);
     assert_eq!(event_loop[id].interest(), Interest::Readable);
 }

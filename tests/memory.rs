@@ -72,14 +72,14 @@ fn idle_connections_cost_their_entries_alone() {
     // A crowd costs once, whichever connects first: the ready queues, the room for the events of a
     // wait, the pool's blocks. So as many connect before those that are measured.
     first.connect(server.address, count, None);
-    server.until(|told| told.connections == count as u64);
+    server.until(|report| report.connections == count as u64);
     for _ in 0..4 {
         talk_all(&mut server, &mut first, count);
     }
 
     let before = server.memory();
     crowd.connect(server.address, count, None);
-    server.until(|told| told.connections == 2 * count as u64);
+    server.until(|report| report.connections == 2 * count as u64);
     let cost = server.memory() - before;
     aloud(format!("{count} idle connections: {:.1} bytes each", cost as f64 / count as f64));
     let most = IDLE_COST * count as i64 + PAGES;
@@ -94,9 +94,9 @@ fn idle_connections_cost_their_entries_alone() {
 
 /// Sends a message from each of a crowd, and waits until all are answered.
 fn talk_all(server: &mut Server, crowd: &mut Crowd, count: usize) {
-    let told = server.told();
+    let report = server.report();
     crowd.send(64);
-    server.until(|now| now.flushes - told.flushes == count as u64);
+    server.until(|now| now.flushes - report.flushes == count as u64);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn half_messages_left_by_a_crowd_are_held_in_blocks_of_their_size() {
         first.write_all(b"a line\n").unwrap();
         first.read_exact(&mut [0; 7]).unwrap();
 
-        let before = (server.told(), server.memory());
+        let before = (server.report(), server.memory());
         crowd.connect(server.address, count, None);
         crowd.send(HALF);
         server.until(|now| now.fills - before.0.fills == count as u64);
@@ -226,7 +226,7 @@ fn short_connections_leave_no_descriptor_and_no_memory_behind() {
 /// still wait to be accepted; a client that is answered arrives after them all.
 fn await_nobody(server: &mut Server) {
     talk(&mut peer(server.address));
-    server.until(|told| told.connections == 0);
+    server.until(|report| report.connections == 0);
 }
 
 #[test]
@@ -249,14 +249,14 @@ fn client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_en
     let end = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < end, "the server never stops reading");
-        let asked = server.told();
+        let asked = server.report();
         let written = greedy.write_to(COUNT);
         for _ in 0..TALKS {
             talk(&mut other);
         }
-        let told = server.told();
+        let report = server.report();
         most = most.max(server.memory());
-        let moved = (told.fills - asked.fills, told.flushes - asked.flushes);
+        let moved = (report.fills - asked.fills, report.flushes - asked.flushes);
         if written == 0 && server.stalled().0 == 1 && moved == (TALKS, TALKS) {
             break;
         }
@@ -264,15 +264,15 @@ fn client_that_sends_and_never_reads_costs_nothing_and_gets_every_byte_in_the_en
     assert!(greedy.written < COUNT, "the kernel's buffers hold all of it");
 
     // At rest the server waits for the other client alone, and does not look at this one.
-    let asked = server.told();
+    let asked = server.report();
     for _ in 0..TALKS {
         talk(&mut other);
     }
-    let told = server.told();
-    let waits = told.waits - asked.waits;
+    let report = server.report();
+    let waits = report.waits - asked.waits;
     aloud(format!("{waits} waits for {TALKS} messages beside a client that never reads"));
     assert!(waits <= TALKS + 2, "{waits} waits for {TALKS} messages and a question");
-    assert_eq!(told.fills - asked.fills, TALKS);
+    assert_eq!(report.fills - asked.fills, TALKS);
 
     let end = Instant::now() + PATIENCE;
     while greedy.read < COUNT {

@@ -46,7 +46,7 @@ fn observer_panics_at_what_the_kernel_said_everybody_is_served_all_the_same() {
 }
 
 #[test]
-fn observer_panics_at_a_step_of_a_message_it_is_told_and_answered_all_the_same() {
+fn observer_panics_at_a_step_of_a_message_that_is_delivered_and_answered_all_the_same() {
     let kinds: [fn(&Step) -> bool; 4] = [
         |step| matches!(step, Step::Filled { .. }),
         |step| matches!(step, Step::ReadBlocked { .. }),
@@ -77,7 +77,7 @@ fn observer_panics_at_a_step_of_a_message_it_is_told_and_answered_all_the_same()
 }
 
 #[test]
-fn observer_panics_at_an_accept_the_program_is_told_of_the_connection() {
+fn observer_panics_at_an_accept_that_is_delivered_all_the_same() {
     let (mut event_loop, listener, address) = listening::<()>();
     panic_at(&mut event_loop, |step| matches!(step, Step::Accepted { .. }));
     let mut client = peer(address);

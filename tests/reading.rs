@@ -254,7 +254,7 @@ fn waits_until(event_loop: &mut EventLoop, awaited: Event) -> usize {
 }
 
 #[test]
-fn connection_among_left_overs_is_resumed_and_hears_what_was_left_soon() {
+fn deferred_connection_is_resumed_and_gets_soon_what_was_left() {
     let (mut event_loop, ids, _peers) = left_overs(20);
     let id = ids[10];
     // What arrives next stays with it.
@@ -548,7 +548,7 @@ fn data_then_a_reset_that_a_write_meets_first_gives_the_data_all_the_same() {
 }
 
 #[test]
-fn end_of_the_peer_s_stream_is_told_once_and_writing_may_go_on() {
+fn end_of_the_peer_s_stream_is_delivered_once_and_writing_may_go_on() {
     let (mut event_loop, id, mut peer) = connected();
     let steps = Steps::of(&mut event_loop);
     event_loop[id].allow_half_open(true);

@@ -419,7 +419,7 @@ fn await_line(server: &mut EventLoop, event: Event) {
 }
 
 #[test]
-fn read_buffer_full_without_a_delimiter_is_told_once_and_ends_by_its_deadline() {
+fn read_buffer_full_without_a_delimiter_is_delivered_once_and_ends_by_its_deadline() {
     const DEADLINE: Duration = Duration::from_millis(60);
     let (mut server, id, mut client) = pair_with::<()>(stalling(DEADLINE));
     client.write_all(&[b'x'; BLOCK]).unwrap();
@@ -451,7 +451,7 @@ fn full_read_buffer_costs_no_turns() {
 }
 
 #[test]
-fn one_that_makes_room_lives_on_and_is_told_again_when_it_is_full_again() {
+fn one_that_makes_room_lives_on_and_gets_full_again_when_it_is_full_again() {
     const DEADLINE: Duration = Duration::from_millis(300);
     const ROUNDS: usize = 4;
     let (mut server, id, client) = pair_with::<()>(stalling(DEADLINE));

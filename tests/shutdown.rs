@@ -353,7 +353,7 @@ fn unsent_bytes_hold_the_shutdown_until_a_slow_reader_has_them_all() {
 }
 
 #[test]
-fn connect_that_is_under_way_is_told_and_sends_what_it_has_before_it_closes() {
+fn connect_that_is_under_way_is_delivered_and_sends_what_it_has_before_it_closes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut event_loop = new();
     let id = event_loop.connect(listener.local_addr().unwrap(), ());
@@ -372,7 +372,7 @@ fn connect_that_is_under_way_is_told_and_sends_what_it_has_before_it_closes() {
 }
 
 #[test]
-fn connect_begun_during_a_shutdown_is_told_before_it_closes() {
+fn connect_begun_during_a_shutdown_is_delivered_before_it_closes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut event_loop = new();
     event_loop.shutdown(Duration::MAX);
@@ -605,7 +605,7 @@ fn second_call_with_zero_aborts_at_once() {
 }
 
 #[test]
-fn program_that_connects_anew_at_each_closed_is_told_soon_after_the_deadline() {
+fn program_that_connects_anew_at_each_closed_gets_shut_down_soon_after_the_deadline() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = target.local_addr().unwrap();
     let mut event_loop: EventLoop = EventLoop::new().unwrap();

@@ -179,8 +179,8 @@ fn writes_to_a_peer_that_has_reset_fail_and_nothing_else() {
 }
 
 #[test]
-fn write_after_the_kernel_has_told_the_reset_fails_and_nothing_else() {
-    survive("write_after_the_kernel_has_told_the_reset_fails_and_nothing_else", || {
+fn write_after_the_kernel_has_reported_the_reset_fails_and_nothing_else() {
+    survive("write_after_the_kernel_has_reported_the_reset_fails_and_nothing_else", || {
         // The peer closes with bytes unread, so that its kernel resets.
         let (mut event_loop, id, peer) = pair::<()>();
         event_loop[id].pause();

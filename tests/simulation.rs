@@ -330,8 +330,8 @@ fn example_runs_the_echo_program_works_and_the_planted_bug_is_found() {
     assert_eq!(run(Some(found)), text, "the seed that it prints replays it");
     // Not the first that fails, but the one that is asked for.
     let first: u64 = found.parse().unwrap();
-    let is_told = |seed: u64| run(Some(&seed.to_string())).contains(&format!("seed {seed} fails"));
-    assert!((first + 1..first + 50).any(is_told), "another seed fails too");
+    let is_named = |seed: u64| run(Some(&seed.to_string())).contains(&format!("seed {seed} fails"));
+    assert!((first + 1..first + 50).any(is_named), "another seed fails too");
 }
 
 #[test]

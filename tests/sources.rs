@@ -42,7 +42,7 @@ fn read(socket: &UdpSocket, most: usize) -> usize {
     most
 }
 
-/// Returns the next event, which must be the news of this source.
+/// Returns the next event, which must be the readiness of this source.
 fn ready(event_loop: &mut EventLoop, id: SourceId) -> Readiness {
     match next(event_loop) {
         Event::Ready(of, readiness) if of == id => readiness,
@@ -55,7 +55,7 @@ fn slot(id: SourceId) -> String {
 }
 
 #[test]
-fn source_that_is_not_read_on_is_told_again_only_by_a_new_edge() {
+fn source_that_is_not_read_on_is_reported_again_only_by_a_new_edge() {
     let mut event_loop = new();
     let steps = Steps::of(&mut event_loop);
     let (mut socket, sender) = datagrams();
@@ -65,8 +65,8 @@ fn source_that_is_not_read_on_is_told_again_only_by_a_new_edge() {
     }
     let readiness = ready(&mut event_loop, id);
     assert!(readiness.is_readable() && !readiness.is_writable());
-    let told = steps.take();
-    assert!(told.contains(&Step::SourceReady { id, readiness }), "{told:?}");
+    let seen = steps.take();
+    assert!(seen.contains(&Step::SourceReady { id, readiness }), "{seen:?}");
     assert_eq!(read(&socket, 1), 1);
     assert_rests(&mut event_loop, &steps);
 
@@ -132,22 +132,22 @@ fn interest_changed_before_the_next_wait_silences_the_old_one() {
 
 /// Returns two sources that are both ready, after the turn in which the first is delivered has
 /// begun: the first and the second, each as its place among the two, and all four ends.
-fn two_with_news(event_loop: &mut EventLoop) -> ([SourceId; 2], [UdpSocket; 2], usize) {
+fn two_ready(event_loop: &mut EventLoop) -> ([SourceId; 2], [UdpSocket; 2], usize) {
     let ((mut one, to_one), (mut other, to_other)) = (datagrams(), datagrams());
     let ids = [&mut one, &mut other]
         .map(|socket| event_loop.register(socket, Interest::Readable).unwrap());
     to_one.send(b"news").unwrap();
     to_other.send(b"news").unwrap();
-    let Event::Ready(first, _) = next(event_loop) else { panic!("news was expected") };
+    let Event::Ready(first, _) = next(event_loop) else { panic!("readiness was expected") };
     let second = usize::from(first == ids[0]);
     assert_ne!(ids[second], first);
     (ids, [one, other], second)
 }
 
 #[test]
-fn news_that_came_before_the_interest_was_changed_are_not_told_in_the_same_turn() {
+fn readiness_from_before_a_change_of_interest_is_not_delivered_in_the_same_turn() {
     let mut event_loop = new();
-    let (ids, mut sockets, second) = two_with_news(&mut event_loop);
+    let (ids, mut sockets, second) = two_ready(&mut event_loop);
     event_loop.reregister(ids[second], &mut sockets[second], Interest::Writable).unwrap();
     assert_eq!(turns(&mut event_loop, 1), []);
     let readiness = ready(&mut event_loop, ids[second]);
@@ -155,9 +155,9 @@ fn news_that_came_before_the_interest_was_changed_are_not_told_in_the_same_turn(
 }
 
 #[test]
-fn source_switched_off_with_news_pending_is_silent_until_it_is_switched_on() {
+fn source_switched_off_while_ready_is_silent_until_it_is_switched_on() {
     let mut event_loop = new();
-    let (ids, mut sockets, second) = two_with_news(&mut event_loop);
+    let (ids, mut sockets, second) = two_ready(&mut event_loop);
     event_loop.reregister(ids[second], &mut sockets[second], Interest::None).unwrap();
     assert_eq!(turns(&mut event_loop, 3), []);
     event_loop.reregister(ids[second], &mut sockets[second], Interest::Readable).unwrap();
@@ -166,7 +166,7 @@ fn source_switched_off_with_news_pending_is_silent_until_it_is_switched_on() {
 }
 
 #[test]
-fn source_switched_off_and_on_again_while_ready_is_told_of() {
+fn source_switched_off_and_on_again_while_ready_is_delivered() {
     let mut event_loop = new();
     let steps = Steps::of(&mut event_loop);
     let (mut socket, sender) = datagrams();
@@ -190,9 +190,9 @@ fn source_switched_off_and_on_again_while_ready_is_told_of() {
 }
 
 #[test]
-fn source_deregistered_with_news_pending_is_not_told_of_nor_is_its_slots_next_owner() {
+fn source_deregistered_while_ready_is_not_delivered_nor_is_its_slots_next_owner() {
     let mut event_loop = new();
-    let (ids, mut sockets, second) = two_with_news(&mut event_loop);
+    let (ids, mut sockets, second) = two_ready(&mut event_loop);
     event_loop.deregister(ids[second], &mut sockets[second]).unwrap();
     let (mut quiet, to_quiet) = datagrams();
     let next_owner = event_loop.register(&mut quiet, Interest::Readable).unwrap();
@@ -279,7 +279,7 @@ fn deregistration_that_fails_frees_the_id_all_the_same() {
 
 #[cfg(unix)]
 #[test]
-fn turn_tells_of_timers_wakes_sources_connections_and_accepts_in_this_order() {
+fn turn_delivers_timers_wakes_sources_connections_and_accepts_in_this_order() {
     let (mut event_loop, listener, address) = listening::<()>();
     let (mut socket, sender) = datagrams();
     let mut talker = peer(address);

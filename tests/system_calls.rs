@@ -102,9 +102,9 @@ fn calls_of(
     let mut server = Server::start(test, &under_strace, protocol);
     let mut peers: Vec<TcpStream> = (0..connections).map(|_| peer(server.address)).collect();
     talk_at_once(&mut peers);
-    server.told();
+    server.report();
     talk(&mut peers);
-    server.told();
+    server.report();
     server.end();
 
     let trace = fs::read_to_string(&file).unwrap();

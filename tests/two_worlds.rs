@@ -474,7 +474,7 @@ impl<W: World> Stage<W> {
     }
 
     /// One line for each connection.
-    fn told(self) -> Vec<String> {
+    fn events(self) -> Vec<String> {
         let lines = self.heard.into_iter();
         lines.map(|(name, heard)| format!("{name}: {}", heard.join(", "))).collect()
     }
@@ -510,7 +510,7 @@ mod scenarios {
         peer.finish();
         assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn peer_sends_byte_by_byte_each_is_echoed<W: World>(world: W) -> Vec<String> {
@@ -523,7 +523,7 @@ mod scenarios {
         }
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn peer_sends_much_and_reads_it_back<W: World>(world: W) -> Vec<String> {
@@ -540,7 +540,7 @@ mod scenarios {
         assert!(received == bytes, "the echo is what was sent");
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn peer_finishes_half_open_is_answered_afterwards<W: World>(
@@ -560,7 +560,7 @@ mod scenarios {
         peer.finish();
         assert_eq!(stage.read_to_end(&mut peer), "11 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn both_finish_at_once_both_have_finished<W: World>(world: W) -> Vec<String> {
@@ -575,7 +575,7 @@ mod scenarios {
         stage.until_event(is_closed);
         assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn paused_connection_hears_nothing_until_resumed<W: World>(world: W) -> Vec<String> {
@@ -593,7 +593,7 @@ mod scenarios {
         stage.event_loop.connections_mut().for_each(|connection| connection.resume());
         assert_eq!(stage.read_to_end(&mut peer), "5 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn received_bytes_left_are_announced_again_at_resume<W: World>(
@@ -618,7 +618,7 @@ mod scenarios {
         peer.finish();
         assert_eq!(stage.read_to_end(&mut peer), "1 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn peer_resets_after_its_bytes_were_received<W: World>(world: W) -> Vec<String> {
@@ -628,7 +628,7 @@ mod scenarios {
         stage.until_event(is_received);
         peer.reset();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn peer_closes_with_unread_bytes_is_a_reset<W: World>(world: W) -> Vec<String> {
@@ -644,7 +644,7 @@ mod scenarios {
         stage.stay_quiet();
         drop(peer);
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn close_with_unsent_bytes_peer_reads_them_all<W: World>(world: W) -> Vec<String> {
@@ -660,7 +660,7 @@ mod scenarios {
         assert_eq!(stage.read_to_end(&mut peer), format!("{} bytes, Ended", W::MUCH));
         drop(peer);
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn closed_connection_peer_goes_on_sending_hears_only_closed<W: World>(
@@ -678,7 +678,7 @@ mod scenarios {
         stage.write_all(&mut peer, &[0; 200_000]);
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn abort_peer_reads_a_reset<W: World>(world: W) -> Vec<String> {
@@ -693,7 +693,7 @@ mod scenarios {
         stage.write_all(&mut peer, b"?");
         assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn send_beyond_the_cap_overflows_and_peer_reads_a_reset<W: World>(
@@ -715,7 +715,7 @@ mod scenarios {
         stage.write_all(&mut peer, b"?");
         assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     /// What a handler leaves is announced again, before the peer's end is.
@@ -742,7 +742,7 @@ mod scenarios {
         assert_eq!(stage.read(&mut peer, 14), b"one!two!!four!");
         assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     /// Clogs a connection by the answers to what was taken, so that the rest waits for them.
@@ -762,10 +762,10 @@ mod scenarios {
         peer.finish();
         assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
-    pub(super) fn read_buffer_full_is_told_once_and_its_deadline_passes<W: World>(
+    pub(super) fn read_buffer_full_is_delivered_once_and_its_deadline_passes<W: World>(
         world: W,
     ) -> Vec<String> {
         let mut limits = Limits::default();
@@ -776,10 +776,10 @@ mod scenarios {
         stage.write_all(&mut peer, b"no end of line in it");
         stage.until_event(|event| matches!(event, Event::Full(_)));
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
-    pub(super) fn full_read_buffer_that_is_emptied_is_told_again_when_full<W: World>(
+    pub(super) fn full_read_buffer_that_is_emptied_is_delivered_again_when_full<W: World>(
         world: W,
     ) -> Vec<String> {
         let mut limits = Limits::default();
@@ -795,7 +795,7 @@ mod scenarios {
         peer.finish();
         stage.until_event(is_accepted);
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn write_takes_what_fits_and_goes_on_at_drained<W: World>(world: W) -> Vec<String> {
@@ -829,11 +829,11 @@ mod scenarios {
         peer.finish();
         stage.until_all_closed();
         // How often it is clogged is the network's affair.
-        let mut told = stage.told();
-        while told[0].contains("drained, drained") {
-            told[0] = told[0].replace("drained, drained", "drained");
+        let mut events = stage.events();
+        while events[0].contains("drained, drained") {
+            events[0] = events[0].replace("drained, drained", "drained");
         }
-        told
+        events
     }
 
     pub(super) fn formatted_answer_beyond_the_cap_is_an_error_and_overflows<W: World>(
@@ -857,7 +857,7 @@ mod scenarios {
         stage.write_all(&mut peer, b"?");
         assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn handler_fails_its_connection_ends_and_the_error_answer_arrives<W: World>(
@@ -877,7 +877,7 @@ mod scenarios {
         assert_eq!(stage.read_to_end(&mut peer), "5 bytes, Ended");
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     /// It waits for the whole message, and its reading would block until then.
@@ -902,7 +902,7 @@ mod scenarios {
         assert_eq!(stage.read(&mut peer, 6), b"messag");
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn aborted_for_a_reason_peer_reads_a_reset<W: World>(world: W) -> Vec<String> {
@@ -917,7 +917,7 @@ mod scenarios {
         stage.write_all(&mut peer, b"?");
         assert_eq!(stage.read_to_end(&mut peer), format!("0 bytes, {}", W::ABORTED));
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn clogged_peer_reads_again_drains_once<W: World>(world: W) -> Vec<String> {
@@ -939,7 +939,7 @@ mod scenarios {
         assert_eq!(stage.read_to_end(&mut peer), format!("{} bytes, Ended", W::MUCH));
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn connect_where_nobody_listens_is_refused<W: World>(world: W) -> Vec<String> {
@@ -948,10 +948,10 @@ mod scenarios {
         drop(listener);
         W::dial(&mut stage.event_loop, &address, None);
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
-    pub(super) fn connecting_with_bytes_and_finish_owed_sends_both<W: World>(
+    pub(super) fn connecting_with_bytes_and_finish_pending_sends_both<W: World>(
         world: W,
     ) -> Vec<String> {
         let mut stage = Stage::new(world);
@@ -964,7 +964,7 @@ mod scenarios {
         stage.write_all(&mut peer, b"answer");
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn pending_connect_closed_is_given_up_at_once<W: World>(world: W) -> Vec<String> {
@@ -973,7 +973,7 @@ mod scenarios {
         let id = W::dial(&mut stage.event_loop, &address, None);
         stage.event_loop[id].close();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn proxy_carries_both_directions_and_both_ends<W: World>(world: W) -> Vec<String> {
@@ -1008,7 +1008,7 @@ mod scenarios {
         server.finish();
         assert_eq!(stage.read_to_end(&mut client), "0 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn idle_connection_times_out_and_peer_reads_the_end<W: World>(
@@ -1023,10 +1023,12 @@ mod scenarios {
         let mut peer = stage.connect();
         assert_eq!(stage.read_to_end(&mut peer), "0 bytes, Ended");
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
-    pub(super) fn program_sets_a_deadline_is_told_once<W: World>(world: W) -> Vec<String> {
+    pub(super) fn program_sets_a_deadline_that_is_delivered_once<W: World>(
+        world: W,
+    ) -> Vec<String> {
         let mut stage = Stage::new(world);
         stage.program(|event_loop, event| {
             if let Event::Accepted(_, id) = event {
@@ -1038,7 +1040,7 @@ mod scenarios {
         stage.stay_quiet();
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn stalled_peer_write_deadline_passes_and_some_is_lost<W: World>(
@@ -1055,7 +1057,7 @@ mod scenarios {
         let _peer = stage.connect();
         stage.until_event(is_accepted);
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn limit_of_connections_reached_next_peer_waits_for_room<W: World>(
@@ -1074,7 +1076,7 @@ mod scenarios {
         assert_eq!(stage.read(&mut second, 1), b"2");
         second.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn closed_listener_its_connections_go_on<W: World>(world: W) -> Vec<String> {
@@ -1087,7 +1089,7 @@ mod scenarios {
         assert_eq!(stage.read(&mut peer, 5), b"Hello");
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 
     pub(super) fn paused_listener_accepts_when_resumed<W: World>(world: W) -> Vec<String> {
@@ -1101,7 +1103,7 @@ mod scenarios {
         assert_eq!(stage.read(&mut peer, 5), b"Hello");
         peer.finish();
         stage.until_all_closed();
-        stage.told()
+        stage.events()
     }
 }
 
@@ -1167,10 +1169,10 @@ heard_in_both_worlds! {
     requests_for_much_taken_one_for_each_event_are_answered_one_by_one:
         ["accepted 0: accepted, received, drained, received, drained, peer finished, \
           closed: finished by both sides"];
-    read_buffer_full_is_told_once_and_its_deadline_passes:
+    read_buffer_full_is_delivered_once_and_its_deadline_passes:
         ["accepted 0: accepted, received, full, closed: timed out on a full read buffer, \
           10 received"];
-    full_read_buffer_that_is_emptied_is_told_again_when_full:
+    full_read_buffer_that_is_emptied_is_delivered_again_when_full:
         ["accepted 0: accepted, received, full, received, full, received, peer finished, \
           closed: finished by both sides"];
     write_takes_what_fits_and_goes_on_at_drained:
@@ -1188,7 +1190,7 @@ heard_in_both_worlds! {
         ["accepted 0: accepted, drained, peer finished, closed: finished by both sides"];
     connect_where_nobody_listens_is_refused:
         ["connecting 0: closed: refused"];
-    connecting_with_bytes_and_finish_owed_sends_both:
+    connecting_with_bytes_and_finish_pending_sends_both:
         ["connecting 0: connected, received, peer finished, closed: finished by both sides, \
           6 received"];
     pending_connect_closed_is_given_up_at_once:
@@ -1199,7 +1201,7 @@ heard_in_both_worlds! {
     ];
     idle_connection_times_out_and_peer_reads_the_end:
         ["accepted 0: accepted, closed: timed out idle"];
-    program_sets_a_deadline_is_told_once:
+    program_sets_a_deadline_that_is_delivered_once:
         ["accepted 0: accepted, deadline, peer finished, closed: finished by both sides"];
     stalled_peer_write_deadline_passes_and_some_is_lost:
         ["accepted 0: accepted, closed: timed out on a stalled write, some lost"];

@@ -554,7 +554,7 @@ fn stalled_write_passes_with_a_little_room_in_the_kernel_and_goes_on() {
 // Among connections that wait to read on.
 
 #[test]
-fn overflow_among_left_overs_is_told_soon() {
+fn overflow_of_a_deferred_connection_is_delivered_soon() {
     let (mut event_loop, ids, _peers) = left_overs(20);
     let unsent_max = readiness::ConnectionLimits::default().unsent_max;
     event_loop[ids[10]].send(b"first");
@@ -563,7 +563,7 @@ fn overflow_among_left_overs_is_told_soon() {
 }
 
 #[test]
-fn abort_among_left_overs_is_told_soon() {
+fn abort_of_a_deferred_connection_is_delivered_soon() {
     let (mut event_loop, ids, _peers) = left_overs(20);
     event_loop[ids[10]].abort();
     assert_closes_soon(&mut event_loop, ids[10], CloseReason::Aborted);
@@ -576,7 +576,7 @@ fn assert_closes_soon(event_loop: &mut EventLoop, id: ConnectionId, reason: Clos
 }
 
 #[test]
-fn small_reply_of_one_among_left_overs_leaves_before_the_next_wait() {
+fn small_reply_of_a_deferred_connection_leaves_before_the_next_wait() {
     let (mut event_loop, ids, mut peers) = left_overs(20);
     for place in [0, 10, 19] {
         let steps = Steps::of(&mut event_loop);

@@ -31,7 +31,7 @@ impl Leaving {
         match deadline {
             // There is no client to wait for.
             _ if !is_anybody_there => status("Shutting down"),
-            GRACE => tell_grace(&whom),
+            GRACE => print_grace(&whom),
             _ => status(format_args!("Aborting {whom}")),
         }
         self.asked += 1;
@@ -45,7 +45,7 @@ impl Leaving {
             // A shutdown accepts all that had connected before it.
             Event::Accepted(..) if self.asked == 1 && !self.is_told => {
                 self.is_told = true;
-                tell_grace("those that had waited to be accepted");
+                print_grace("those that had waited to be accepted");
             }
             // A client that keeps its side open is waited for only up to the close deadline, and
             // not to the end of the grace: see `ConnectionLimits`.
@@ -63,7 +63,7 @@ impl Leaving {
     }
 }
 
-fn tell_grace(whom: &str) {
+fn print_grace(whom: &str) {
     status(format_args!(
         "Shutting down: {GRACE:?} for {whom} to finish. Ctrl-C again aborts the rest"
     ));

@@ -42,7 +42,7 @@ impl Lesson {
         self.last = record.at;
         match record.step.as_str() {
             "waited" if waited >= SLEEP => {
-                self.tell_all(&mut lines);
+                self.describe_all(&mut lines);
                 self.slept = (self.slept.0 + waited, self.slept.1 + 1);
             }
             "filled" => self.count(record, |tally| {
@@ -60,7 +60,7 @@ impl Lesson {
             "write_blocked" => self.count(record, |tally| tally.is_blocked = true),
             "waited" | "ready" | "read_blocked" | "queued" | "discarded" | "gauge" | "event" => {}
             _ => {
-                self.tell_sleep(record.at, &mut lines);
+                self.describe_sleep(record.at, &mut lines);
                 let unsent = self.tallies.get(&record.id).map_or(0, |tally| tally.unsent);
                 self.tell(&record.id, &mut lines);
                 if let Some(sentence) = sentence(record, unsent) {
@@ -74,8 +74,8 @@ impl Lesson {
     /// Returns the lines of what was counted and not shown yet.
     pub(crate) fn finish(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
-        self.tell_all(&mut lines);
-        self.tell_sleep(self.last, &mut lines);
+        self.describe_all(&mut lines);
+        self.describe_sleep(self.last, &mut lines);
         lines
     }
 
@@ -87,10 +87,10 @@ impl Lesson {
         change(tally);
     }
 
-    fn tell_all(&mut self, lines: &mut Vec<String>) {
+    fn describe_all(&mut self, lines: &mut Vec<String>) {
         let ids: Vec<String> = self.tallies.keys().cloned().collect();
         if self.tallies.values().any(Tally::has_moved) {
-            self.tell_sleep(self.last, lines);
+            self.describe_sleep(self.last, lines);
         }
         for id in ids {
             self.tell(&id, lines);
@@ -106,7 +106,7 @@ impl Lesson {
         *tally = Tally { unsent: tally.unsent, ..Tally::default() };
     }
 
-    fn tell_sleep(&mut self, at: Duration, lines: &mut Vec<String>) {
+    fn describe_sleep(&mut self, at: Duration, lines: &mut Vec<String>) {
         let (slept, waits) = std::mem::take(&mut self.slept);
         if waits > 0 {
             let began = at.saturating_sub(slept);

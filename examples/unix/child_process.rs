@@ -200,7 +200,7 @@ impl Commands {
         let mut running = Vec::new();
         for (id, mut child) in self.children.drain(..) {
             match child.try_wait()? {
-                Some(status) => tell_end(id, status),
+                Some(status) => print_end(id, status),
                 None => running.push((id, child)),
             }
         }
@@ -211,12 +211,12 @@ impl Commands {
     /// Waits for the commands whose client has closed; they end at once.
     fn await_all(mut self) -> io::Result<()> {
         for (id, child) in &mut self.children {
-            tell_end(*id, child.wait()?);
+            print_end(*id, child.wait()?);
         }
         Ok(())
     }
 }
 
-fn tell_end(id: ConnectionId, status: ExitStatus) {
+fn print_end(id: ConnectionId, status: ExitStatus) {
     common::status(format_args!("{id}: the command ended: {status}"));
 }

@@ -317,7 +317,7 @@ impl Control {
         if self.state == State::Broken
             && let Some(ending) = &mut self.ending
         {
-            // The program ends the connection before it was told that it is broken.
+            // The program ends the connection before `Closed` says that it is broken.
             ending.reason = Some(CloseReason::Aborted);
         }
         self.end(CloseReason::Aborted);

@@ -348,7 +348,7 @@ const COUPLINGS: [Coupling; 4] = [
 
 fn every_readiness() -> impl Iterator<Item = Readiness> {
     (0..8).map(|number: u8| {
-        let part = |bit, news| if number & bit == 0 { Readiness::default() } else { news };
+        let part = |bit, reported| if number & bit == 0 { Readiness::default() } else { reported };
         part(1, Readiness::READABLE) | part(2, Readiness::WRITABLE) | part(4, Readiness::HUP)
     })
 }

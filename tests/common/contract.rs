@@ -65,13 +65,13 @@ macro_rules! contract_checks {
     };
     ($host:expr) => {
         $crate::contract_checks! { $host;
-            bytes_that_arrive_while_an_event_is_handled_are_told
-            events_of_one_turn_are_told_to_a_host_that_stops_between_them
+            bytes_that_arrive_while_an_event_is_handled_are_delivered
+            events_of_one_turn_are_delivered_to_a_host_that_stops_between_them
             what_is_done_outside_of_events_leaves_without_another_event
             stream_beyond_the_budget_goes_on_without_another_edge
-            more_ready_than_one_wait_takes_all_are_told
+            more_ready_than_one_wait_takes_all_are_delivered
             timers_ring_while_nothing_else_happens
-            wakes_of_a_thread_are_told_one_after_the_other
+            wakes_of_a_thread_are_delivered_one_after_the_other
             idle_loop_has_no_turns_beside_those_that_its_host_asks_for
             four_streams_leave_the_host_its_own_work
             shutdown_begun_outside_of_events_comes_to_its_end
@@ -138,7 +138,7 @@ impl Program for Arriving {
     }
 }
 
-pub fn bytes_that_arrive_while_an_event_is_handled_are_told(host: Host) {
+pub fn bytes_that_arrive_while_an_event_is_handled_are_delivered(host: Host) {
     run(host, OwnWork::None, || {
         let (event_loop, address) = listening_with(Limits::default());
         let mut peer = peer(address);
@@ -151,21 +151,21 @@ pub fn bytes_that_arrive_while_an_event_is_handled_are_told(host: Host) {
 
 struct Sources {
     sockets: [UdpSocket; 4],
-    told: Vec<SourceId>,
+    delivered: Vec<SourceId>,
 }
 
 impl Program for Sources {
     fn handle(&mut self, _: &mut EventLoop, event: Event) {
         let Event::Ready(id, _) = event else { panic!("{event:?} was not expected") };
-        self.told.push(id);
+        self.delivered.push(id);
     }
 
     fn is_done(&self) -> bool {
-        self.told.len() == self.sockets.len()
+        self.delivered.len() == self.sockets.len()
     }
 }
 
-pub fn events_of_one_turn_are_told_to_a_host_that_stops_between_them(host: Host) {
+pub fn events_of_one_turn_are_delivered_to_a_host_that_stops_between_them(host: Host) {
     run(host, OwnWork::None, || {
         let mut event_loop: EventLoop = EventLoop::new().unwrap();
         let sockets = [(); 4].map(|()| {
@@ -174,7 +174,7 @@ pub fn events_of_one_turn_are_told_to_a_host_that_stops_between_them(host: Host)
             socket.send_to(&[0], socket.local_addr().unwrap()).unwrap();
             socket
         });
-        (event_loop, Sources { sockets, told: Vec::new() })
+        (event_loop, Sources { sockets, delivered: Vec::new() })
     });
 }
 
@@ -290,7 +290,7 @@ impl Program for Crowd {
     }
 }
 
-pub fn more_ready_than_one_wait_takes_all_are_told(host: Host) {
+pub fn more_ready_than_one_wait_takes_all_are_delivered(host: Host) {
     run(host, OwnWork::Ticks, || {
         let mut limits = Limits::default();
         limits.event_capacity = 2;
@@ -336,7 +336,7 @@ pub fn timers_ring_while_nothing_else_happens(host: Host) {
 // Wakes.
 
 struct Woken {
-    told: Sender<()>,
+    delivered: Sender<()>,
     count: usize,
 }
 
@@ -347,7 +347,7 @@ impl Program for Woken {
         assert_eq!(event, Event::Woken);
         self.count += 1;
         // The thread has ended after the last.
-        let _ = self.told.send(());
+        let _ = self.delivered.send(());
     }
 
     fn is_done(&self) -> bool {
@@ -356,22 +356,22 @@ impl Program for Woken {
 }
 
 /// Wakes again whenever a wake was delivered, be it before or while the host goes to sleep.
-fn wake_again_and_again(waker: &Waker, told: &Receiver<()>) {
+fn wake_again_and_again(waker: &Waker, delivered: &Receiver<()>) {
     for _ in 0..WAKES {
         waker.wake().unwrap();
-        if told.recv().is_err() {
+        if delivered.recv().is_err() {
             return; // the check has failed
         }
     }
 }
 
-pub fn wakes_of_a_thread_are_told_one_after_the_other(host: Host) {
+pub fn wakes_of_a_thread_are_delivered_one_after_the_other(host: Host) {
     run(host, OwnWork::None, || {
         let event_loop: EventLoop = EventLoop::new().unwrap();
-        let (told, heard) = mpsc::channel();
+        let (delivered, heard) = mpsc::channel();
         let waker = event_loop.waker();
         thread::spawn(move || wake_again_and_again(&waker, &heard));
-        (event_loop, Woken { told, count: 0 })
+        (event_loop, Woken { delivered, count: 0 })
     });
 }
 

@@ -62,7 +62,7 @@ impl FromStr for Protocol {
 /// What a server reports about itself. The fills and flushes of the questions are not counted, but
 /// each question costs it one more wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Report {
     pub waits: u64,
     pub fills: u64,
     pub flushes: u64,
@@ -91,11 +91,11 @@ impl Server {
     }
 
     /// Asks the server about itself.
-    pub fn told(&mut self) -> Told {
+    pub fn report(&mut self) -> Report {
         let line = self.ask(b"counts");
         let mut numbers = line.split_whitespace().map(|number| number.parse().unwrap());
         let mut next = || numbers.next().unwrap();
-        Told {
+        Report {
             waits: next(),
             fills: next() - self.asked,
             // The answer itself has not left when it is made.
@@ -121,12 +121,12 @@ impl Server {
     }
 
     /// Asks until the server's report fits.
-    pub fn until(&mut self, mut fits: impl FnMut(Told) -> bool) -> Told {
+    pub fn until(&mut self, mut fits: impl FnMut(Report) -> bool) -> Report {
         let end = Instant::now() + PATIENCE;
         loop {
-            let told = self.told();
-            if fits(told) {
-                return told;
+            let report = self.report();
+            if fits(report) {
+                return report;
             }
             if Instant::now() > end {
                 let who = self.ask(b"who");
@@ -134,7 +134,7 @@ impl Server {
                 let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
                 let sockets: Vec<&str> =
                     table.lines().filter(|line| line.contains(&ports)).take(8).collect();
-                panic!("the server gets no further than {told:?}: {who}\n{sockets:#?}");
+                panic!("the server gets no further than {report:?}: {who}\n{sockets:#?}");
             }
         }
     }
@@ -211,8 +211,8 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
                 server[id].consume(asked.len());
                 let line = match &asked[..] {
                     b"counts" => tell(&server, &counts),
-                    b"stalled" => tell_stalled(&server),
-                    _ => tell_who(&server, listener),
+                    b"stalled" => describe_stalled(&server),
+                    _ => describe_peers(&server, listener),
                 };
                 server[id].send(line.as_bytes());
                 server[id].send(b"\n");
@@ -251,7 +251,7 @@ fn tell(server: &EventLoop, counts: &Counts) -> String {
     format!("{} {} {} {} {connections}", of(waits), of(fills), of(flushes), of(resets))
 }
 
-fn tell_stalled(server: &EventLoop) -> String {
+fn describe_stalled(server: &EventLoop) -> String {
     let unsent = server.connections().map(|one| one.unsent());
     let (connections, bytes) = unsent
         .filter(|count| *count > 0)
@@ -260,7 +260,7 @@ fn tell_stalled(server: &EventLoop) -> String {
 }
 
 /// Returns the first few connections, whole.
-fn tell_who(server: &EventLoop, listener: ListenerId) -> String {
+fn describe_peers(server: &EventLoop, listener: ListenerId) -> String {
     let served = server.connections().filter(|one| one.listener() == Some(listener));
     let shown: Vec<String> = served.take(3).map(|one| format!("{one:?}")).collect();
     shown.join("; ")

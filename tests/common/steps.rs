@@ -43,11 +43,11 @@ impl Steps {
     /// Returns the interests of one connection, each as it was registered with the kernel.
     pub fn interests(&self, id: ConnectionId) -> Vec<(Interest, Interest)> {
         let steps = self.0.lock().unwrap();
-        let told = steps.iter().filter_map(|step| match *step {
+        let changes = steps.iter().filter_map(|step| match *step {
             Step::InterestChanged { id: of, from, to } if of == id => Some((from, to)),
             _ => None,
         });
-        told.collect()
+        changes.collect()
     }
 }
 

@@ -40,7 +40,7 @@ fn clogged_exchange_drains_once_for_each_crossing() {
 }
 
 #[test]
-fn drained_exchange_that_clogs_before_it_was_told_is_told_only_when_it_drains_again() {
+fn drained_is_not_delivered_if_the_exchange_clogs_first_until_it_drains_again() {
     let mut exchange = open();
     exchange.send(&[7; 9]);
     exchange.flushed(9);
@@ -244,7 +244,7 @@ fn transfer_to_one_that_takes_no_more_moves_nothing() {
 }
 
 #[test]
-fn end_that_is_owed_waits_for_the_last_unsent_byte() {
+fn pending_end_waits_for_the_last_unsent_byte() {
     type Way = (&'static [Act], State, State);
     let ways: [Way; 4] = [
         (&[Finish], State::Finishing, State::Finished),

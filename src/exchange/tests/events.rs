@@ -4,7 +4,7 @@ use super::*;
 
 /// Open, with a reply sent above the high-water mark and taken, a request received, and the peer's
 /// end behind it.
-fn with_much_owed() -> Exchange {
+fn with_much_pending() -> Exchange {
     let mut exchange = Exchange::accepted(small());
     exchange.set_coupling(Coupling::None);
     exchange.peer_ended();
@@ -16,8 +16,8 @@ fn with_much_owed() -> Exchange {
 }
 
 #[test]
-fn owed_events_come_in_their_order_whatever_the_order_of_their_causes() {
-    let mut exchange = with_much_owed();
+fn pending_events_come_in_their_order_whatever_the_order_of_their_causes() {
+    let mut exchange = with_much_pending();
     exchange.end(CloseReason::Reset);
     assert_eq!(
         all_pending(&mut exchange),
@@ -56,7 +56,7 @@ fn connect_that_was_to_close_does_not_say_that_it_connected() {
 
 #[test]
 fn pause_holds_what_comes_from_the_peer_and_nothing_else() {
-    let mut exchange = with_much_owed();
+    let mut exchange = with_much_pending();
     exchange.pause();
     assert_eq!(
         all_pending(&mut exchange),
@@ -96,7 +96,7 @@ fn connected_exchange_may_write_at_once() {
 
 #[test]
 fn closed_comes_through_a_pause_and_nothing_behind_it() {
-    let mut exchange = with_much_owed();
+    let mut exchange = with_much_pending();
     exchange.pause();
     exchange.end(CloseReason::Reset);
     assert_eq!(all_pending(&mut exchange).last(), Some(&Pending::Closed));
@@ -126,7 +126,7 @@ fn resumed_exchange_announces_again_what_was_left() {
 fn closed_or_aborted_exchange_hears_only_that_it_closed() {
     for end in [|exchange| exchange.close(), |exchange| exchange.abort()] as [fn(&mut Exchange); 2]
     {
-        let mut exchange = with_much_owed();
+        let mut exchange = with_much_pending();
         exchange.pause();
         exchange.set_coupling(Coupling::Itself);
         end(&mut exchange);
@@ -137,10 +137,10 @@ fn closed_or_aborted_exchange_hears_only_that_it_closed() {
 }
 
 #[test]
-fn closed_or_aborted_after_an_end_that_was_not_told_hears_only_that() {
+fn closed_or_aborted_after_an_undelivered_end_gets_only_that() {
     for end in [|exchange| exchange.close(), |exchange| exchange.abort()] as [fn(&mut Exchange); 2]
     {
-        let mut exchange = with_much_owed();
+        let mut exchange = with_much_pending();
         exchange.read_failed(CloseReason::Reset);
         exchange.delivered(Pending::Accepted);
         end(&mut exchange);
@@ -150,19 +150,19 @@ fn closed_or_aborted_after_an_end_that_was_not_told_hears_only_that() {
 }
 
 #[test]
-fn programs_deadline_that_passes_is_told_between_the_first_event_and_a_close() {
+fn programs_deadline_that_passes_is_delivered_between_the_first_event_and_a_close() {
     for (state, ..) in STATES {
         let mut exchange = in_state(state);
         exchange.program_deadline_passed();
-        let is_told = !exchange.is_connecting() && !exchange.is_ending();
-        let pending: &[Pending] = if is_told { &[Pending::Deadline] } else { &[] };
+        let is_delivered = !exchange.is_connecting() && !exchange.is_ending();
+        let pending: &[Pending] = if is_delivered { &[Pending::Deadline] } else { &[] };
         assert_eq!(all_pending(&mut exchange), pending, "{state:?}");
         assert_eq!(exchange.state, state);
     }
 }
 
 #[test]
-fn programs_deadline_that_passes_while_connecting_is_told_behind_connected_or_not_at_all() {
+fn programs_deadline_that_passes_while_connecting_is_delivered_after_connected_or_not_at_all() {
     let mut exchange = in_state(State::Connecting);
     exchange.program_deadline_passed();
     exchange.connected();
@@ -281,7 +281,7 @@ fn ended_exchange_that_is_paused_holds_back_what_it_had_received() {
 }
 
 #[test]
-fn announced_again_and_consumed_before_it_was_told_is_not_told() {
+fn announced_again_and_consumed_before_its_delivery_is_not_delivered() {
     let mut exchange = open();
     receive(&mut exchange, b"abc");
     exchange.delivered(Pending::Received);
@@ -294,7 +294,7 @@ fn announced_again_and_consumed_before_it_was_told_is_not_told() {
 }
 
 #[test]
-fn deadline_set_anew_before_it_was_told_is_not_told() {
+fn deadline_set_anew_before_its_delivery_is_not_delivered() {
     let mut exchange = open();
     exchange.program_deadline_passed();
     exchange.forget_deadline();

@@ -277,8 +277,8 @@ fn check(world: &World) {
     assert!(kept.received <= 2 && kept.unsent <= 3, "the limits are kept to");
     assert_eq!(kept.reason.is_some(), matches!(kept.state, State::Broken | State::Closed));
     let drained = world.program.was_clogged && !kept.clogged && !exchange.is_ending();
-    let is_told = kept.pending.contains(Pending::Drained);
-    assert!(!drained || is_told, "it has drained, and Drained is not pending");
+    let is_delivered = kept.pending.contains(Pending::Drained);
+    assert!(!drained || is_delivered, "it has drained, and Drained is not pending");
     if !world.is_at_rest() {
         return;
     }

@@ -259,7 +259,7 @@ fn activity_that_moves_a_deadline_leaves_the_alarm_as_it_is() {
 }
 
 #[test]
-fn bytes_that_the_program_sent_are_told_to_observers_once() {
+fn bytes_that_the_program_sent_are_shown_to_observers_once() {
     let mut scene = Scene::new(None);
     let (id, _peer) = scene.accepted();
     let steps = scene.steps();

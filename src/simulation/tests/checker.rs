@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::flow::{Coupled, Flow, PeerEnd, Told};
+use super::flow::{Coupled, Delivered, Flow, PeerEnd};
 use super::trace::{SharedTrace, digest, is_fruitless, kind, look};
 use crate::alarms::Alarm;
 use crate::connection::{Connection, Queued, Stream};
@@ -111,7 +111,7 @@ impl Checker {
 
     /// Takes in what the loop did in a call. Returns the steps, for a script.
     pub(super) fn absorb(&mut self) -> Vec<Step> {
-        let steps = std::mem::take(&mut look(&self.trace).news);
+        let steps = std::mem::take(&mut look(&self.trace).unchecked);
         for step in &steps {
             self.absorb_step(*step);
         }
@@ -200,13 +200,13 @@ impl Checker {
         let flow = self.flow(id);
         flow.served_until = None;
         let is_first = matches!(event, Event::Accepted(..) | Event::Connected(_));
-        match (event, flow.told) {
-            (_, Told::Closed(_)) => panic!("5: {event:?} after closed"),
+        match (event, flow.delivered) {
+            (_, Delivered::Closed(_)) => panic!("5: {event:?} after closed"),
             (Event::Closed(..), _) => {}
-            (_, Told::Nothing) if is_first => flow.told = Told::Opened,
-            (_, Told::Nothing) => panic!("5: {event:?} before it was opened"),
+            (_, Delivered::Nothing) if is_first => flow.delivered = Delivered::Opened,
+            (_, Delivered::Nothing) => panic!("5: {event:?} before it was opened"),
             _ if is_first => panic!("5: {event:?} twice"),
-            (Event::PeerFinished(_), Told::PeerFinished) => panic!("5: {event:?} twice"),
+            (Event::PeerFinished(_), Delivered::PeerFinished) => panic!("5: {event:?} twice"),
             _ => {}
         }
         assert!(!flow.is_closing || matches!(event, Event::Closed(..)), "5: {event:?} after close");
@@ -225,7 +225,7 @@ impl Checker {
                 assert!(at.is_some_and(|at| now >= at), "8: a deadline early, or of none set");
             }
             Event::PeerFinished(_) => {
-                flow.told = Told::PeerFinished;
+                flow.delivered = Delivered::PeerFinished;
                 check_peers_end(flow, connection);
             }
             Event::Closed(_, reason) => self.closed(id, reason, connection),
@@ -252,7 +252,7 @@ impl Checker {
         assert!(stream.socket.is_none(), "7: {id} is reported as closed, and has a socket");
         assert_eq!(reason, flow.rejected.unwrap_or(ended), "5: the first reason stays");
         if matches!(ended, CloseReason::Finished | CloseReason::Closed) && flow.has_socket {
-            let is_given_up = flow.told == Told::Nothing && ended == CloseReason::Closed;
+            let is_given_up = flow.delivered == Delivered::Nothing && ended == CloseReason::Closed;
             assert!(
                 stream.unsent() == 0 && flow.flushed == flow.sent.len() || is_given_up,
                 "1: closed cleanly with bytes unsent"
@@ -261,7 +261,7 @@ impl Checker {
         if ended == CloseReason::Finished {
             check_peers_end(flow, stream);
             assert!(
-                flow.told == Told::PeerFinished,
+                flow.delivered == Delivered::PeerFinished,
                 "5: finished, but PeerFinished was not delivered"
             );
             assert!(!flow.is_clogged, "5: finished without the drained that was due");
@@ -270,7 +270,7 @@ impl Checker {
             check_deadline(flow, deadline, stream, now);
         }
         let is_clean = matches!(ended, CloseReason::Finished | CloseReason::Closed);
-        flow.told = Told::Closed(ended);
+        flow.delivered = Delivered::Closed(ended);
         let is_wanted = matches!(ended, CloseReason::Aborted | CloseReason::Overflow);
         let lacks = flow.offered > flow.flushed as u64;
         // A connect to several addresses that has won after the program closed was not delivered.
@@ -418,8 +418,8 @@ fn check_event(flow: &Flow, event: Event, stream: &Stream) {
 /// was delivered for a full buffer.
 fn check_reading_program(flow: &Flow, stream: &Stream) {
     let exchange = &stream.exchange;
-    let is_told = matches!(flow.told, Told::Opened | Told::PeerFinished);
-    let takes_input = is_told && !flow.is_closing && !exchange.is_closed();
+    let is_delivered = matches!(flow.delivered, Delivered::Opened | Delivered::PeerFinished);
+    let takes_input = is_delivered && !flow.is_closing && !exchange.is_closed();
     let is_held_back = match exchange.coupling() {
         Coupling::None => false,
         Coupling::Itself => stream.unsent() > 0,
@@ -504,7 +504,7 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     let Some(Socket::Simulated(socket)) = &stream.socket else { return };
     let probe = lock(&simulation.network).probe(socket.index());
     assert_eq!(probe.interest, stream.interest(), "2: the interest that was registered");
-    // A queued connection has news that is not served yet, and is settled then.
+    // A queued connection has readiness that is not served yet, and is settled then.
     if stream.standing.queued != Queued::No {
         return;
     }

@@ -198,7 +198,7 @@ fn close_deadlines_pass_to_the_tick_after_silence_and_after_all() {
 }
 
 #[test]
-fn deadline_that_the_program_set_is_told_to_the_tick() {
+fn deadline_that_the_program_set_is_delivered_to_the_tick() {
     let mut scene = Scene::with(1, Limits::default());
     let id = scene.ids[0];
     scene.server[id].set_deadline(Some(10 * SECOND));

@@ -66,7 +66,7 @@ impl Embedding {
 
     /// Returns whether no event of a shutdown or of a wake is pending.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.leaving.is_none() && !self.timing.is_wake_owed()
+        self.leaving.is_none() && !self.timing.is_wake_pending()
     }
 }
 
@@ -209,7 +209,7 @@ impl Run {
     /// After a turn without an event the loop returns how long it can be left alone.
     fn check_nothing(&mut self) {
         let Embedding { timing, leaving, .. } = &self.embedding;
-        let (turns, told) = (self.event_loop.turns(), self.event_loop.next_timeout());
+        let (turns, timeout) = (self.event_loop.turns(), self.event_loop.next_timeout());
         let has_left = turns.listeners.ready_count() > 0
             || turns.connections.all().any(|connection| {
                 let exchange = &connection.exchange;
@@ -219,9 +219,15 @@ impl Run {
         let until = leaving.as_ref().and_then(Leaving::rings_at);
         if let Some(at) = timing.earliest().into_iter().chain(until).min() {
             let most = at.saturating_duration_since(now);
-            assert!(told.is_some_and(|time| time <= most), "3: it would sleep too long: {told:?}");
+            assert!(
+                timeout.is_some_and(|time| time <= most),
+                "3: it would sleep too long: {timeout:?}"
+            );
         }
-        assert!(!has_left || told == Some(Duration::ZERO), "3: it would sleep, and has work left");
+        assert!(
+            !has_left || timeout == Some(Duration::ZERO),
+            "3: it would sleep, and has work left"
+        );
         if let Some(leaving) = leaving {
             leaving.nothing(&self.event_loop);
         }
@@ -312,6 +318,6 @@ impl Run {
         assert!(self.poll_for(Duration::MAX), "8: a timer never rings");
         self.wake();
         assert!(self.poll_for(Duration::MAX), "10: a wake is never delivered");
-        assert!(!self.embedding.timing.is_wake_owed(), "10: a wake is not delivered first");
+        assert!(!self.embedding.timing.is_wake_pending(), "10: a wake is not delivered first");
     }
 }

@@ -63,7 +63,7 @@ fn shutdown_of_a_paused_listener_whose_registration_fails_still_accepts_and_ends
 /// A timer had fired and its event was never delivered. A wake and the end of a shutdown were lost
 /// in the same way.
 #[test]
-fn observer_panics_at_what_is_told_next_it_is_told_all_the_same() {
+fn observer_panics_before_an_event_that_is_delivered_all_the_same() {
     let simulation = Simulation::new(1);
     let mut event_loop: EventLoop = simulation.event_loop();
     event_loop.set_observer(|step| match step {

@@ -21,7 +21,7 @@ pub(super) enum PeerEnd {
 
 /// The event that was delivered to the program last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Delivered {
     Nothing,
     Opened,
     PeerFinished,
@@ -41,7 +41,7 @@ pub(super) struct Flow {
     pub(super) id: Option<ConnectionId>,
     pub(super) peer: Option<Peer>,
     pub(super) peer_end: PeerEnd,
-    pub(super) told: Told,
+    pub(super) delivered: Delivered,
     /// There was a socket, and one that can be reset.
     pub(super) has_socket: bool,
     pub(super) can_reset: bool,
@@ -111,7 +111,7 @@ impl Flow {
             id: None,
             peer: None,
             peer_end: PeerEnd::Open,
-            told: Told::Nothing,
+            delivered: Delivered::Nothing,
             has_socket: false,
             can_reset: false,
             by_reset: false,
@@ -184,7 +184,7 @@ impl Flow {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.id.is_some() && !matches!(self.told, Told::Closed(_))
+        self.id.is_some() && !matches!(self.delivered, Delivered::Closed(_))
     }
 
     /// Lets the peer read, and checks that it gets the next bytes of what was sent.
@@ -198,12 +198,12 @@ impl Flow {
         if peer.state() == PeerState::Ended {
             let port = self.port;
             assert!(
-                self.finished.is_some() || matches!(self.told, Told::Closed(_)),
+                self.finished.is_some() || matches!(self.delivered, Delivered::Closed(_)),
                 "the peer {port} reads an end that was not sent"
             );
             // Where there is no reset, the end also stands for what was given up.
-            let was_given_up =
-                peer.is_unix() && matches!(self.told, Told::Closed(reason) if !is_clean(reason));
+            let was_given_up = peer.is_unix()
+                && matches!(self.delivered, Delivered::Closed(reason) if !is_clean(reason));
             let is_whole = self.read == self.sent.len();
             assert!(is_whole || was_given_up, "the end arrives only after the last byte");
         }
@@ -214,7 +214,7 @@ impl Flow {
     pub(super) fn follow(&mut self, other: &Self) {
         self.wrote.extend(&other.sent[self.wrote.len()..other.flushed]);
         self.read = other.consumed;
-        let is_closed = matches!(other.told, Told::Closed(_)) && !other.by_reset;
+        let is_closed = matches!(other.delivered, Delivered::Closed(_)) && !other.by_reset;
         if other.finished.is_some() || is_closed {
             self.peer_end = PeerEnd::Finished;
         }

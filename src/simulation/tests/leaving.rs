@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::checker::Checker;
-use super::flow::Told;
+use super::flow::Delivered;
 use crate::event::{CloseReason, Event};
 use crate::event_loop::EventLoop;
 use crate::slots::{ConnectionId, ListenerId};
@@ -158,9 +158,12 @@ pub(super) fn check_closed<T>(
         let flow = checker.flow(id);
         flow.is_closing = true;
         assert!(!flow.is_paused, "11: a shutdown closes {id}, which is paused");
-        assert!(flow.told != Told::Nothing, "11: a shutdown closes {id} before it is opened");
-        let is_told = !exchange.is_at_end() || flow.told == Told::PeerFinished;
-        assert!(is_told, "11: a shutdown closes {id} before its end is delivered");
+        assert!(
+            flow.delivered != Delivered::Nothing,
+            "11: a shutdown closes {id} before it is opened"
+        );
+        let is_delivered = !exchange.is_at_end() || flow.delivered == Delivered::PeerFinished;
+        assert!(is_delivered, "11: a shutdown closes {id} before its end is delivered");
         assert!(connection.received().is_empty(), "11: a shutdown closes {id} with received bytes");
         assert_eq!(flow.flushed, flow.sent.len(), "11: a shutdown closes {id} with unsent bytes");
         let is_whole = flow.consumed >= flow.arrived || leaving.hides_bytes;

@@ -24,8 +24,8 @@ impl Run {
         self.consume(id, usize::MAX);
     }
 
-    /// Handles an event like `behave`, but reads whatever else the connection owes. Of two programs
-    /// against each other one must, or else each could wait for the other to read first.
+    /// Handles an event like `behave`, but reads whatever else the connection has received. Of two
+    /// programs against each other one must, or else each could wait for the other to read first.
     fn behave_uncoupled(&mut self, event: Event, id: ConnectionId) {
         self.uncouple_accepted(id);
         self.behave(event, id);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::checker::Checker;
 use super::draws::{draw_limits, draw_plain_limits, is_plain};
 use super::embedding::Embedding;
-use super::flow::Told;
+use super::flow::Delivered;
 use super::program::{Style, set_hosts};
 use super::trace::{ObserverPanics, look};
 use crate::event::Event;
@@ -148,7 +148,7 @@ impl Run {
         let script = self.script.borrow();
         let seen = &script[script.len().saturating_sub(50)..];
         let seen = seen.iter().map(|(number, line)| format!("  {number} {line:?}\n"));
-        let unseen = trace.news.iter().map(|step| format!("    {:?}\n", Line::Loop(*step)));
+        let unseen = trace.unchecked.iter().map(|step| format!("    {:?}\n", Line::Loop(*step)));
         seen.chain(unseen).collect()
     }
 
@@ -229,7 +229,7 @@ impl Run {
 impl Checker {
     /// Returns the connections whose `Closed` was not delivered yet.
     pub(super) fn open(&self) -> impl Iterator<Item = ConnectionId> {
-        let open = self.flows.iter().filter(|flow| !matches!(flow.told, Told::Closed(_)));
+        let open = self.flows.iter().filter(|flow| !matches!(flow.delivered, Delivered::Closed(_)));
         open.filter_map(|flow| flow.id)
     }
 }

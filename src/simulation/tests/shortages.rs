@@ -52,11 +52,11 @@ fn listening(simulation: &Simulation) -> (EventLoop, ListenerId) {
 
 /// Returns the next event other than `AcceptFailed`, and how many of those preceded it.
 fn next(server: &mut EventLoop, listener: ListenerId) -> (usize, Event) {
-    let mut told = 0;
+    let mut reported = 0;
     loop {
         match server.next_event().unwrap() {
-            Event::AcceptFailed(of, ..) if of == listener => told += 1,
-            event => return (told, event),
+            Event::AcceptFailed(of, ..) if of == listener => reported += 1,
+            event => return (reported, event),
         }
     }
 }
@@ -99,7 +99,7 @@ fn accept_pauses_begin_anew_with_each_shortage() {
 }
 
 #[test]
-fn system_out_of_descriptors_pauses_accepting_is_told_once_and_outlived() {
+fn system_out_of_descriptors_pauses_accepting_is_reported_once_and_outlived() {
     let simulation = Simulation::new(1);
     let (mut server, listener) = listening(&simulation);
     let pauses = observe(&mut server);
@@ -110,9 +110,9 @@ fn system_out_of_descriptors_pauses_accepting_is_told_once_and_outlived() {
     while simulation.step() {}
     let start = simulation.now();
     fail(&simulation, 0, 3);
-    let (told, event) = next(&mut server, listener);
+    let (reported, event) = next(&mut server, listener);
     accepted(event);
-    assert_eq!(told, 1);
+    assert_eq!(reported, 1);
     let shortest = Limits::default().accept_pause_min;
     let expected = [1, 2, 4].map(|times| (Some(NO_DESCRIPTOR_IN_SYSTEM), times * shortest));
     assert_eq!(*pauses.lock().unwrap(), expected);

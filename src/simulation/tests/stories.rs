@@ -70,7 +70,7 @@ impl Scene {
     }
 
     /// Makes an event pending, which moves the connection forward.
-    fn owe_again(&mut self) {
+    fn become_pending_again(&mut self) {
         self.server[self.id].pause();
         self.server[self.id].resume();
     }
@@ -128,7 +128,7 @@ fn registering_fails_with_bytes_unsent_resets_instead_of_ending() {
 
 /// `Drained` was delivered although the program had clogged the connection again in between.
 #[test]
-fn clogged_again_before_drained_is_told_drains_later_and_once() {
+fn clogged_again_before_drained_is_delivered_drains_later_and_once() {
     let mut scene = Scene::new();
     let id = scene.id;
     lock(&scene.simulation.network).faults.receive_buffer = 0;
@@ -200,7 +200,7 @@ fn overflowed_and_aborted_hears_only_closed() {
 
 /// A deadline was delivered although the program had cancelled it in an event before it.
 #[test]
-fn deadline_that_has_passed_is_taken_back_before_it_is_told_does_not_come() {
+fn deadline_that_has_passed_is_taken_back_before_its_delivery_does_not_come() {
     let mut scene = Scene::new();
     let id = scene.id;
     scene.receive(b"left");
@@ -246,7 +246,7 @@ fn deferred_one_that_is_resumed_in_anothers_event_stands_in_line_once() {
     other_peer.write(b"?");
     scene.deliver();
     assert_eq!(scene.server.next_event().unwrap(), Event::Received(other));
-    scene.owe_again();
+    scene.become_pending_again();
     scene.read_the_rest();
 }
 
@@ -261,7 +261,7 @@ fn deferred_one_that_is_resumed_in_anothers_deadline_stands_in_line_once() {
     scene.leave_over();
     scene.simulation.pass_time(Duration::from_secs(2));
     assert_eq!(scene.server.next_event().unwrap(), Event::Deadline(other));
-    scene.owe_again();
+    scene.become_pending_again();
     scene.read_the_rest();
 }
 
@@ -327,7 +327,7 @@ fn client_sends_more_than_all_buffers_hold_gets_everything_back() {
 /// Each connection that closes makes room for just one of the waiting peers. That the next finds
 /// none again is not reported.
 #[test]
-fn out_of_descriptors_with_many_that_wait_is_told_once_until_nobody_waits() {
+fn out_of_descriptors_with_many_that_wait_is_reported_once_until_nobody_waits() {
     let few = Faults { descriptors_max: 3, ..Faults::none() };
     let simulation = Simulation::with_faults(1, few);
     let mut server: EventLoop = simulation.event_loop();
@@ -352,7 +352,7 @@ fn out_of_descriptors_with_many_that_wait_is_told_once_until_nobody_waits() {
 /// An undelivered failure of a registration then counted as delivered, and so no failed accept was
 /// delivered any more.
 #[test]
-fn accepting_that_fails_behind_a_failed_registration_is_told() {
+fn accepting_that_fails_behind_a_failed_registration_is_reported() {
     let simulation = Simulation::new(1);
     let limits = Limits { connections_max: Some(1), ..Limits::default() };
     let mut server: EventLoop = simulation.event_loop_with_limits(limits).unwrap();

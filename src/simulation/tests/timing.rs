@@ -159,7 +159,7 @@ impl Timing {
         self.set.iter().filter_map(|timer| timer.at).min()
     }
 
-    pub(super) fn is_wake_owed(&self) -> bool {
+    pub(super) fn is_wake_pending(&self) -> bool {
         self.pulse.wakes.load(Ordering::SeqCst) > self.told_wakes
     }
 

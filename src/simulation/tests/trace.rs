@@ -11,7 +11,7 @@ use crate::system::simulated::Random;
 #[derive(Default)]
 pub(super) struct Trace {
     /// Since the checker looked last.
-    pub(super) news: Vec<Step>,
+    pub(super) unchecked: Vec<Step>,
     /// The waits of the current call that nothing has followed.
     pub(super) fruitless: usize,
     pub(super) fruitless_max: usize,
@@ -35,7 +35,7 @@ impl Trace {
             _ if is_fruitless(&step) => {}
             _ => self.fruitless = 0,
         }
-        self.news.push(step);
+        self.unchecked.push(step);
         if self.is_in_call
             && let Some(random) = &mut self.panics
             && random.below(8) == 0

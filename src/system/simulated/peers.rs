@@ -25,7 +25,7 @@ pub(crate) struct Probe {
     /// A read would bring bytes, the end or an error.
     pub(crate) has_news: bool,
     pub(crate) has_room: bool,
-    /// The next wait looks for news, or for room.
+    /// The next wait looks for bytes to read, or for room.
     pub(crate) read_edge: bool,
     pub(crate) write_edge: bool,
     /// This many bytes have arrived and are not read.

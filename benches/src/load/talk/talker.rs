@@ -68,7 +68,7 @@ impl Talker {
         writable: bool,
     ) -> io::Result<()> {
         if writable && self.owed > 0 {
-            self.send_owed(shared)?;
+            self.send_unsent(shared)?;
         }
         if readable { self.take_all(shared) } else { Ok(()) }
     }
@@ -109,10 +109,10 @@ impl Talker {
         self.begun.extend(std::iter::repeat_n(now, count));
         shared.under_way += (count * self.size) as u64;
         self.owed += count * self.size;
-        self.send_owed(shared)
+        self.send_unsent(shared)
     }
 
-    fn send_owed(&mut self, shared: &Shared) -> io::Result<()> {
+    fn send_unsent(&mut self, shared: &Shared) -> io::Result<()> {
         let count = self.send(shared, self.owed)?;
         self.owed -= count;
         Ok(())

@@ -263,11 +263,13 @@ impl World {
         lock(&self.run.simulation.network).fingerprint(&mut hasher);
         self.run.event_loop.turns().fingerprint(&mut hasher);
         for (_, flow) in self.live() {
-            let Flow { told, peer_end, is_clogged, is_closing, was_paused, deadline, .. } = flow;
+            let Flow { delivered, peer_end, is_clogged, is_closing, was_paused, deadline, .. } =
+                flow;
             let slot = flow.id.map(|id| id.slot);
-            let told = format!("{told:?}{peer_end:?}");
+            let delivered = format!("{delivered:?}{peer_end:?}");
             let peer = flow.peer.as_ref().map(|peer| peer.index());
-            (slot, told, is_clogged, is_closing, was_paused, deadline.is_some()).hash(&mut hasher);
+            (slot, delivered, is_clogged, is_closing, was_paused, deadline.is_some())
+                .hash(&mut hasher);
             peer.hash(&mut hasher);
         }
         self.run.listeners[0].1.hash(&mut hasher);
