@@ -312,7 +312,7 @@ fn example_runs_the_echo_program_works_and_the_planted_bug_is_found() {
     path.pop();
     path.pop();
     path.push("examples/simulated_echo");
-    assert!(path.exists(), "cargo test builds it, unless only this test file is asked for");
+    assert!(path.exists(), "first: cargo build --features simulation --example simulated_echo");
     let run = |seed: Option<&str>| {
         let mut command = Command::new(&path);
         command.env_remove("READINESS_SEED");
