@@ -176,38 +176,154 @@ fn tiny_loop_fits_into_250_lines() {
 
 // The form of a chapter.
 
-#[test]
-fn each_chapter_has_its_length_its_three_exercises_and_their_answers() {
+/// Returns a page's lines outside its code blocks.
+fn prose(page: &str) -> String {
+    let mut in_code = false;
+    let lines = page.lines().filter(|line| {
+        let is_fence = line.starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Returns the chapters that a page of contents lists, in order: the title and the file of each
+/// line `1. [title](file)`.
+fn listed(contents: &str) -> Vec<(&str, &str)> {
+    let entries = contents.lines().filter_map(|line| {
+        let (number, entry) = line.split_once(". [")?;
+        number.parse::<u8>().ok()?;
+        entry.split_once(')')?.0.split_once("](")
+    });
+    entries.collect()
+}
+
+/// Returns what is wrong with the length of a chapter.
+fn complaint_about_length(page: &str) -> Option<String> {
+    let words = prose(page).split_whitespace().count();
+    (!(600..=1200).contains(&words)).then(|| format!("{words} words"))
+}
+
+/// Returns what a chapter of Part I lacks. The last one shows its program whole, where the others
+/// have a difference, and what it cannot do is what the crate adds.
+fn complaints_about_parts(page: &str, is_last: bool) -> Vec<String> {
     let mut complaints = Vec::new();
-    for name in chapters() {
-        let page = chapter(&name);
-        let mut in_code = false;
-        let prose = page.lines().filter(|line| {
-            let is_fence = line.starts_with("```");
-            in_code ^= is_fence;
-            !in_code && !is_fence
-        });
-        let prose: String = prose.map(|line| format!("{line}\n")).collect();
-        let words = prose.split_whitespace().count();
-        if !(600..=1200).contains(&words) {
-            complaints.push(format!("{name} has {words} words"));
-        }
-        let exercises = prose.split_once("\n## Exercises\n").map(|(_, exercises)| exercises);
-        let (exercises, answers) =
-            exercises.and_then(|all| all.split_once("\n<details>")).unwrap_or_default();
-        for (what, list) in [("exercises", exercises), ("answers", answers)] {
-            let numbers = (1..=4).filter(|n| list.contains(&format!("\n{n}. "))).count();
-            if numbers != 3 {
-                complaints.push(format!("{name} has {numbers} {what}"));
-            }
-        }
-        for part in ["\n## What it still cannot do\n"] {
-            if !name.starts_with("15") && !prose.contains(part) {
-                complaints.push(format!("{name} lacks {}", part.trim()));
-            }
+    let prose = prose(page);
+    let headings: Vec<&str> = prose.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let place = |start: &str| headings.iter().position(|heading| heading.starts_with(start));
+    let change = if is_last { "Read it" } else { "The change" };
+    if !matches!((place("See it"), place(change)), (Some(seen), Some(mended)) if seen < mended) {
+        complaints.push("no failure before its change".to_owned());
+    }
+    if !is_last && blocks(page, "diff").is_empty() {
+        complaints.push("no difference to the program before".to_owned());
+    }
+    if place("What it still cannot do").is_none() {
+        complaints.push("nothing that it still cannot do".to_owned());
+    }
+    let exercises = prose.split_once("\n## Exercises\n").map(|(_, exercises)| exercises);
+    let (exercises, answers) =
+        exercises.and_then(|all| all.split_once("\n<details>")).unwrap_or_default();
+    for (what, list) in [("exercises", exercises), ("answers", answers)] {
+        let numbers = (1..=4).filter(|n| list.contains(&format!("\n{n}. "))).count();
+        if numbers != 3 {
+            complaints.push(format!("{numbers} {what}"));
         }
     }
+    complaints
+}
+
+#[test]
+fn each_chapter_has_its_length() {
+    let contents = chapter("README.md");
+    let chapters = listed(&contents);
+    assert_eq!(chapters.len(), 26, "{chapters:?}");
+    let complaints: Vec<String> = chapters
+        .iter()
+        .filter_map(|(_, file)| {
+            Some(format!("{file}: {}", complaint_about_length(&chapter(file))?))
+        })
+        .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn each_chapter_of_the_first_part_has_a_failure_a_change_and_three_exercises_with_answers() {
+    let mut complaints = Vec::new();
+    for name in chapters() {
+        let lacks = complaints_about_parts(&chapter(&name), name.starts_with("15"));
+        complaints.extend(lacks.iter().map(|what| format!("{name}: {what}")));
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn each_chapter_ends_with_links_to_its_neighbours() {
+    let contents = chapter("README.md");
+    let chapters = listed(&contents);
+    for (number, (_, file)) in chapters.iter().enumerate() {
+        let link = |word: &str, to: Option<&(&str, &str)>| {
+            to.map(|(title, file)| format!("{word}: [{title}]({file})"))
+        };
+        let before = link("before", number.checked_sub(1).map(|before| &chapters[before]));
+        let next = link("next", chapters.get(number + 1));
+        let expected: Vec<String> = [before, next].into_iter().flatten().collect();
+        let page = chapter(file);
+        assert_eq!(page.lines().last(), Some(expected.join(" · ").as_str()), "{file}");
+        assert!(page.contains("\n\n[Contents](README.md)\n\n"), "{file}");
+    }
+}
+
+#[test]
+fn each_translation_ends_with_links_to_its_neighbours() {
+    let (contents, originals) = (read("docs/ja/README.md"), chapter("README.md"));
+    let (chapters, originals) = (listed(&contents), listed(&originals));
+    for (number, (_, file)) in chapters.iter().enumerate() {
+        assert_eq!(*file, originals[number].1);
+        let before = number.checked_sub(1).map(|before| chapters[before]);
+        let before = before.map(|(title, file)| format!("前：[{title}]({file})"));
+        let next = match chapters.get(number + 1) {
+            Some((title, file)) => format!("次：[{title}]({file})"),
+            None => {
+                let (title, file) = originals[number + 1];
+                format!("次：[{title}](../{file})（英語）")
+            }
+        };
+        let expected: Vec<String> = before.into_iter().chain([next]).collect();
+        let page = read(&format!("docs/ja/{file}"));
+        assert_eq!(page.lines().last(), Some(expected.join(" · ").as_str()), "{file}");
+        let top = format!("\n\n[目次](README.md) · [English](../{file})\n\n");
+        assert!(page.contains(&top), "{file}");
+    }
+}
+
+#[test]
+fn chapter_that_lacks_something_is_found() {
+    let whole = "# 1. A\n\n## See it fail\n\n## The change\n\n```diff\n--- a\n+++ b\n```\n\n\
+        ## What it still cannot do\n\n## Exercises\n\n1. a\n2. b\n3. c\n\n\
+        <details>\n\n1. A\n2. B\n3. C\n\n</details>\n";
+    assert_eq!(complaints_about_parts(whole, false), [""; 0]);
+    for (part, complaint) in [
+        ("See it fail", "no failure before its change"),
+        ("The change", "no failure before its change"),
+        ("```diff\n--- a\n+++ b\n```\n", "no difference to the program before"),
+        ("What it still cannot do", "nothing that it still cannot do"),
+        ("3. c\n", "2 exercises"),
+        ("3. C\n", "2 answers"),
+    ] {
+        assert_eq!(complaints_about_parts(&whole.replace(part, ""), false), [complaint], "{part}");
+    }
+    let late = whole.replace("See it fail", "x").replace("The change", "y");
+    let late = late.replace("## y", "## The change\n## See it fail");
+    assert_eq!(complaints_about_parts(&late, false), ["no failure before its change"]);
+
+    let of_length = |words: usize| format!("```text\n{0}```\n{0}", "word\n".repeat(words));
+    let complaints = [599, 600, 1200, 1201].map(|words| complaint_about_length(&of_length(words)));
+    assert_eq!(complaints, [Some("599 words".into()), None, None, Some("1201 words".into())]);
+    assert_eq!(
+        listed("1. [A](a.md): x (y)\n- [B](b.md)\n12. [C](c.md)\n"),
+        [("A", "a.md"), ("C", "c.md")]
+    );
 }
 
 #[test]

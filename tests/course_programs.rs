@@ -25,7 +25,7 @@ use common::{
 };
 use programs::{Program, TempFile, assert_succeeded};
 use socket2::{Domain, SockRef, Socket, Type};
-use tiny_loop::{Connection, TinyLoop};
+use tiny_loop::{Connection, RECEIVED_MAX, TinyLoop};
 
 /// Starts a program of the course, on a port that the system has chosen.
 fn start(name: &str) -> (Program, SocketAddr) {
@@ -84,6 +84,21 @@ fn end_of_a_client_found_with_unsent_bytes_leaves_them_to_it() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).unwrap();
     assert!(answer == pattern(0, COUNT), "{} bytes were echoed", answer.len());
+}
+
+/// Without the check for a full buffer the client would wait forever, and the loop would spin.
+#[test]
+fn handler_that_takes_nothing_from_a_full_buffer_loses_its_connection() {
+    let mut server = TinyLoop::listen("127.0.0.1:0").unwrap();
+    let mut client = peer(server.listener.local_addr().unwrap());
+    thread::spawn(move || {
+        loop {
+            server.turn(|_| ()).unwrap();
+        }
+    });
+    client.write_all(&[0; RECEIVED_MAX]).unwrap();
+    let end = client.read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "{end:?}");
 }
 
 #[test]
