@@ -152,6 +152,20 @@ fn stalled_read_deadline_passes_to_the_tick_after_the_program_took_something_las
     scene.assert_passes(Deadline::StalledRead, 60 * SECOND);
 }
 
+/// The loop has no turn between the two, so it sees a pause only by what the resume announces.
+#[test]
+fn stalled_read_deadline_counts_anew_after_a_pause_and_a_resume_at_once() {
+    let mut scene = Scene::with(1, limits(|limits| limits.read_buffer_max = 1));
+    let id = scene.ids[0];
+    scene.write(0);
+    assert_eq!(scene.events(), [Event::Received(id), Event::Full(id)]);
+    scene.simulation.pass_time(50 * SECOND);
+    scene.server[id].pause();
+    scene.server[id].resume();
+    assert_eq!(scene.events(), [Event::Received(id)]);
+    scene.assert_passes(Deadline::StalledRead, 60 * SECOND);
+}
+
 #[test]
 fn stalled_write_deadline_counts_from_the_stall_and_not_from_an_earlier_flush() {
     // A connection without an idle timeout notes no time while it waits for nothing.
