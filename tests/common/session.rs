@@ -170,9 +170,11 @@ impl World {
     }
 
     /// Returns a line of output with the port of the page, and without what `ps` shows of tests that
-    /// run at a low priority.
+    /// run at a low or a high priority.
     fn as_shown(&self, line: &str) -> String {
-        let line = line.replace("SN", "S").replace("RN", "R");
+        let line = ["SN", "S<", "RN", "R<"]
+            .iter()
+            .fold(line.to_owned(), |line, state| line.replace(state, &state[..1]));
         match self.server {
             Some(_) => line.replace(&self.port, PORT),
             None => line,

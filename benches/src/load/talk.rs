@@ -31,6 +31,16 @@ pub(super) fn run(order: &Order, groups: &[Group], lines: bool, wait: Wait) -> i
     let pattern = if lines { Pattern::lines(groups[0].size) } else { Pattern::new() };
     let count = groups.iter().map(|group| group.connections).sum();
     let sockets = connecting::open(order.address, order.server, count)?;
+    run_on(sockets, order, groups, pattern, wait)
+}
+
+fn run_on(
+    sockets: Vec<BlockingStream>,
+    order: &Order,
+    groups: &[Group],
+    pattern: Pattern,
+    wait: Wait,
+) -> io::Result<Report> {
     let meter = Meter::start(order.extent, order.server)?;
     let mut talk = Talk::new(pattern, meter, sockets, groups)?;
     talk.begin()?;
@@ -209,9 +219,14 @@ mod tests {
         });
         let group = |manner| Group { connections: 3, size: 100, manner };
         let groups: Vec<Group> = manners.iter().copied().map(group).collect();
+        // Not by `open`, which counts the files of the server: those of this process are counted with
+        // what the other tests open and close meanwhile.
+        let sockets = groups.iter().flat_map(|group| 0..group.connections);
+        let sockets: io::Result<_> = sockets.map(|_| BlockingStream::connect(address)).collect();
         let task = Task::Talk { groups: groups.clone(), lines: false, wait };
         let extent = Extent::Messages(MESSAGES);
-        run(&Order { address, server: std::process::id(), task, extent }, &groups, false, wait)
+        let order = Order { address, server: std::process::id(), task, extent };
+        run_on(sockets?, &order, &groups, Pattern::new(), wait)
     }
 
     fn echo(mut client: BlockingStream, server: fn(u64, &mut [u8])) -> io::Result<()> {
