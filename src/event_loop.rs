@@ -2,10 +2,10 @@
 //!
 //! Nothing is decided here. Each method finds the connection or listener that an id names and
 //! passes the call on to the part that does the work. Each file of the folder holds methods that
-//! belong together.
+//! belong together; `next_event.rs` has those that every program uses.
 
 // First, so that its methods come first on the page.
-mod basics;
+mod next_event;
 
 mod connecting;
 mod embedding;

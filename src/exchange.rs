@@ -4,7 +4,8 @@
 //! It has no socket, no clock and no loop. Its inputs are method calls; its outputs are the two
 //! buffers, the wants, the pending events and, from [`Exchange::advance`], whether to send our end
 //! of file. So a test can walk every path through it. `state.rs` says what leads from state to
-//! state.
+//! state. What sending needs is in `exchange/control.rs`: the write buffer, the state, the pending
+//! events; what reading needs is here.
 //!
 //! **Received follows progress.** If the program consumes some bytes and leaves others, `Received`
 //! is due again without a new read: the read buffer has a mark for it. It waits while the program

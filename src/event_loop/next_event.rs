@@ -1,4 +1,4 @@
-//! The public interface: what every program uses.
+//! The public interface: what every program uses, from making a loop to `next_event`.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
