@@ -535,26 +535,7 @@ fn browser_shows_a_stalled_connection_and_its_interest() {
         )
     };
     browser.until(&shows("W"), PATIENCE);
-    let label = browser.value(&format!("{row}.querySelector('canvas').getAttribute('aria-label')"));
-    let label = label.as_str().unwrap();
-    assert!(label.starts_with("Interest writable; in the last 10 s readable for "), "{label}");
-    assert!(label.contains(" s, then writable for "), "{label}");
-    // One that reads a little now and then stays named, and is announced once.
-    let told = browser.value(
-        "(() => { const view = structuredClone(live.view), row = view.rows[1], told = []; \
-         const look = () => { takeView(structuredClone(view)); \
-         told.push(document.getElementById('headline').textContent + '|' + \
-         document.getElementById('spoken').textContent); }; \
-         look(); view.stuck = 0; row.stuck = false; look(); \
-         row.unsent = 0; look(); return told.join('\\n').replaceAll(row.id, 'ID'); })()",
-    );
-    let told: Vec<&str> = told.as_str().unwrap().lines().collect();
-    let spoken: Vec<&str> = told.iter().map(|line| line.split_once('|').unwrap().1).collect();
-    assert!(told[0].contains("is slow: its client has not read for"), "{told:#?}");
-    assert!(told[1].contains("is slow: its client reads a little at a time"), "{told:#?}");
-    assert!(told[2].starts_with("The loop"), "{told:#?}");
-    assert!(spoken[0].starts_with("Slow client: ID. ") && spoken[1] == spoken[0], "{spoken:#?}");
-    assert_eq!(spoken[2], "ID is not slow any more.");
+    check_what_is_read_aloud(&mut browser, row);
     // Only what is stuck is left by the filter, which the keyboard reaches.
     browser.value("document.querySelector('[name=filter]').focus()");
     browser.press("ArrowRight");
@@ -574,6 +555,30 @@ fn browser_shows_a_stalled_connection_and_its_interest() {
     browser.value("document.querySelector('[name=filter]').click()");
     browser.until(&shows("R"), PATIENCE);
     assert_eq!(browser.complaints, [""; 0]);
+}
+
+/// The band of the row has its story as a name. A client that reads a little now and then stays
+/// named by the headline, and is announced once.
+fn check_what_is_read_aloud(browser: &mut Browser, row: &str) {
+    let label = browser.value(&format!("{row}.querySelector('canvas').getAttribute('aria-label')"));
+    let label = label.as_str().unwrap();
+    assert!(label.starts_with("Interest writable; in the last 10 s readable for "), "{label}");
+    assert!(label.contains(" s, then writable for "), "{label}");
+    let told = browser.value(
+        "(() => { const view = structuredClone(live.view), row = view.rows[1], told = []; \
+         const look = () => { takeView(structuredClone(view)); \
+         told.push(document.getElementById('headline').textContent + '|' + \
+         document.getElementById('spoken').textContent); }; \
+         look(); view.stuck = 0; row.stuck = false; look(); \
+         row.unsent = 0; look(); return told.join('\\n').replaceAll(row.id, 'ID'); })()",
+    );
+    let told: Vec<&str> = told.as_str().unwrap().lines().collect();
+    let spoken: Vec<&str> = told.iter().map(|line| line.split_once('|').unwrap().1).collect();
+    assert!(told[0].contains("is slow: its client has not read for"), "{told:#?}");
+    assert!(told[1].contains("is slow: its client reads a little at a time"), "{told:#?}");
+    assert!(told[2].starts_with("The loop"), "{told:#?}");
+    assert!(spoken[0].starts_with("Slow client: ID. ") && spoken[1] == spoken[0], "{spoken:#?}");
+    assert_eq!(spoken[2], "ID is not slow any more.");
 }
 
 #[test]
