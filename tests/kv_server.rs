@@ -421,7 +421,7 @@ fn client_list_shows_what_each_waits_for_and_kill_closes_it() {
     let [own, other] = &list[..] else { panic!("{list:#?}") };
     let address_of = |client: &Client| client.stream.get_ref().local_addr().unwrap();
     let begin = format!("id={} addr={} name=first ", number[1..].trim_end(), address_of(&one));
-    assert!(own.starts_with(&begin) && own.contains(" cmd=client "), "{own}");
+    assert!(own.starts_with(&begin) && own.contains(" cmd=client|list "), "{own}");
     let begin = format!("id=2 addr={} name= ", address_of(&two));
     assert!(other.starts_with(&begin) && other.contains(" sub=2 psub=0 "), "{other}");
     assert!(other.ends_with(" qbuf=0 omem=0 cmd=subscribe waits=PeerToSend"), "{other}");

@@ -6,7 +6,7 @@
 //! when more arrives.
 
 use std::io::ErrorKind;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use readiness::ReadHalf;
 
@@ -16,11 +16,15 @@ pub(crate) const REQUEST_MAX: usize = 16 * 1024 * 1024;
 const INLINE_MAX: usize = 64 * 1024;
 /// The longest line with a length.
 const HEADER_MAX: usize = 64;
+/// How many words an array may have: a negative number is none.
+const COUNTS: Numbers = i64::MIN..=i32::MAX as i64;
+const LENGTHS: Numbers = 0..=REQUEST_MAX as i64;
+
+type Numbers = RangeInclusive<i64>;
 
 /// The text of an error reply.
 pub(crate) type Refusal = Vec<u8>;
-/// How a command ends: with a reply, or with an error.
-pub(crate) type Answer<'v> = Result<Reply<'v>, Refusal>;
+pub(crate) type Outcome<T = ()> = Result<T, Refusal>;
 
 /// How far the request at the front of the read buffer is known.
 #[derive(Debug, Default)]
@@ -37,99 +41,94 @@ pub(crate) struct Parser {
 impl Parser {
     /// Looks whether a whole request has arrived. If so, returns how many bytes are to be consumed
     /// once its words were used: none of a line, which is consumed here.
-    pub(crate) fn next(&mut self, read: &mut ReadHalf<'_>) -> Result<Option<usize>, Refusal> {
-        match read.received().first() {
-            None => Ok(None),
-            Some(b'*') => match self.array(read.received())? {
-                None if read.received().len() >= REQUEST_MAX => Err("too big request".into()),
-                next => Ok(next),
-            },
-            Some(_) => match read.take_until(b'\n', INLINE_MAX) {
-                Ok(Some(line @ [.., b'\n'])) => self.split(line),
-                Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    Err("too big inline request".into())
-                }
-                // Incomplete, or cut off by the client's end.
-                Ok(_) | Err(_) => Ok(None),
-            },
+    pub(crate) fn next(&mut self, read: &mut ReadHalf<'_>) -> Outcome<Option<usize>> {
+        if read.received().starts_with(b"*") {
+            let length = self.array(read.received())?;
+            let is_full = length.is_none() && read.received().len() >= REQUEST_MAX;
+            return if is_full { Err("too big request".into()) } else { Ok(length) };
+        }
+        match read.take_until(b'\n', INLINE_MAX) {
+            Ok(Some(line @ [.., b'\n'])) => self.split(line).map(|()| Some(0)),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                Err("too big inline request".into())
+            }
+            // Incomplete, or cut off by the client's end.
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 
     /// Lends the words of the request that was found at the front of `received`.
-    pub(crate) fn words<'b>(&'b self, received: &'b [u8]) -> Vec<&'b [u8]> {
+    pub(crate) fn words<'b>(&'b self, received: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
         let bytes = if self.line.is_empty() { received } else { &self.line };
-        self.places.iter().map(|place| &bytes[place.clone()]).collect()
+        self.places.iter().map(|place| &bytes[place.clone()])
     }
 
-    fn array(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+    fn array(&mut self, bytes: &[u8]) -> Outcome<Option<usize>> {
         if self.missing == 0 {
-            let Some((count, behind)) = header(bytes, 0, "mbulk")? else { return Ok(None) };
-            let count = count.filter(|count| *count <= i64::from(i32::MAX));
-            let count = count.ok_or("invalid multibulk length")?;
-            (self.missing, self.at) = (usize::try_from(count).unwrap_or(0), behind);
+            let Some(header) = header(bytes, COUNTS, "multibulk")? else { return Ok(None) };
+            (self.missing, self.at) = header;
             self.places.clear();
             self.line.clear();
         }
         while self.missing > 0 {
-            match bytes.get(self.at) {
-                None => return Ok(None),
-                Some(b'$') => {}
-                Some(other) => return Err([b"expected '$', got '", &[*other][..], b"'"].concat()),
+            let rest = &bytes[self.at..];
+            match rest {
+                [] => return Ok(None),
+                [b'$', ..] => {}
+                [other, ..] => return Err([b"expected '$', got '", &[*other][..], b"'"].concat()),
             }
-            let Some((length, start)) = header(bytes, self.at, "bulk")? else { return Ok(None) };
-            let length = length.and_then(|length| usize::try_from(length).ok());
-            let length = length.filter(|length| *length <= REQUEST_MAX);
-            let end = start + length.ok_or("invalid bulk length")?;
-            if bytes.len() < end + 2 {
+            let Some((length, start)) = header(rest, LENGTHS, "bulk")? else { return Ok(None) };
+            if rest.len() < start + length + 2 {
                 return Ok(None);
             }
-            self.places.push(start..end);
-            (self.missing, self.at) = (self.missing - 1, end + 2);
+            let start = self.at + start;
+            self.places.push(start..start + length);
+            (self.missing, self.at) = (self.missing - 1, start + length + 2);
         }
         Ok(Some(self.at))
     }
 
-    /// Splits a line at white space outside of quotes; its line ending ends the last word.
-    fn split(&mut self, mut rest: &[u8]) -> Result<Option<usize>, Refusal> {
+    /// Splits a line at white space outside of quotes.
+    fn split(&mut self, mut rest: &[u8]) -> Outcome {
+        const UNBALANCED: &str = "unbalanced quotes in request";
+        let is_at_space = |rest: &[u8]| rest.first().is_none_or(u8::is_ascii_whitespace);
         self.places.clear();
         self.line.clear();
-        let (mut quote, mut start) = (None, None);
-        while let [byte, behind @ ..] = rest {
-            rest = behind;
-            let is_last = rest.first().is_none_or(u8::is_ascii_whitespace);
-            let kept = match (byte, quote) {
-                (space, None) if space.is_ascii_whitespace() => {
-                    self.places.extend(start.take().map(|start| start..self.line.len()));
-                    continue;
+        loop {
+            rest = rest.trim_ascii_start();
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let (start, mut quote) = (self.line.len(), None);
+            while quote.is_some() || !is_at_space(rest) {
+                let (byte, behind) = rest.split_first().ok_or(UNBALANCED)?;
+                rest = behind;
+                match (byte, quote) {
+                    (b'"' | b'\'', None) => quote = Some(*byte),
+                    (_, Some(open)) if *byte != open && *byte != b'\\' => self.line.push(*byte),
+                    (b'\\', Some(b'"')) => self.line.push(unescaped(&mut rest)),
+                    (b'\\', Some(_)) if rest.starts_with(b"'") => {
+                        self.line.extend(rest.split_off_first());
+                    }
+                    (b'\\', _) | (_, None) => self.line.push(*byte),
+                    (_, Some(_)) if is_at_space(rest) => quote = None,
+                    (_, Some(_)) => return Err(UNBALANCED.into()),
                 }
-                (b'"' | b'\'', None) => {
-                    quote = Some(*byte);
-                    None
-                }
-                (_, Some(open)) if *byte == open && is_last => {
-                    quote = None;
-                    None
-                }
-                (_, Some(open)) if *byte == open => break,
-                (b'\\', Some(b'"')) => Some(unescaped(&mut rest)),
-                (b'\\', Some(_)) if rest.starts_with(b"'") => rest.split_off_first().copied(),
-                _ => Some(*byte),
-            };
-            start.get_or_insert(self.line.len());
-            self.line.extend(kept);
+            }
+            self.places.push(start..self.line.len());
         }
-        if quote.is_some() { Err("unbalanced quotes in request".into()) } else { Ok(Some(0)) }
     }
 }
 
 /// Takes what follows a backslash, and returns what that stands for.
 fn unescaped(rest: &mut &[u8]) -> u8 {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    if let [b'x', high, low, behind @ ..] = *rest
-        && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+    if let [b'x', digits @ ..] = rest
+        && let Some((digits, behind)) = digits.split_at_checked(2)
+        && digits.iter().all(u8::is_ascii_hexdigit)
     {
         *rest = behind;
-        return 16 * high + low;
+        let digit = |byte: u8| if byte < b'a' { byte - b'0' } else { byte - b'a' + 10 };
+        return digits.iter().fold(0, |sum, byte| 16 * sum + digit(byte.to_ascii_lowercase()));
     }
     match rest.split_off_first() {
         Some(b'n') => b'\n',
@@ -139,79 +138,83 @@ fn unescaped(rest: &mut &[u8]) -> u8 {
     }
 }
 
-/// Reads the line of a length behind its sign: the number, if it is one, and where the line ends.
-fn header(bytes: &[u8], at: usize, what: &str) -> Result<Option<(Option<i64>, usize)>, Refusal> {
-    let line = &bytes[at + 1..];
-    let line = &line[..line.len().min(HEADER_MAX)];
+/// Reads the line of a length behind its sign: the length, and where the line ends.
+fn header(bytes: &[u8], range: Numbers, what: &str) -> Outcome<Option<(usize, usize)>> {
+    let line = &bytes[1..bytes.len().min(1 + HEADER_MAX)];
     match line.iter().position(|byte| *byte == b'\r') {
-        Some(end) if at + end + 2 < bytes.len() => Ok(Some((integer(&line[..end]), at + end + 3))),
-        None if line.len() == HEADER_MAX => Err(format!("too big {what} count string").into()),
+        Some(end) if end + 2 < bytes.len() => {
+            let number = integer(&line[..end]).filter(|number| range.contains(number));
+            let number = number.ok_or_else(|| format!("invalid {what} length"))?;
+            Ok(Some((usize::try_from(number).unwrap_or(0), end + 3)))
+        }
+        None if line.len() == HEADER_MAX => {
+            Err(format!("too big {} count string", what.replace("multi", "m")).into())
+        }
         _ => Ok(None),
     }
 }
 
 /// Reads a number as Redis writes it: without a plus, zeros in front or white space.
 pub(crate) fn integer(word: &[u8]) -> Option<i64> {
-    let (sign, digits) = word.strip_prefix(b"-").map_or((1, word), |digits| (-1, digits));
-    let with = |sum: i64, digit: &u8| {
-        let digit = Some(digit).filter(|digit| digit.is_ascii_digit())? - b'0';
-        sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
-    };
-    match digits {
-        [b'0'] if sign == 1 => Some(0),
-        [b'1'..=b'9', ..] => digits.iter().try_fold(0, with),
+    match word {
+        [b'0'] => Some(0),
+        [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..] => str::from_utf8(word).ok()?.parse().ok(),
         _ => None,
     }
 }
 
-/// What a command answers.
-pub(crate) enum Reply<'v> {
-    /// It has appended its replies itself.
-    Done,
-    Simple(&'static str),
-    Integer(i64),
-    Nil,
-    Bulk(&'v [u8]),
-    Text(Vec<u8>),
-    Array(Vec<Reply<'v>>),
-}
+/// The replies to a client's requests, which leave together.
+#[derive(Default)]
+pub(crate) struct Replies(pub(crate) Vec<u8>);
 
-pub(crate) const OK: Reply<'static> = Reply::Simple("OK");
+impl Replies {
+    fn line(&mut self, sign: u8, text: &[u8]) {
+        self.0.push(sign);
+        self.0.extend_from_slice(text);
+        self.0.extend_from_slice(b"\r\n");
+    }
 
-/// Returns the number of something.
-pub(crate) fn count<'v>(count: usize) -> Reply<'v> {
-    Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
-}
+    pub(crate) fn simple(&mut self, text: &str) {
+        self.line(b'+', text.as_bytes());
+    }
 
-/// Appends a reply to the replies that are to be sent.
-pub(crate) fn append(replies: &mut Vec<u8>, reply: &Reply<'_>) {
-    match reply {
-        Reply::Done => {}
-        Reply::Simple(text) => append_line(replies, b'+', text),
-        Reply::Integer(number) => append_line(replies, b':', &number.to_string()),
-        Reply::Nil => append_line(replies, b'$', "-1"),
-        Reply::Bulk(value) => {
-            append_line(replies, b'$', &value.len().to_string());
-            replies.extend_from_slice(value);
-            replies.extend_from_slice(b"\r\n");
-        }
-        Reply::Text(text) => append(replies, &Reply::Bulk(text)),
-        Reply::Array(items) => {
-            append_line(replies, b'*', &items.len().to_string());
-            items.iter().for_each(|item| append(replies, item));
+    pub(crate) fn number(&mut self, number: impl ToString) {
+        self.line(b':', number.to_string().as_bytes());
+    }
+
+    pub(crate) fn nil(&mut self) {
+        self.line(b'$', b"-1");
+    }
+
+    pub(crate) fn bulk(&mut self, text: impl AsRef<[u8]>) {
+        let text = text.as_ref();
+        self.line(b'$', text.len().to_string().as_bytes());
+        self.0.extend_from_slice(text);
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    pub(crate) fn value(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.bulk(value),
+            None => self.nil(),
         }
     }
-}
 
-pub(crate) fn append_line(replies: &mut Vec<u8>, sign: u8, text: &str) {
-    replies.push(sign);
-    replies.extend_from_slice(text.as_bytes());
-    replies.extend_from_slice(b"\r\n");
-}
+    /// Begins an array: this many replies follow, which are its items.
+    pub(crate) fn array(&mut self, length: usize) {
+        self.line(b'*', length.to_string().as_bytes());
+    }
 
-/// Appends an error, which is one line whatever its text.
-pub(crate) fn append_error(replies: &mut Vec<u8>, text: &[u8]) {
-    replies.push(b'-');
-    replies.extend(text.iter().map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }));
-    replies.extend_from_slice(b"\r\n");
+    pub(crate) fn bulks(&mut self, texts: &[&[u8]]) {
+        self.array(texts.len());
+        texts.iter().for_each(|text| self.bulk(text));
+    }
+
+    /// Appends an error, which is one line whatever its text.
+    pub(crate) fn error(&mut self, text: &[u8]) {
+        let is_end = |byte: &u8| b"\r\n".contains(byte);
+        let text: Vec<u8> =
+            text.iter().map(|byte| if is_end(byte) { b' ' } else { *byte }).collect();
+        self.line(b'-', &text);
+    }
 }

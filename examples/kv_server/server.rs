@@ -2,8 +2,8 @@
 //! each other.
 //!
 //! [`Server::handle`] takes one event of a loop, be it a simulated one. All requests that have
-//! arrived are answered at once, and their replies leave together. What a request does to other
-//! clients happens behind that.
+//! arrived are answered at once, and their replies leave together. What a request sends to other
+//! clients leaves behind that.
 //!
 //! A client may send many requests before it reads a reply. With 32 MiB unsent it is answered no
 //! further until it has read most of them. A client that reads nothing for a minute is cut. So is
@@ -15,15 +15,12 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use readiness::{Connection, ConnectionId, Event, EventLoop, Limits, Step, TimerId};
 
-use crate::commands::{COMMANDS, Command, SYNTAX_ERROR, number, wrong_number};
-use crate::resp::Reply::{self, Array, Bulk, Done, Integer, Nil, Simple, Text};
-use crate::resp::{
-    Answer, OK, Parser, REQUEST_MAX, Refusal, append, append_error, append_line, count, integer,
-};
+use crate::commands::{COMMANDS, Command, SYNTAX_ERROR, find, number, wrong_number};
+use crate::resp::{Outcome, Parser, REQUEST_MAX, Replies, integer};
 use crate::store::{Store, matches};
 
 /// Unsent bytes at which a client is cut, and half of which it may cause itself.
@@ -39,7 +36,7 @@ const FOR_ALL: [&str; 3] = ["ping", "quit", "reset"];
 /// What is not part of a transaction.
 const AT_ONCE: [&str; 5] = ["multi", "exec", "discard", "quit", "reset"];
 /// What is no business of monitors.
-const SECRET: [&str; 3] = ["exec", "monitor", "config"];
+const SECRET: [&str; 5] = ["exec", "monitor", "config|get", "client|list", "client|kill"];
 const SETTINGS: [[&str; 2]; 3] = [["appendonly", "no"], ["databases", "1"], ["save", ""]];
 /// What the loop has done, as `INFO` shows it.
 const COUNTED: [&str; 5] = ["waits", "fills", "bytes_in", "flushes", "bytes_out"];
@@ -50,12 +47,11 @@ pub(crate) fn limits() -> Limits {
     (connection.read_buffer_max, connection.reads_while_unsent) = (REQUEST_MAX, true);
     (connection.high_water, connection.unsent_max) = (UNSENT_MAX / 2, UNSENT_MAX);
     connection.low_water = UNSENT_MAX / 64;
+    // For one that goes on sending what is no request.
+    connection.close_deadline = Duration::from_secs(5);
     limits
 }
 
-/// Each connection's data, but while it is answered: the request at its front, and what its commands
-/// have set.
-pub(crate) type Client = Option<Box<(Parser, Session)>>;
 pub(crate) type Clients = EventLoop<Client>;
 
 /// The kinds of topics: channels, patterns, and for monitors a single one.
@@ -63,8 +59,16 @@ const MONITOR: usize = 2;
 type Topic = Vec<u8>;
 type Request = (&'static Command, Vec<Vec<u8>>);
 
+/// Each connection's data.
 #[derive(Default)]
-pub(crate) struct Session {
+pub(crate) struct Client {
+    parser: Parser,
+    session: Session,
+}
+
+/// What a client's commands have set.
+#[derive(Default)]
+struct Session {
     number: i64,
     name: Vec<u8>,
     last_command: &'static str,
@@ -81,38 +85,30 @@ impl Session {
     }
 }
 
-/// A request's view of the clients.
-struct Call<'c> {
-    clients: &'c Clients,
-    id: ConnectionId,
-    session: &'c mut Session,
-    replies: &'c mut Vec<u8>,
-}
-
 pub(crate) struct Server {
     store: Store,
     /// Which clients want each topic, by kinds.
     topics: [HashMap<Topic, BTreeSet<ConnectionId>>; 3],
-    /// What is to be sent to other clients, and which are to be closed, once a client is answered.
+    /// What is to be sent to other clients, once a client is answered.
     outgoing: Vec<(Vec<ConnectionId>, Vec<u8>)>,
-    killed: Vec<ConnectionId>,
     /// The one timer, and the time for which it is set.
     timer: Option<(TimerId, Instant)>,
     counters: Arc<[AtomicUsize; 5]>,
     accepted: i64,
     requests: u64,
-    /// Kept for its memory.
-    replies: Vec<u8>,
+    /// Kept for their memory.
+    replies: Replies,
+    words: Vec<&'static [u8]>,
 }
 
 impl Server {
     pub(crate) fn new(clients: &mut Clients) -> Self {
-        let (topics, outgoing, killed, timer, replies) = Default::default();
+        let (topics, outgoing, timer, replies, words) = Default::default();
         let (store, counters) = (Store::new(clients.now()), Arc::default());
         let seen = Arc::clone(&counters);
         clients.set_observer(move |step: Step| count_step(&seen, step));
         let (accepted, requests) = (0, 0);
-        Self { store, topics, outgoing, killed, timer, counters, accepted, requests, replies }
+        Self { store, topics, outgoing, timer, counters, accepted, requests, replies, words }
     }
 
     /// Handles one event; all are to be passed here.
@@ -121,15 +117,11 @@ impl Server {
         match event {
             Event::Accepted(_, id) => {
                 self.accepted += 1;
-                clients[id].data.get_or_insert_default().1.number = self.accepted;
+                clients[id].data.session.number = self.accepted;
             }
-            Event::Received(id) => self.answer(clients, id),
+            Event::Received(id) => self.answer_all(clients, id),
             Event::Drained(id) => clients[id].resume(),
-            Event::Closed(id, _) => {
-                if let Some(client) = clients[id].data.take() {
-                    self.forget(id, &client.1);
-                }
-            }
+            Event::Closed(id, _) => self.forget(&mut clients[id].data.session, id),
             Event::Timer(id) if self.timer.is_some_and(|(timer, _)| timer == id) => {
                 self.timer = None;
                 self.store.remove_expired(EXPIRED_AT_ONCE);
@@ -145,184 +137,242 @@ impl Server {
     }
 
     /// Answers the requests of a client that have arrived.
-    fn answer(&mut self, clients: &mut Clients, id: ConnectionId) {
-        // Taken out, so that a command can look at all clients.
-        let Some(mut client) = clients[id].data.take() else { return };
-        let (parser, session) = &mut *client;
-        let mut replies = mem::take(&mut self.replies);
-        let mut outcome = Ok(());
+    fn answer_all(&mut self, clients: &mut Clients, id: ConnectionId) {
+        let mut outcome = Ok(true);
         // What is left is announced again: at once, or when it has drained.
-        while outcome.is_ok()
-            && !session.is_leaving
+        while outcome == Ok(true)
+            && !clients[id].data.session.is_leaving
             && !clients[id].is_clogged()
             && self.outgoing.len() < OUTGOING_MAX
         {
-            match parser.next(&mut clients[id].halves().0) {
-                Ok(None) => break,
-                Ok(Some(length)) => {
-                    let words = parser.words(clients[id].received());
-                    let replies = &mut replies;
-                    self.run(&words, &mut Call { clients, id, session, replies });
-                    clients[id].consume(length);
-                }
-                Err(why) => {
-                    append_error(&mut replies, &[b"ERR Protocol error: ", &*why].concat());
-                    let why = String::from_utf8_lossy(&why);
-                    outcome = Err(io::Error::new(ErrorKind::InvalidData, why));
-                }
-            }
-            if replies.len() > GATHERED {
-                clients[id].send(&replies);
-                replies.clear();
+            outcome = self.answer_next(clients, id);
+            if self.replies.0.len() > GATHERED {
+                clients[id].send(&self.replies.0);
+                self.replies.0.clear();
             }
         }
-        clients[id].send(&replies);
-        if session.is_leaving {
-            clients[id].close();
-        } else if clients[id].is_clogged() && clients[id].unsent() > 0 {
-            clients[id].pause();
+        let client = &mut clients[id];
+        if let Err(why) = &outcome {
+            self.replies.error(&[b"ERR Protocol error: ", &**why].concat());
         }
-        clients[id].data = Some(client);
-        clients[id].attend(|_| outcome);
-        replies.clear();
-        replies.shrink_to(2 * GATHERED);
-        self.replies = replies;
+        client.send(&self.replies.0);
+        self.replies.0.clear();
+        self.replies.0.shrink_to(2 * GATHERED);
+        if client.data.session.is_leaving {
+            client.close();
+        } else if client.is_clogged() && client.unsent() > 0 {
+            client.pause();
+        }
+        client.attend(|_| match outcome {
+            Ok(_) => Ok(()),
+            Err(why) => Err(io::Error::new(ErrorKind::InvalidData, String::from_utf8_lossy(&why))),
+        });
         for (ids, bytes) in self.outgoing.drain(..) {
             clients.send_each(ids, &bytes);
         }
-        for id in self.killed.drain(..) {
-            if let Some(client) = clients.get_mut(id) {
-                client.abort();
-            }
-        }
     }
 
-    /// Runs one request, or keeps it for the end of a transaction.
-    fn run(&mut self, words: &[&[u8]], call: &mut Call<'_>) {
+    /// Answers the request at the front of the read buffer. Returns whether it is there, or how it
+    /// violates the protocol.
+    fn answer_next(&mut self, clients: &mut Clients, id: ConnectionId) -> Outcome<bool> {
+        let (client, stream) = clients[id].split();
+        let (mut read, _) = stream.halves();
+        let Some(length) = client.parser.next(&mut read)? else { return Ok(false) };
+        let mut words: Vec<&[u8]> = mem::take(&mut self.words);
+        words.extend(client.parser.words(read.received()));
+        let left = self.run_on_keys(&words, &mut client.session).unwrap_or_else(|why| {
+            self.replies.error(&why);
+            None
+        });
+        let owned = |command| (command, words.iter().map(|word| word.to_vec()).collect());
+        let request: Option<Request> = left.map(owned);
+        self.words = emptied(words);
+        read.consume(length);
+        if let Some(request) = request {
+            self.run(request, clients, id);
+        }
+        Ok(true)
+    }
+
+    /// Runs a request on its words where they lie, if it needs the keys alone and nobody watches.
+    /// Returns the command of any other.
+    fn run_on_keys(
+        &mut self,
+        words: &[&[u8]],
+        session: &mut Session,
+    ) -> Outcome<Option<&'static Command>> {
         if words.is_empty() {
-            return;
+            return Ok(None);
         }
-        match (admit(words, call.session), &mut call.session.queue) {
-            (Err(why), queue) => {
-                *queue = queue.take().map(|_| Err(()));
-                append_error(call.replies, &why);
+        let is_subscribed = session.subscription_count() > 0;
+        let command = admit(words, is_subscribed)
+            .inspect_err(|_| session.queue = session.queue.take().map(|_| Err(())))?;
+        self.requests += 1;
+        session.last_command = command.0;
+        let is_watched = is_subscribed || !self.topics[MONITOR].is_empty();
+        let is_done = !is_watched
+            && session.queue.is_none()
+            && self.store.run(command.0, &words[1..], &mut self.replies)?;
+        Ok((!is_done).then_some(command))
+    }
+
+    /// Runs a request that may need other clients, or keeps it for the end of a transaction.
+    fn run(&mut self, request: Request, clients: &mut Clients, id: ConnectionId) {
+        match &mut clients[id].data.session.queue {
+            Some(queue) if !AT_ONCE.contains(&request.0.0) => {
+                queue.iter_mut().for_each(|requests| requests.push(request.clone()));
+                self.replies.simple("QUEUED");
             }
-            (Ok(command), Some(queue)) if !AT_ONCE.contains(&command.0) => {
-                if let Ok(requests) = queue {
-                    requests.push((command, words.iter().map(|word| word.to_vec()).collect()));
-                }
-                append(call.replies, &Simple("QUEUED"));
-            }
-            (Ok(command), _) => self.execute(command, words, call),
+            _ => self.execute(&request, clients, id),
         }
     }
 
-    fn execute(&mut self, (name, _, keys): &'static Command, words: &[&[u8]], call: &mut Call<'_>) {
-        self.requests += 1;
-        call.session.last_command = name;
-        let monitors = self.topics[MONITOR].get(&b""[..]).filter(|_| !SECRET.contains(name));
-        if let Some(monitors) = monitors {
-            let line = monitored(words, &call.clients[call.id]);
+    fn execute(&mut self, (command, words): &Request, clients: &mut Clients, id: ConnectionId) {
+        let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+        let monitors = self.topics[MONITOR].get(&b""[..]);
+        if let Some(monitors) = monitors.filter(|_| !SECRET.contains(&command.0)) {
+            let line = monitored(&words, &clients[id]);
             self.outgoing.push((monitors.iter().copied().collect(), line));
         }
-        let outcome = match keys {
-            [0, ..] => self.call(name, &words[1..], call),
-            _ => self.store.run(name, &words[1..]),
-        };
-        match outcome {
-            Ok(reply) => append(call.replies, &reply),
-            Err(why) => append_error(call.replies, &why),
+        if let Err(why) = self.call(command.0, &words[1..], clients, id) {
+            self.replies.error(&why);
         }
     }
 
     /// Runs a command that is not about keys alone.
-    fn call<'v>(&'v mut self, name: &str, words: &'v [&[u8]], call: &mut Call<'_>) -> Answer<'v> {
-        Ok(match (name, words) {
-            ("ping", [] | [_]) if call.session.subscription_count() > 0 => {
-                Array(vec![Bulk(b"pong"), Bulk(words.first().copied().unwrap_or_default())])
+    fn call(
+        &mut self,
+        name: &str,
+        words: &[&[u8]],
+        clients: &mut Clients,
+        id: ConnectionId,
+    ) -> Outcome {
+        let (out, session) = (&mut self.replies, &mut clients[id].data.session);
+        match (name, words) {
+            ("ping", [] | [_]) if session.subscription_count() > 0 => {
+                out.bulks(&[b"pong", words.first().copied().unwrap_or_default()]);
             }
-            ("ping", []) => Simple("PONG"),
-            ("ping" | "echo", [text]) => Bulk(text),
-            ("ping", _) => return Err(wrong_number(name)),
-            ("select", [index]) if number(index)? == 0 => OK,
-            ("select", _) => return Err("ERR DB index is out of range".into()),
+            ("ping", [_, _, ..]) => return Err(wrong_number(name)),
+            ("select", [index]) if number(index)? != 0 => {
+                return Err("ERR DB index is out of range".into());
+            }
+            ("select" | "client|setinfo", _) => out.simple("OK"),
             // Clients then go on with RESP2.
             ("hello", _) => return Err("NOPROTO unsupported protocol version".into()),
             ("quit", _) => {
-                call.session.is_leaving = true;
-                OK
+                session.is_leaving = true;
+                out.simple("OK");
             }
             ("reset", _) => {
-                self.forget(call.id, call.session);
-                let number = call.session.number;
-                *call.session = Session { number, ..Session::default() };
-                Simple("RESET")
+                out.simple("RESET");
+                self.forget(session, id);
+                *session = Session { number: session.number, ..Session::default() };
             }
-            ("multi", _) if call.session.queue.is_none() => {
-                call.session.queue = Some(Ok(Vec::new()));
-                OK
+            ("multi", _) if session.queue.is_some() => {
+                return Err("ERR MULTI calls can not be nested".into());
             }
-            ("multi", _) => return Err("ERR MULTI calls can not be nested".into()),
+            ("multi", _) => {
+                session.queue = Some(Ok(Vec::new()));
+                out.simple("OK");
+            }
             ("discard", _) => {
-                call.session.queue.take().map(|_| OK).ok_or("ERR DISCARD without MULTI")?
+                session.queue.take().ok_or("ERR DISCARD without MULTI")?.ok();
+                out.simple("OK");
             }
-            ("exec", _) => self.exec(call)?,
+            ("exec", _) => self.exec(clients, id)?,
             ("monitor", _) => {
-                self.subscribe(MONITOR, b"", call);
-                OK
+                out.simple("OK");
+                self.subscribe(MONITOR, b"", session, id);
             }
             ("publish", [channel, message]) => self.publish(channel, message),
-            ("command", [b"count" | b"COUNT"]) => count(COMMANDS.len()),
-            ("command", []) => Array(COMMANDS.iter().map(described).collect()),
-            ("command", _) => Array(Vec::new()),
-            ("config", [b"get" | b"GET", names @ ..]) => {
-                let is_asked = |name: &str| names.iter().any(|it| matches(it, name.as_bytes()));
-                let found = SETTINGS.iter().filter(|[name, _]| is_asked(name));
-                Array(found.flatten().map(|text| Bulk(text.as_bytes())).collect())
-            }
-            ("client", [what, words @ ..]) => {
-                self.client(&what.to_ascii_lowercase(), words, call)?
-            }
-            ("info", _) => Text(self.info(call.clients).into()),
-            _ if name.ends_with("subscribe") => self.change_topics(name, words, call),
-            _ => self.store.run(name, words)?,
-        })
+            _ if name.ends_with("subscribe") => self.change_topics(name, words, session, id),
+            _ if self.store.run(name, words, out)? => {}
+            _ => self.tell(name, words, clients, id)?,
+        }
+        Ok(())
     }
 
-    fn exec(&mut self, call: &mut Call<'_>) -> Answer<'static> {
-        let requests = call.session.queue.take().ok_or("ERR EXEC without MULTI")?;
+    /// Runs a command that asks about the server, or about a client.
+    fn tell(
+        &mut self,
+        name: &str,
+        words: &[&[u8]],
+        clients: &mut Clients,
+        id: ConnectionId,
+    ) -> Outcome {
+        let (out, session) = (&mut self.replies, &mut clients[id].data.session);
+        match (name, words) {
+            ("client|id", _) => out.number(session.number),
+            ("client|getname", _) if session.name.is_empty() => out.nil(),
+            ("client|getname", _) => out.bulk(&session.name),
+            ("client|setname", [_, name]) if name.iter().all(u8::is_ascii_graphic) => {
+                session.name = name.to_vec();
+                out.simple("OK");
+            }
+            ("client|setname", _) => {
+                let why = "ERR Client names cannot contain spaces, newlines or special characters.";
+                return Err(why.into());
+            }
+            ("client|list", _) => out.bulk(list(clients)),
+            ("client|kill", [_, filter @ ..]) => match (kill(clients, id, filter)?, filter) {
+                (0, [_]) => return Err("ERR No such client".into()),
+                (_, [_]) => out.simple("OK"),
+                (count, _) => out.number(count),
+            },
+            ("command|count", _) => out.number(COMMANDS.len()),
+            ("command|docs" | "command|info", _) => out.array(0),
+            ("command", _) => {
+                out.array(COMMANDS.len());
+                COMMANDS.iter().for_each(|command| describe(out, command));
+            }
+            ("config|get", [_, names @ ..]) => {
+                let is_asked = |name: &str| names.iter().any(|it| matches(it, name.as_bytes()));
+                let found = SETTINGS.iter().filter(|[name, _]| is_asked(name)).flatten();
+                out.bulks(&found.map(|text| text.as_bytes()).collect::<Vec<_>>());
+            }
+            ("info", _) => {
+                let info = self.info(clients);
+                self.replies.bulk(info);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn exec(&mut self, clients: &mut Clients, id: ConnectionId) -> Outcome {
+        let requests = clients[id].data.session.queue.take().ok_or("ERR EXEC without MULTI")?;
         let failed = "EXECABORT Transaction discarded because of previous errors.";
         let requests = requests.map_err(|()| failed)?;
-        append_line(call.replies, b'*', &requests.len().to_string());
-        for (command, words) in requests {
-            self.execute(command, &words.iter().map(|word| &**word).collect::<Vec<_>>(), call);
-            if call.replies.len() > UNSENT_MAX {
-                call.session.is_leaving = true;
+        self.replies.array(requests.len());
+        for request in requests {
+            self.execute(&request, clients, id);
+            if self.replies.0.len() > UNSENT_MAX {
+                clients[id].data.session.is_leaving = true;
                 break;
             }
         }
-        Ok(Done)
+        Ok(())
     }
 
     // Publish and subscribe.
 
-    fn subscribe(&mut self, kind: usize, topic: &[u8], call: &mut Call<'_>) {
-        call.session.topics[kind].insert(topic.into());
-        self.topics[kind].entry(topic.into()).or_default().insert(call.id);
+    fn subscribe(&mut self, kind: usize, topic: &[u8], session: &mut Session, id: ConnectionId) {
+        session.topics[kind].insert(topic.into());
+        self.topics[kind].entry(topic.into()).or_default().insert(id);
     }
 
-    fn unsubscribe(&mut self, kind: usize, topic: &[u8], id: ConnectionId) {
-        if let Some(listeners) = self.topics[kind].get_mut(topic) {
-            listeners.remove(&id);
-            if listeners.is_empty() {
-                self.topics[kind].remove(topic);
-            }
+    fn unsubscribe(&mut self, kind: usize, topic: &[u8], session: &mut Session, id: ConnectionId) {
+        session.topics[kind].remove(topic);
+        let Some(listeners) = self.topics[kind].get_mut(topic) else { return };
+        listeners.remove(&id);
+        if listeners.is_empty() {
+            self.topics[kind].remove(topic);
         }
     }
 
-    fn forget(&mut self, id: ConnectionId, session: &Session) {
-        for (kind, topics) in session.topics.iter().enumerate() {
-            topics.iter().for_each(|topic| self.unsubscribe(kind, topic, id));
+    fn forget(&mut self, session: &mut Session, id: ConnectionId) {
+        for (kind, topics) in mem::take(&mut session.topics).iter().enumerate() {
+            topics.iter().for_each(|topic| self.unsubscribe(kind, topic, session, id));
         }
     }
 
@@ -331,100 +381,45 @@ impl Server {
         &mut self,
         name: &str,
         words: &[&[u8]],
-        call: &mut Call<'_>,
-    ) -> Reply<'static> {
-        let (kind, ends) = (usize::from(name.starts_with('p')), name.contains("unsubscribe"));
+        session: &mut Session,
+        id: ConnectionId,
+    ) {
+        let (kind, ends) = (usize::from(name.starts_with('p')), name.ends_with("unsubscribe"));
         let mut topics: Vec<Option<Topic>> = words.iter().map(|word| Some(word.to_vec())).collect();
         if topics.is_empty() {
-            topics = call.session.topics[kind].iter().cloned().map(Some).collect();
+            topics = session.topics[kind].iter().cloned().map(Some).collect();
             topics.extend(topics.is_empty().then_some(None));
         }
-        for topic in topics.iter().map(Option::as_deref) {
-            match topic {
-                Some(topic) if ends => {
-                    call.session.topics[kind].remove(topic);
-                    self.unsubscribe(kind, topic, call.id);
-                }
-                Some(topic) => self.subscribe(kind, topic, call),
+        for topic in topics {
+            match &topic {
+                Some(topic) if ends => self.unsubscribe(kind, topic, session, id),
+                Some(topic) => self.subscribe(kind, topic, session, id),
                 None => {}
             }
-            let number = count(call.session.subscription_count());
-            let row = vec![Bulk(name.as_bytes()), topic.map_or(Nil, Bulk), number];
-            append(call.replies, &Array(row));
+            self.replies.array(3);
+            self.replies.bulk(name);
+            self.replies.value(topic.as_deref());
+            self.replies.number(session.subscription_count());
         }
-        Done
     }
 
-    fn publish(&mut self, channel: &[u8], message: &[u8]) -> Reply<'static> {
-        let named = self.topics[0].get(channel);
-        let named = named.map(|ids| (ids, [b"message", channel, message].map(Bulk).into()));
-        let fitting = self.topics[1].iter().filter(|(pattern, _)| matches(pattern, channel));
-        let fitting = fitting.map(|(pattern, ids)| {
-            (ids, [b"pmessage", &**pattern, channel, message].map(Bulk).into())
-        });
+    fn publish(&mut self, channel: &[u8], message: &[u8]) {
         let mut number = 0;
-        for (ids, frame) in named.into_iter().chain(fitting) {
-            let mut bytes = Vec::new();
-            append(&mut bytes, &Array(frame));
-            self.outgoing.push((ids.iter().copied().collect(), bytes));
-            number += ids.len();
-        }
-        count(number)
-    }
-
-    // What clients can ask about each other, and about the server.
-
-    fn client(&mut self, what: &[u8], words: &[&[u8]], call: &mut Call<'_>) -> Answer<'static> {
-        Ok(match (what, words) {
-            (b"id", []) => Integer(call.session.number),
-            (b"getname", []) if call.session.name.is_empty() => Nil,
-            (b"getname", []) => Text(call.session.name.clone()),
-            (b"setname", [name]) if name.iter().all(u8::is_ascii_graphic) => {
-                call.session.name = name.to_vec();
-                OK
-            }
-            (b"setname", [_]) => {
-                let why = "ERR Client names cannot contain spaces, newlines or special characters.";
-                return Err(why.into());
-            }
-            (b"setinfo", [_, _]) => OK,
-            (b"list", []) => Text(list(call).into()),
-            (b"kill", [address]) => match self.kill(b"addr", address, call)? {
-                0 => return Err("ERR No such client".into()),
-                _ => OK,
-            },
-            (b"kill", [by, value]) => count(self.kill(&by.to_ascii_lowercase(), value, call)?),
-            _ => {
-                let what = String::from_utf8_lossy(what);
-                let is_known = ["id", "getname", "setname", "setinfo", "list", "kill"];
-                return Err(match is_known.contains(&&*what) {
-                    true => wrong_number(&format!("client|{what}")),
-                    false => format!("ERR unknown subcommand '{what}'. Try CLIENT HELP.").into(),
-                });
-            }
-        })
-    }
-
-    /// Closes the clients with this number or address. Returns how many those are.
-    fn kill(&mut self, by: &[u8], value: &[u8], call: &mut Call<'_>) -> Result<usize, Refusal> {
-        let number = integer(value).filter(|number| *number > 0);
-        match by {
-            b"id" if number.is_none() => {
-                return Err("ERR client-id should be greater than 0".into());
-            }
-            b"id" | b"addr" => {}
-            _ => return Err(SYNTAX_ERROR.into()),
-        }
-        let fits = |client: &&Connection<Client>| match by {
-            b"id" => client.data.as_ref().map(|data| data.1.number) == number,
-            _ => address(client).as_bytes() == value,
+        let mut send = |listeners: &BTreeSet<ConnectionId>, words: &[&[u8]]| {
+            let mut bytes = Replies::default();
+            bytes.bulks(words);
+            self.outgoing.push((listeners.iter().copied().collect(), bytes.0));
+            number += listeners.len();
         };
-        let fitting = call.clients.connections().filter(fits).map(|client| client.id());
-        let fitting: Vec<ConnectionId> = fitting.collect();
-        // Of itself it still has the reply.
-        call.session.is_leaving |= fitting.contains(&call.id);
-        self.killed.extend(fitting.iter().filter(|id| **id != call.id));
-        Ok(fitting.len())
+        if let Some(listeners) = self.topics[0].get(channel) {
+            send(listeners, &[b"message", channel, message]);
+        }
+        for (pattern, listeners) in &self.topics[1] {
+            if matches(pattern, channel) {
+                send(listeners, &[b"pmessage", pattern, channel, message]);
+            }
+        }
+        self.replies.number(number);
     }
 
     fn info(&self, clients: &Clients) -> String {
@@ -445,33 +440,61 @@ impl Server {
 }
 
 /// Checks a request, and returns its command.
-fn admit(words: &[&[u8]], session: &Session) -> Result<&'static Command, Refusal> {
-    let is_named = |known: &&Command| known.0.as_bytes().eq_ignore_ascii_case(words[0]);
-    let Some(command) = COMMANDS.iter().find(is_named) else {
-        let quoted = words[1..].iter().flat_map(|word| [b"'", *word, b"' "].concat());
-        let quoted: Vec<u8> = quoted.take(128).collect();
-        let name = &words[0][..words[0].len().min(128)];
-        return Err(
-            [b"ERR unknown command '", name, b"', with args beginning with: ", &quoted].concat()
-        );
-    };
-    let (name, arity, _) = command;
-    let least = usize::from(arity.unsigned_abs());
-    if words.len() < least || *arity > 0 && words.len() > least {
-        return Err(wrong_number(name));
-    }
-    let is_subscribed = session.subscription_count() > 0;
-    if is_subscribed && !name.ends_with("subscribe") && !FOR_ALL.contains(name) {
+fn admit(words: &[&[u8]], is_subscribed: bool) -> Outcome<&'static Command> {
+    let command = find(words)?;
+    let name = command.0;
+    if is_subscribed && !name.ends_with("subscribe") && !FOR_ALL.contains(&name) {
         let why = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed";
         return Err(format!("ERR Can't execute '{name}': {why} in this context").into());
     }
     Ok(command)
 }
 
-fn described((name, arity, keys): &Command) -> Reply<'_> {
-    let mut row = vec![Bulk(name.as_bytes()), Integer((*arity).into()), Array(Vec::new())];
-    row.extend(keys.map(|number| Integer(number.into())));
-    Array(row)
+/// Empties a vector and keeps its memory, for words of another life time: it is collected in place.
+fn emptied<'n>(mut words: Vec<&[u8]>) -> Vec<&'n [u8]> {
+    words.clear();
+    words.into_iter().map(|_| &[][..]).collect()
+}
+
+/// Closes the clients with an address, or with a number or address. Returns how many those are.
+fn kill(clients: &mut Clients, own: ConnectionId, filter: &[&[u8]]) -> Outcome<usize> {
+    let (by, value) = match filter {
+        [value] => (b"addr".to_vec(), *value),
+        [by, value] => (by.to_ascii_lowercase(), *value),
+        _ => return Err(SYNTAX_ERROR.into()),
+    };
+    let number = integer(value).filter(|number| *number > 0);
+    match &*by {
+        b"id" if number.is_none() => return Err("ERR client-id should be greater than 0".into()),
+        b"id" | b"addr" => {}
+        _ => return Err(SYNTAX_ERROR.into()),
+    }
+    let mut count = 0;
+    for client in clients.connections_mut() {
+        let (is_own, at) = (client.id() == own, address(client));
+        let fits = if by == b"id" {
+            Some(client.data.session.number) == number
+        } else {
+            at.as_bytes() == value
+        };
+        match filter {
+            _ if !fits => continue,
+            // Of itself it still has the reply.
+            [_] if is_own => client.data.session.is_leaving = true,
+            _ if is_own => continue,
+            _ => client.abort(),
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn describe(out: &mut Replies, (name, arity, keys): &Command) {
+    out.array(6);
+    out.bulk(name);
+    out.number(arity);
+    out.array(0);
+    keys.iter().for_each(|number| out.number(number));
 }
 
 /// Returns a request as monitors see it.
@@ -483,28 +506,27 @@ fn monitored(words: &[&[u8]], client: &Connection<Client>) -> Vec<u8> {
 }
 
 /// Shows what each client does, and what its connection waits for.
-fn list(call: &Call<'_>) -> String {
+fn list(clients: &Clients) -> String {
     let mut text = String::new();
-    for waits in call.clients.explain().connections {
-        let Some(client) = call.clients.get(waits.id) else { continue };
-        // The data of the one that asks is not in its place now.
-        let own = (waits.id == call.id).then_some(&*call.session);
-        let session = client.data.as_ref().map(|data| &data.1).or(own);
-        let Some(session) = session else { continue };
+    for waits in clients.explain().connections {
+        let Some(connection) = clients.get(waits.id) else { continue };
+        let session = &connection.data.session;
+        let Session { number, name, last_command, .. } = session;
         let [channels, patterns, monitors] = session.topics.each_ref().map(BTreeSet::len);
-        text.push_str(&format!(
-            "id={} addr={} name={} idle={} db=0 sub={channels} psub={patterns} monitor={monitors} \
-             multi={} qbuf={} omem={} cmd={} waits={:?}\n",
-            session.number,
-            address(client),
-            session.name.escape_ascii(),
-            waits.unmoved.as_secs(),
-            i32::from(session.queue.is_some()),
-            waits.received,
-            waits.unsent,
-            session.last_command,
-            waits.waits_for,
-        ));
+        let (from, name, idle) =
+            (address(connection), name.escape_ascii(), waits.unmoved.as_secs());
+        let multi = i32::from(session.queue.is_some());
+        let flags = match (monitors, channels + patterns, multi) {
+            (1.., ..) => "O",
+            (_, 1.., _) => "P",
+            (.., 1) => "x",
+            _ => "N",
+        };
+        text += &format!(
+            "id={number} addr={from} name={name} idle={idle} flags={flags} db=0 sub={channels} \
+             psub={patterns} multi={multi} qbuf={} omem={} cmd={last_command} waits={:?}\n",
+            waits.received, waits.unsent, waits.waits_for,
+        );
     }
     text
 }

@@ -48,48 +48,39 @@ impl Store {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Entry> {
-        let is_valid = |entry: &&Entry| entry.expires.is_none_or(|at| at > self.now);
-        self.entries.get(key).filter(is_valid)
-    }
-
-    /// Returns how many bytes the values of these keys have together.
-    pub(crate) fn size_of(&self, keys: &[&[u8]]) -> usize {
-        keys.iter().filter_map(|key| self.get(key)).map(|entry| entry.value.len()).sum()
+        self.entries.get(key).filter(|entry| entry.expires.is_none_or(|at| at > self.now))
     }
 
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let is_valid = |entry: &&mut Entry| entry.expires.is_none_or(|at| at > self.now);
-        self.entries.get_mut(key).filter(is_valid)
+        self.entries.get_mut(key).filter(|entry| entry.expires.is_none_or(|at| at > self.now))
     }
 
     /// Sets the value of a key, and when it expires.
     pub(crate) fn set(&mut self, key: &[u8], value: &[u8], at: Option<Instant>) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            let key: Rc<[u8]> = key.into();
-            let place = self.places.insert(key.clone());
-            self.expiries.extend(at.map(|at| (at, place)));
-            self.entries.insert(key, Entry { value: value.to_vec(), expires: at, place });
-            return;
-        };
-        entry.expire(at, &mut self.expiries);
-        entry.value.clear();
-        entry.value.extend_from_slice(value);
-        if entry.value.capacity() > 4 * value.len() {
-            entry.value.shrink_to_fit();
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.value.clear();
+            entry.value.shrink_to(4 * value.len());
+            entry.value.extend_from_slice(value);
+            return entry.expire(at, &mut self.expiries);
         }
+        let key: Rc<[u8]> = key.into();
+        let place = self.places.insert(key.clone());
+        self.expiries.extend(at.map(|at| (at, place)));
+        self.entries.insert(key, Entry { value: value.to_vec(), expires: at, place });
     }
 
     /// Sets when a key expires, `None` for never. Returns whether there is such a key.
     pub(crate) fn expire(&mut self, key: &[u8], at: Option<Instant>) -> bool {
-        let mut expiries = mem::take(&mut self.expiries);
-        let found = self.get_mut(key).map(|entry| entry.expire(at, &mut expiries));
-        self.expiries = expiries;
-        found.is_some()
+        let found = self.get(key).is_some();
+        if let Some(entry) = self.entries.get_mut(key).filter(|_| found) {
+            entry.expire(at, &mut self.expiries);
+        }
+        found
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let is_valid = self.get(key).is_some();
         let mut entry = self.entries.remove(key)?;
+        let is_valid = entry.expires.is_none_or(|at| at > self.now);
         self.places.remove(entry.place);
         entry.expire(None, &mut self.expiries);
         is_valid.then_some(entry)
@@ -110,10 +101,9 @@ impl Store {
     /// Removes the keys that have expired, at most this many.
     pub(crate) fn remove_expired(&mut self, most: usize) {
         for _ in 0..most {
-            match self.expiries.first() {
-                Some((at, place)) if *at <= self.now => self.remove(&self.places[*place].clone()),
-                _ => return,
-            };
+            let first = self.expiries.first().filter(|(at, _)| *at <= self.now);
+            let Some((_, place)) = first else { return };
+            self.remove(&self.places[*place].clone());
         }
     }
 }
