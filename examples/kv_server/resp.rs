@@ -1,12 +1,12 @@
 //! RESP2, the protocol of Redis: requests as they arrive, and replies as they leave.
 //!
 //! A request is an array of strings, `*2\r\n$3\r\nGET\r\n$1\r\nx\r\n`, or a line of words, as one
-//! types it. The strings of an array are lent from the read buffer, where they lie. Nothing is
-//! allocated by a length that a client claims, and what was looked at once is not looked at again
-//! when more arrives.
+//! types it. Each string is taken when the whole of it has arrived, so nothing is allocated by a
+//! length that a client claims, and nothing is looked at twice when more arrives.
 
 use std::io::ErrorKind;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
+use std::slice;
 
 use readiness::ReadHalf;
 
@@ -16,142 +16,139 @@ pub(crate) const REQUEST_MAX: usize = 16 * 1024 * 1024;
 const INLINE_MAX: usize = 64 * 1024;
 /// The longest line with a length.
 const HEADER_MAX: usize = 64;
-/// How many words an array may have: a negative number is none.
-const COUNTS: Numbers = i64::MIN..=i32::MAX as i64;
-const LENGTHS: Numbers = 0..=REQUEST_MAX as i64;
-
-type Numbers = RangeInclusive<i64>;
 
 /// The text of an error reply.
 pub(crate) type Refusal = Vec<u8>;
 pub(crate) type Outcome<T = ()> = Result<T, Refusal>;
 
-/// How far the request at the front of the read buffer is known.
-#[derive(Debug, Default)]
+/// The request that arrives: the words that were taken.
+#[derive(Default)]
 pub(crate) struct Parser {
-    /// Where the words are: in `line`, if that is not empty, or else in the read buffer.
+    bytes: Vec<u8>,
+    /// Where each word is in `bytes`.
     places: Vec<Range<usize>>,
-    line: Vec<u8>,
-    /// Invariant: what is before this was looked at.
-    at: usize,
     /// How many words of the array are still missing.
-    missing: usize,
+    pub(crate) missing: usize,
+    /// How many bytes were taken.
+    length: usize,
 }
 
 impl Parser {
-    /// Looks whether a whole request has arrived. If so, returns how many bytes are to be consumed
-    /// once its words were used: none of a line, which is consumed here.
-    pub(crate) fn next(&mut self, read: &mut ReadHalf<'_>) -> Outcome<Option<usize>> {
-        if read.received().starts_with(b"*") {
-            let length = self.array(read.received())?;
-            let is_full = length.is_none() && read.received().len() >= REQUEST_MAX;
-            return if is_full { Err("too big request".into()) } else { Ok(length) };
+    /// Takes what has arrived of a request, and lends its words once it is whole: none of an empty
+    /// one.
+    pub(crate) fn next(&mut self, read: &mut ReadHalf<'_>) -> Outcome<Option<Vec<&[u8]>>> {
+        let is_new = self.missing == 0;
+        if is_new {
+            self.bytes.clear();
+            self.places.clear();
         }
+        let is_whole = if is_new && !read.received().starts_with(b"*") {
+            self.take_line(read)?
+        } else {
+            let (is_whole, length) = self.take_array(read.received())?;
+            read.consume(length);
+            is_whole
+        };
+        let words = || self.places.iter().map(|place| &self.bytes[place.clone()]).collect();
+        Ok(is_whole.then(words))
+    }
+
+    /// Takes of an array what is at the front of these bytes. Returns whether all of it was there,
+    /// and how many bytes were taken.
+    fn take_array(&mut self, bytes: &[u8]) -> Outcome<(bool, usize)> {
+        let mut at = 0;
+        if self.missing == 0 {
+            let Some((count, end)) = header(bytes, b'*')? else { return Ok((false, 0)) };
+            (self.missing, self.length, at) = (count, end, end);
+        }
+        while self.missing > 0 {
+            let Some((length, start)) = header(&bytes[at..], b'$')? else { break };
+            let end = start + length + 2;
+            if self.length + end > REQUEST_MAX {
+                return Err("too big request".into());
+            }
+            let Some(word) = bytes[at..].get(..end) else { break };
+            self.places.push(self.bytes.len()..self.bytes.len() + length);
+            self.bytes.extend_from_slice(&word[start..start + length]);
+            (self.missing, self.length, at) = (self.missing - 1, self.length + end, at + end);
+        }
+        Ok((self.missing == 0, at))
+    }
+
+    fn take_line(&mut self, read: &mut ReadHalf<'_>) -> Outcome<bool> {
         match read.take_until(b'\n', INLINE_MAX) {
-            Ok(Some(line @ [.., b'\n'])) => self.split(line).map(|()| Some(0)),
+            Ok(Some(line @ [.., b'\n'])) => self.split(line).map(|()| true),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 Err("too big inline request".into())
             }
             // Incomplete, or cut off by the client's end.
-            Ok(_) | Err(_) => Ok(None),
+            Ok(_) | Err(_) => Ok(false),
         }
     }
 
-    /// Lends the words of the request that was found at the front of `received`.
-    pub(crate) fn words<'b>(&'b self, received: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
-        let bytes = if self.line.is_empty() { received } else { &self.line };
-        self.places.iter().map(|place| &bytes[place.clone()])
-    }
-
-    fn array(&mut self, bytes: &[u8]) -> Outcome<Option<usize>> {
-        if self.missing == 0 {
-            let Some(header) = header(bytes, COUNTS, "multibulk")? else { return Ok(None) };
-            (self.missing, self.at) = header;
-            self.places.clear();
-            self.line.clear();
-        }
-        while self.missing > 0 {
-            let rest = &bytes[self.at..];
-            match rest {
-                [] => return Ok(None),
-                [b'$', ..] => {}
-                [other, ..] => return Err([b"expected '$', got '", &[*other][..], b"'"].concat()),
+    /// Splits a line at white space outside of quotes. Its last byte is white space.
+    fn split(&mut self, line: &[u8]) -> Outcome {
+        let (mut start, mut quote, mut rest) = (None, None, line.iter());
+        while let Some(&byte) = rest.next() {
+            let end = self.bytes.len();
+            if quote.is_none() && byte.is_ascii_whitespace() {
+                self.places.extend(start.take().map(|start| start..end));
+                continue;
             }
-            let Some((length, start)) = header(rest, LENGTHS, "bulk")? else { return Ok(None) };
-            if rest.len() < start + length + 2 {
-                return Ok(None);
-            }
-            let start = self.at + start;
-            self.places.push(start..start + length);
-            (self.missing, self.at) = (self.missing - 1, start + length + 2);
-        }
-        Ok(Some(self.at))
-    }
-
-    /// Splits a line at white space outside of quotes.
-    fn split(&mut self, mut rest: &[u8]) -> Outcome {
-        const UNBALANCED: &str = "unbalanced quotes in request";
-        let is_at_space = |rest: &[u8]| rest.first().is_none_or(u8::is_ascii_whitespace);
-        self.places.clear();
-        self.line.clear();
-        loop {
-            rest = rest.trim_ascii_start();
-            if rest.is_empty() {
-                return Ok(());
-            }
-            let (start, mut quote) = (self.line.len(), None);
-            while quote.is_some() || !is_at_space(rest) {
-                let (byte, behind) = rest.split_first().ok_or(UNBALANCED)?;
-                rest = behind;
-                match (byte, quote) {
-                    (b'"' | b'\'', None) => quote = Some(*byte),
-                    (_, Some(open)) if *byte != open && *byte != b'\\' => self.line.push(*byte),
-                    (b'\\', Some(b'"')) => self.line.push(unescaped(&mut rest)),
-                    (b'\\', Some(_)) if rest.starts_with(b"'") => {
-                        self.line.extend(rest.split_off_first());
-                    }
-                    (b'\\', _) | (_, None) => self.line.push(*byte),
-                    (_, Some(_)) if is_at_space(rest) => quote = None,
-                    (_, Some(_)) => return Err(UNBALANCED.into()),
+            start.get_or_insert(end);
+            let is_last = rest.as_slice().first().is_some_and(u8::is_ascii_whitespace);
+            match (byte, quote) {
+                (b'"' | b'\'', None) => quote = Some(byte),
+                (b'\\', Some(b'"')) => self.bytes.extend(unescaped(&mut rest)),
+                (b'\\', Some(_)) if rest.as_slice().starts_with(b"'") => {
+                    self.bytes.extend(rest.next());
                 }
+                _ if quote != Some(byte) => self.bytes.push(byte),
+                _ if is_last => quote = None,
+                _ => break,
             }
-            self.places.push(start..self.line.len());
         }
+        if quote.is_some() { Err("unbalanced quotes in request".into()) } else { Ok(()) }
     }
 }
 
-/// Takes what follows a backslash, and returns what that stands for.
-fn unescaped(rest: &mut &[u8]) -> u8 {
-    if let [b'x', digits @ ..] = rest
-        && let Some((digits, behind)) = digits.split_at_checked(2)
-        && digits.iter().all(u8::is_ascii_hexdigit)
-    {
-        *rest = behind;
-        let digit = |byte: u8| if byte < b'a' { byte - b'0' } else { byte - b'a' + 10 };
-        return digits.iter().fold(0, |sum, byte| 16 * sum + digit(byte.to_ascii_lowercase()));
+/// Reads the line of a length: the number behind its sign, and how many bytes the line has.
+fn header(bytes: &[u8], sign: u8) -> Outcome<Option<(usize, usize)>> {
+    let (range, invalid, too_big) = match sign {
+        // A negative number of words is none.
+        b'*' => (i64::MIN..=i32::MAX.into(), "multibulk length", "mbulk count"),
+        _ => (0..=REQUEST_MAX as i64, "bulk length", "bulk count"),
+    };
+    let Some((first, line)) = bytes.split_first() else { return Ok(None) };
+    if *first != sign {
+        return Err([b"expected '$', got '", &[*first][..], b"'"].concat());
     }
-    match rest.split_off_first() {
-        Some(b'n') => b'\n',
-        Some(b'r') => b'\r',
-        Some(b't') => b'\t',
-        other => other.copied().unwrap_or(b'\\'),
-    }
-}
-
-/// Reads the line of a length behind its sign: the length, and where the line ends.
-fn header(bytes: &[u8], range: Numbers, what: &str) -> Outcome<Option<(usize, usize)>> {
-    let line = &bytes[1..bytes.len().min(1 + HEADER_MAX)];
-    match line.iter().position(|byte| *byte == b'\r') {
-        Some(end) if end + 2 < bytes.len() => {
+    match line[..line.len().min(HEADER_MAX)].iter().position(|byte| *byte == b'\r') {
+        Some(end) if end + 1 < line.len() => {
             let number = integer(&line[..end]).filter(|number| range.contains(number));
-            let number = number.ok_or_else(|| format!("invalid {what} length"))?;
+            let number = number.ok_or_else(|| format!("invalid {invalid}"))?;
             Ok(Some((usize::try_from(number).unwrap_or(0), end + 3)))
         }
-        None if line.len() == HEADER_MAX => {
-            Err(format!("too big {} count string", what.replace("multi", "m")).into())
-        }
+        None if line.len() >= HEADER_MAX => Err(format!("too big {too_big} string").into()),
         _ => Ok(None),
     }
+}
+
+/// Takes what is behind a backslash, and returns what it stands for.
+fn unescaped(rest: &mut slice::Iter<'_, u8>) -> Option<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    if let [b'x', high, low, behind @ ..] = rest.as_slice()
+        && let (Some(high), Some(low)) = (digit(high), digit(low))
+    {
+        *rest = behind.iter();
+        return u8::try_from(16 * high + low).ok();
+    }
+    rest.next().map(|byte| match byte {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        other => *other,
+    })
 }
 
 /// Reads a number as Redis writes it: without a plus, zeros in front or white space.
@@ -163,58 +160,53 @@ pub(crate) fn integer(word: &[u8]) -> Option<i64> {
     }
 }
 
-/// The replies to a client's requests, which leave together.
+/// The replies to a request. A command may end with any of its methods, which do not fail.
 #[derive(Default)]
 pub(crate) struct Replies(pub(crate) Vec<u8>);
 
 impl Replies {
-    fn line(&mut self, sign: u8, text: &[u8]) {
+    fn line(&mut self, sign: u8, text: impl AsRef<[u8]>) -> Outcome {
         self.0.push(sign);
-        self.0.extend_from_slice(text);
+        self.0.extend_from_slice(text.as_ref());
         self.0.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
-    pub(crate) fn simple(&mut self, text: &str) {
-        self.line(b'+', text.as_bytes());
+    pub(crate) fn simple(&mut self, text: &str) -> Outcome {
+        self.line(b'+', text)
     }
 
-    pub(crate) fn number(&mut self, number: impl ToString) {
-        self.line(b':', number.to_string().as_bytes());
+    pub(crate) fn number(&mut self, number: impl ToString) -> Outcome {
+        self.line(b':', number.to_string())
     }
 
-    pub(crate) fn nil(&mut self) {
-        self.line(b'$', b"-1");
-    }
-
-    pub(crate) fn bulk(&mut self, text: impl AsRef<[u8]>) {
+    pub(crate) fn bulk(&mut self, text: impl AsRef<[u8]>) -> Outcome {
         let text = text.as_ref();
-        self.line(b'$', text.len().to_string().as_bytes());
+        self.line(b'$', text.len().to_string())?;
         self.0.extend_from_slice(text);
         self.0.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
-    pub(crate) fn value(&mut self, value: Option<&[u8]>) {
-        match value {
-            Some(value) => self.bulk(value),
-            None => self.nil(),
-        }
+    pub(crate) fn bulk_or_nil(&mut self, text: Option<impl AsRef<[u8]>>) -> Outcome {
+        let Some(text) = text else { return self.line(b'$', "-1") };
+        self.bulk(text)
     }
 
     /// Begins an array: this many replies follow, which are its items.
-    pub(crate) fn array(&mut self, length: usize) {
-        self.line(b'*', length.to_string().as_bytes());
+    pub(crate) fn array(&mut self, length: usize) -> Outcome {
+        self.line(b'*', length.to_string())
     }
 
-    pub(crate) fn bulks(&mut self, texts: &[&[u8]]) {
-        self.array(texts.len());
-        texts.iter().for_each(|text| self.bulk(text));
+    pub(crate) fn bulks<'t>(&mut self, texts: impl IntoIterator<Item = &'t [u8]>) -> Outcome {
+        let texts: Vec<&[u8]> = texts.into_iter().collect();
+        self.array(texts.len())?;
+        texts.iter().try_for_each(|text| self.bulk(text))
     }
 
     /// Appends an error, which is one line whatever its text.
-    pub(crate) fn error(&mut self, text: &[u8]) {
-        let is_end = |byte: &u8| b"\r\n".contains(byte);
-        let text: Vec<u8> =
-            text.iter().map(|byte| if is_end(byte) { b' ' } else { *byte }).collect();
-        self.line(b'-', &text);
+    pub(crate) fn error(&mut self, mut text: Refusal) {
+        text.iter_mut().filter(|byte| b"\r\n".contains(byte)).for_each(|byte| *byte = b' ');
+        self.0.extend([b"-", &*text, b"\r\n"].concat());
     }
 }
