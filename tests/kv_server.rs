@@ -531,6 +531,30 @@ fn client_that_never_reads_is_answered_so_far_and_the_others_are_served() {
 }
 
 #[test]
+fn transaction_with_too_large_a_reply_ends_its_client_alone() {
+    let (_server, address) = started();
+    let mut other = Client::connect(address);
+    let value = "x".repeat(1 << 20);
+    other.ask(&format!("SET value {value}"));
+    for (count, is_answered) in [(50, true), (100, false)] {
+        let mut client = Client::connect(address);
+        let requests = [words("MULTI"), words("GET value").repeat(count), words("EXEC")].concat();
+        client.stream.get_mut().write_all(&requests).unwrap();
+        match is_answered {
+            true => {
+                (0..=count).for_each(|_| drop(client.reply()));
+                assert!(client.reply().len() > count << 20);
+            }
+            false => {
+                let read = client.stream.read_to_end(&mut Vec::new());
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            }
+        }
+        assert_eq!(other.ask("PING"), "+PONG\r\n");
+    }
+}
+
+#[test]
 fn client_that_reads_late_has_all_replies_however_large() {
     let (_server, address) = started();
     let mut client = Client::connect(address);

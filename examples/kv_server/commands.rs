@@ -156,9 +156,8 @@ impl Store {
     }
 
     fn set_by(&mut self, words: &[&[u8]], out: &mut Replies) -> Outcome {
-        let [key, value, options @ ..] = words else { return Err(wrong_number("set")) };
+        let (key, value, mut options) = (words[0], words[1], words[2..].iter());
         let (mut must_exist, mut expires, mut wants_old) = (None, None, false);
-        let mut options = options.iter();
         while let Some(option) = options.next() {
             match &*option.to_ascii_lowercase() {
                 b"nx" if must_exist != Some(true) => must_exist = Some(false),
@@ -166,10 +165,9 @@ impl Store {
                 b"get" => wants_old = true,
                 unit @ (b"ex" | b"px") if expires.is_none() => {
                     let time = number(options.next().ok_or(SYNTAX_ERROR)?)?;
-                    expires = self.later(time, if unit == b"ex" { 1000 } else { 1 });
-                    expires
-                        .filter(|_| time > 0)
-                        .ok_or("ERR invalid expire time in 'set' command")?;
+                    let at = self.later(time, if unit == b"ex" { 1000 } else { 1 });
+                    expires = at.filter(|_| time > 0);
+                    expires.ok_or("ERR invalid expire time in 'set' command")?;
                 }
                 _ => return Err(SYNTAX_ERROR.into()),
             }
@@ -204,6 +202,7 @@ impl Store {
 
     fn scan_by(&self, cursor: &[u8], options: &[&[u8]], out: &mut Replies) -> Outcome {
         let from = str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
+        let from = from.ok_or("ERR invalid cursor")?;
         let (mut pattern, mut count) = (&b"*"[..], 10);
         for option in options.chunks(2) {
             match (&*option[0].to_ascii_lowercase(), option.get(1)) {
@@ -213,7 +212,7 @@ impl Store {
             }
         }
         let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(SYNTAX_ERROR)?;
-        let (keys, next) = self.scan(from.ok_or("ERR invalid cursor")?, count);
+        let (keys, next) = self.scan(from, count);
         out.array(2)?;
         out.bulk(next.to_string())?;
         out.bulks(keys.filter(|key| matches(pattern, key)))

@@ -117,7 +117,7 @@ impl Server {
             }
             Event::Received(id) => self.answer_all(clients, id),
             Event::Drained(id) => clients[id].resume(),
-            Event::Closed(id, _) => drop(self.monitors.remove(&id)),
+            Event::Closed(id, _) => _ = self.monitors.remove(&id),
             Event::Timer(id) if self.timer.is_some_and(|(timer, _)| timer == id) => {
                 self.timer = None;
                 self.store.remove_expired(EXPIRED_AT_ONCE);
@@ -186,9 +186,10 @@ impl Server {
     fn execute(&mut self, command: &Command, words: &[&[u8]], clients: &mut Clients, id: Id) {
         self.requests += 1;
         let (name, _, keys) = command;
-        let outcome = match keys[0] > 0 {
-            true => self.store.run(name, &words[1..], &mut self.out),
-            false => self.run(name, &words[1..], clients, id),
+        let outcome = if keys[0] > 0 {
+            self.store.run(name, &words[1..], &mut self.out)
+        } else {
+            self.run(name, &words[1..], clients, id)
         };
         self.send(&mut clients[id], outcome);
         if !self.monitors.is_empty() && !SECRET.contains(name) {
@@ -282,11 +283,11 @@ impl Server {
         let requests: Option<Vec<_>> = queue.into_iter().collect();
         let failed = "EXECABORT Transaction discarded because of previous errors.";
         let requests = requests.ok_or(failed)?;
-        let outcome = self.out.array(requests.len());
-        self.send(&mut clients[id], outcome);
+        self.out.array(requests.len())?;
         for words in requests {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             self.execute(find(&words)?, &words, clients, id);
+            // Its replies are too many, and it will be cut.
             if clients[id].lost() > 0 {
                 break;
             }
@@ -327,14 +328,17 @@ fn admit(command: &'static Command, client: &mut Client) -> Outcome<&'static Com
 fn change_topics(name: &str, words: &[&[u8]], client: &mut Client, out: &mut Replies) -> Outcome {
     let (kind, ends) = (usize::from(name.starts_with('p')), name.ends_with("unsubscribe"));
     let all = client.topics[kind].clone();
-    let all: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
-    let topics = if words.is_empty() { &all } else { words };
-    for topic in (0..topics.len().max(1)).map(|place| topics.get(place)) {
-        let _is_changed = match topic {
-            Some(topic) if ends => client.topics[kind].remove(*topic),
-            Some(topic) => client.topics[kind].insert(topic.to_vec()),
-            None => false,
-        };
+    let mut topics: Vec<Option<&[u8]>> = words.iter().copied().map(Some).collect();
+    if topics.is_empty() {
+        topics.extend(all.iter().map(|topic| Some(&**topic)));
+        topics.extend(all.is_empty().then_some(None));
+    }
+    for topic in topics {
+        match topic {
+            Some(topic) if ends => _ = client.topics[kind].remove(topic),
+            Some(topic) => _ = client.topics[kind].insert(topic.to_vec()),
+            None => {}
+        }
         out.array(3)?;
         out.bulk(name)?;
         out.bulk_or_nil(topic)?;
