@@ -136,9 +136,7 @@ impl Store {
         let unit = if name.starts_with('p') { 1 } else { 1000 };
         let place = self.find(words[0]);
         match (name, words) {
-            ("persist", _) => {
-                out.number(u8::from(place.is_some_and(|place| self.expire(place, None))))
-            }
+            ("persist", _) => out.number(u8::from(place.is_some_and(|it| self.expire(it, None)))),
             (_, [_, time]) => {
                 let at = self.later(number(time)?, unit);
                 at.ok_or_else(|| format!("ERR invalid expire time in '{name}' command"))?;

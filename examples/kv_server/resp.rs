@@ -37,28 +37,20 @@ impl Parser {
     /// Takes what has arrived of a request, and lends its words once it is whole: none of an empty
     /// one.
     pub(crate) fn next(&mut self, read: &mut ReadHalf<'_>) -> Outcome<Option<Vec<&[u8]>>> {
-        let is_new = self.missing == 0;
-        if is_new {
+        if self.missing == 0 {
             self.bytes.clear();
             self.places.clear();
         }
-        let is_whole = if is_new && !read.received().starts_with(b"*") {
-            self.take_line(read)?
-        } else {
-            let (is_whole, length) = self.take_array(read.received())?;
-            read.consume(length);
-            is_whole
-        };
+        let is_line = self.missing == 0 && !read.received().starts_with(b"*");
+        let is_whole = if is_line { self.take_line(read)? } else { self.take_array(read)? };
         let words = || self.places.iter().map(|place| &self.bytes[place.clone()]).collect();
         Ok(is_whole.then(words))
     }
 
-    /// Takes of an array what is at the front of these bytes. Returns whether all of it was there,
-    /// and how many bytes were taken.
-    fn take_array(&mut self, bytes: &[u8]) -> Outcome<(bool, usize)> {
-        let mut at = 0;
+    fn take_array(&mut self, read: &mut ReadHalf<'_>) -> Outcome<bool> {
+        let (bytes, mut at) = (read.received(), 0);
         if self.missing == 0 {
-            let Some((count, end)) = header(bytes, b'*')? else { return Ok((false, 0)) };
+            let Some((count, end)) = header(bytes, b'*')? else { return Ok(false) };
             (self.missing, self.length, at) = (count, end, end);
         }
         while self.missing > 0 {
@@ -72,7 +64,8 @@ impl Parser {
             self.bytes.extend_from_slice(&word[start..start + length]);
             (self.missing, self.length, at) = (self.missing - 1, self.length + end, at + end);
         }
-        Ok((self.missing == 0, at))
+        read.consume(at);
+        Ok(self.missing == 0)
     }
 
     fn take_line(&mut self, read: &mut ReadHalf<'_>) -> Outcome<bool> {

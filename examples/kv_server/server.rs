@@ -41,6 +41,11 @@ const AT_ONCE: [&str; 5] = ["multi", "exec", "discard", "quit", "reset"];
 const SECRET: [&str; 5] = ["exec", "monitor", "config|get", "client|list", "client|kill"];
 const SETTINGS: [[&str; 2]; 3] = [["appendonly", "no"], ["databases", "1"], ["save", ""]];
 
+const NO_DATABASE: &str = "ERR DB index is out of range";
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+const NESTED: &str = "ERR MULTI calls can not be nested";
+const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
+
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::default();
     let connection = &mut limits.connection;
@@ -145,11 +150,13 @@ impl Server {
             match parser.next(&mut stream.halves().0) {
                 Ok(None) => break,
                 Ok(Some(words)) if words.is_empty() => {}
-                Ok(Some(words)) => self.answer(&words, clients, id),
+                Ok(Some(words)) => {
+                    let outcome = self.answer(&words, clients, id);
+                    self.send(&mut clients[id], outcome);
+                }
                 Err(why) => {
-                    client.is_leaving = true;
                     self.send(stream, Err([b"ERR Protocol error: ", &*why].concat()));
-                    stream.close_with(ErrorKind::InvalidData);
+                    return stream.close_with(ErrorKind::InvalidData);
                 }
             }
         }
@@ -166,23 +173,20 @@ impl Server {
     }
 
     /// Answers one request, or keeps it for the end of a transaction.
-    fn answer(&mut self, words: &[&[u8]], clients: &mut Clients, id: Id) {
-        let (client, stream) = clients[id].split();
+    fn answer(&mut self, words: &[&[u8]], clients: &mut Clients, id: Id) -> Outcome {
+        let client = &mut clients[id].data;
         let found = find(words).and_then(|command| admit(command, client));
-        match (found, &mut client.queue) {
-            (Ok((name, ..)), Some(queue)) if !AT_ONCE.contains(name) => {
-                queue.push(Some(words.iter().map(|word| word.to_vec()).collect()));
-                let outcome = self.out.simple("QUEUED");
-                self.send(stream, outcome);
-            }
-            (Ok(command), _) => self.execute(command, words, clients, id),
-            (Err(why), queue) => {
-                queue.iter_mut().for_each(|queue| queue.push(None));
-                self.send(stream, Err(why));
-            }
-        }
+        let is_for_now = found.as_ref().is_ok_and(|(name, ..)| AT_ONCE.contains(name));
+        let Some(queue) = client.queue.as_mut().filter(|_| !is_for_now) else {
+            self.execute(found?, words, clients, id);
+            return Ok(());
+        };
+        let words = words.iter().map(|word| word.to_vec()).collect();
+        queue.push(found.is_ok().then_some(words));
+        found.and_then(|_| self.out.simple("QUEUED"))
     }
 
+    /// Executes a command, sends its replies, and shows it to monitors.
     fn execute(&mut self, command: &Command, words: &[&[u8]], clients: &mut Clients, id: Id) {
         self.requests += 1;
         let (name, _, keys) = command;
@@ -214,26 +218,24 @@ impl Server {
             }
             // Clients then go on with RESP2.
             ("hello", _) => return Err("NOPROTO unsupported protocol version".into()),
-            ("select", [index]) if number(index)? != 0 => {
-                return Err("ERR DB index is out of range".into());
+            ("select", [index]) if number(index)? != 0 => return Err(NO_DATABASE.into()),
+            ("select" | "client|setinfo", _) => {}
+            ("client|setname", [_, name]) if !name.iter().all(u8::is_ascii_graphic) => {
+                return Err(BAD_NAME.into());
             }
-            ("select", _) => {}
+            ("client|setname", [_, name]) => client.name = name.to_vec(),
             ("quit", _) => client.is_leaving = true,
             ("reset", _) => {
                 self.monitors.remove(&id);
                 *client = Client { number: client.number, ..Client::default() };
                 return out.simple("RESET");
             }
-            ("multi", _) if client.queue.is_some() => {
-                return Err("ERR MULTI calls can not be nested".into());
-            }
+            ("multi", _) if client.queue.is_some() => return Err(NESTED.into()),
             ("multi", _) => client.queue = Some(Vec::new()),
             ("discard", _) => drop(client.queue.take().ok_or("ERR DISCARD without MULTI")?),
             ("exec", _) => return self.exec(clients, id),
             ("monitor", _) => self.monitors.extend([id]),
-            ("publish", [channel, message]) => {
-                return out.number(publish(channel, message, clients)?);
-            }
+            ("publish", [channel, message]) => return publish(channel, message, clients, out),
             ("info", _) => return self.out.bulk(self.info(clients)),
             ("command", _) => {
                 out.array(commands().count())?;
@@ -253,15 +255,6 @@ impl Server {
             ("client|id", _) => out.number(client.number),
             ("client|getname", _) if client.name.is_empty() => out.bulk_or_nil(None::<&str>),
             ("client|getname", _) => out.bulk(&client.name),
-            ("client|setname", [name]) if name.iter().all(u8::is_ascii_graphic) => {
-                client.name = name.to_vec();
-                out.simple("OK")
-            }
-            ("client|setname", _) => {
-                Err("ERR Client names cannot contain spaces, newlines or special characters."
-                    .into())
-            }
-            ("client|setinfo", _) => out.simple("OK"),
             ("client|list", _) => out.bulk(list(clients, &self.monitors)),
             ("client|kill", filter) => match (kill(clients, id, filter)?, filter) {
                 (0, [_]) => Err("ERR No such client".into()),
@@ -281,8 +274,7 @@ impl Server {
     fn exec(&mut self, clients: &mut Clients, id: Id) -> Outcome {
         let queue = clients[id].data.queue.take().ok_or("ERR EXEC without MULTI")?;
         let requests: Option<Vec<_>> = queue.into_iter().collect();
-        let failed = "EXECABORT Transaction discarded because of previous errors.";
-        let requests = requests.ok_or(failed)?;
+        let requests = requests.ok_or(ABORTED)?;
         self.out.array(requests.len())?;
         for words in requests {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -296,18 +288,18 @@ impl Server {
     }
 
     fn info(&self, clients: &Clients) -> String {
-        let (keys, expires) = (self.store.entries.len(), self.store.expiries.len());
-        let [(waits, _), (fills, bytes_in), (flushes, bytes_out)] = &*self.counters;
+        let Self { store, counters, accepted, requests, .. } = self;
+        let [(waits, _), (fills, bytes_in), (flushes, bytes_out)] = &**counters;
+        let (connected, keys) = (clients.connection_count(), store.entries.len());
+        let expires = store.expiries.len();
         format!(
             "# Server\r\nredis_version:7.0.0\r\nserver_name:kv_server\r\n\
-             # Clients\r\nconnected_clients:{}\r\n\
-             # Stats\r\ntotal_connections_received:{}\r\ntotal_commands_processed:{}\r\n\
+             # Clients\r\nconnected_clients:{connected}\r\n\
+             # Stats\r\ntotal_connections_received:{accepted}\r\n\
+             total_commands_processed:{requests}\r\n\
              # Keyspace\r\ndb0:keys={keys},expires={expires}\r\n\
              # Loop\r\nwaits:{waits:?}\r\nfills:{fills:?}\r\nbytes_in:{bytes_in:?}\r\n\
-             flushes:{flushes:?}\r\nbytes_out:{bytes_out:?}\r\n",
-            clients.connection_count(),
-            self.accepted,
-            self.requests,
+             flushes:{flushes:?}\r\nbytes_out:{bytes_out:?}\r\n"
         )
     }
 }
@@ -347,8 +339,8 @@ fn change_topics(name: &str, words: &[&[u8]], client: &mut Client, out: &mut Rep
     Ok(())
 }
 
-/// Sends a message to those that are subscribed, and returns to how many.
-fn publish(channel: &[u8], text: &[u8], clients: &mut Clients) -> Outcome<usize> {
+/// Sends a message to those that are subscribed.
+fn publish(channel: &[u8], text: &[u8], clients: &mut Clients, out: &mut Replies) -> Outcome {
     let mut count = 0;
     let (mut message, mut by_pattern) = (Replies::default(), Replies::default());
     message.bulks([b"message".as_slice(), channel, text])?;
@@ -365,7 +357,7 @@ fn publish(channel: &[u8], text: &[u8], clients: &mut Clients) -> Outcome<usize>
             count += 1;
         }
     }
-    Ok(count)
+    out.number(count)
 }
 
 /// Closes the clients with an address, or with a number or address. Returns how many those are.
