@@ -13,7 +13,7 @@ const ONE: [i8; 3] = [1, 1, 1];
 const ALL: [i8; 3] = [1, -1, 1];
 const NONE: [i8; 3] = [0, 0, 0];
 
-/// All commands; the most used are first, and what follows `|` is the second word.
+/// All commands; those used most are first, and what follows `|` is the second word.
 #[rustfmt::skip]
 static COMMANDS: [Command; 53] = [
     ("get", 2, ONE), ("set", -3, ONE), ("incr", 2, ONE), ("ping", -1, NONE), ("del", -2, ALL),
@@ -37,10 +37,15 @@ const REPLY_MAX: usize = 64 * 1024 * 1024;
 /// The longest value, as in Redis.
 const VALUE_MAX: usize = 512 * 1024 * 1024;
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+/// What a client may use while it is subscribed, apart from subscribing.
+const FOR_ALL: [&str; 3] = ["ping", "quit", "reset"];
+const ONLY_FOR_ALL: &str = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+                            allowed in this context";
 pub(crate) const SYNTAX_ERROR: &str = "ERR syntax error";
 
-/// Finds the name of a request's command, and checks how many words it has.
-pub(crate) fn find(words: &[&[u8]]) -> Outcome<&'static Command> {
+/// Finds the command of a request. Checks how many words it has, and whether a client may use it
+/// that is subscribed to something.
+pub(crate) fn find(words: &[&[u8]], is_subscribed: bool) -> Outcome<&'static Command> {
     let named = |name: &[u8]| COMMANDS.iter().find(|it| it.0.as_bytes().eq_ignore_ascii_case(name));
     let mut command = named(words[0]).ok_or_else(|| unknown(words))?;
     if let ("client" | "command" | "config", [name, what, ..]) = (command.0, words) {
@@ -51,8 +56,13 @@ pub(crate) fn find(words: &[&[u8]]) -> Outcome<&'static Command> {
     }
     let (name, arity, _) = *command;
     let (count, least) = (words.len(), usize::from(arity.unsigned_abs()));
-    let is_right = if arity < 0 { count >= least } else { count == least };
-    if is_right { Ok(command) } else { Err(wrong_number(name)) }
+    if count < least || (arity > 0 && count > least) {
+        return Err(wrong_number(name));
+    }
+    if is_subscribed && !name.ends_with("subscribe") && !FOR_ALL.contains(&name) {
+        return Err(format!("ERR Can't execute '{name}': {ONLY_FOR_ALL}").into());
+    }
+    Ok(command)
 }
 
 /// Returns those that are no second words.
@@ -172,15 +182,12 @@ impl Store {
         }
         let old = self.value(key);
         let is_allowed = must_exist.is_none_or(|must_exist| must_exist == old.is_some());
-        if wants_old || !is_allowed {
-            out.bulk_or_nil(old.filter(|_| wants_old))?;
-        } else {
-            out.simple("OK")?;
+        if !is_allowed {
+            return out.bulk_or_nil(old.filter(|_| wants_old));
         }
-        if is_allowed {
-            self.set(key, value, expires);
-        }
-        Ok(())
+        let reply = if wants_old { out.bulk_or_nil(old) } else { out.simple("OK") };
+        self.set(key, value, expires);
+        reply
     }
 
     fn set(&mut self, key: &[u8], value: &[u8], expires: Option<Instant>) {

@@ -33,8 +33,6 @@ const OUT_KEPT: usize = 64 * 1024;
 const ANSWERED_AT_ONCE: usize = 64;
 /// How many expired keys are removed at once, so that clients are served in between.
 const EXPIRED_AT_ONCE: usize = 1000;
-/// What a client may use while it is subscribed, apart from subscribing.
-const FOR_ALL: [&str; 3] = ["ping", "quit", "reset"];
 /// What is not part of a transaction.
 const AT_ONCE: [&str; 5] = ["multi", "exec", "discard", "quit", "reset"];
 /// What is no business of monitors.
@@ -175,7 +173,8 @@ impl Server {
     /// Answers one request, or keeps it for the end of a transaction.
     fn answer(&mut self, words: &[&[u8]], clients: &mut Clients, id: Id) -> Outcome {
         let client = &mut clients[id].data;
-        let found = find(words).and_then(|command| admit(command, client));
+        let found = find(words, client.subscription_count() > 0);
+        client.last_command = found.as_ref().map_or(client.last_command, |(name, ..)| name);
         let is_for_now = found.as_ref().is_ok_and(|(name, ..)| AT_ONCE.contains(name));
         let Some(queue) = client.queue.as_mut().filter(|_| !is_for_now) else {
             self.execute(found?, words, clients, id);
@@ -278,7 +277,7 @@ impl Server {
         self.out.array(requests.len())?;
         for words in requests {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-            self.execute(find(&words)?, &words, clients, id);
+            self.execute(find(&words, false)?, &words, clients, id);
             // Its replies are too many, and it will be cut.
             if clients[id].lost() > 0 {
                 break;
@@ -302,18 +301,6 @@ impl Server {
              flushes:{flushes:?}\r\nbytes_out:{bytes_out:?}\r\n"
         )
     }
-}
-
-/// Returns the name of a command if this client may use it now.
-fn admit(command: &'static Command, client: &mut Client) -> Outcome<&'static Command> {
-    let name = command.0;
-    let is_for_all = name.ends_with("subscribe") || FOR_ALL.contains(&name);
-    if client.subscription_count() > 0 && !is_for_all {
-        let why = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed";
-        return Err(format!("ERR Can't execute '{name}': {why} in this context").into());
-    }
-    client.last_command = name;
-    Ok(command)
 }
 
 /// Subscribes to topics, or no longer to those named, or to any.
