@@ -71,7 +71,7 @@ impl Parser {
     fn take_line(&mut self, read: &mut ReadHalf<'_>) -> Outcome<bool> {
         match read.take_until(b'\n', INLINE_MAX) {
             Ok(Some(line @ [.., b'\n'])) => self.split(line).map(|()| true),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(why) if why.kind() == ErrorKind::InvalidData => {
                 Err("too big inline request".into())
             }
             // Incomplete, or cut off by the client's end.

@@ -189,10 +189,9 @@ impl Server {
     fn execute(&mut self, command: &Command, words: &[&[u8]], clients: &mut Clients, id: Id) {
         self.requests += 1;
         let (name, _, keys) = command;
-        let outcome = if keys[0] > 0 {
-            self.store.run(name, &words[1..], &mut self.out)
-        } else {
-            self.run(name, &words[1..], clients, id)
+        let outcome = match keys[0] {
+            0 => self.run(name, &words[1..], clients, id),
+            _ => self.store.run(name, &words[1..], &mut self.out),
         };
         self.send(&mut clients[id], outcome);
         if !self.monitors.is_empty() && !SECRET.contains(name) {
