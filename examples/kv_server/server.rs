@@ -9,7 +9,7 @@
 //! one that has 64 MiB unsent at once: a slow subscriber or monitor, which holds up no other
 //! client. Those are the output buffer limits of Redis.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::mem;
 use std::sync::Arc;
@@ -80,6 +80,8 @@ impl Client {
 pub(crate) struct Server {
     store: Store,
     monitors: BTreeSet<Id>,
+    /// Who is subscribed to each channel, and to each pattern.
+    subscribers: [BTreeMap<Vec<u8>, BTreeSet<Id>>; 2],
     /// The replies to the request at hand.
     out: Replies,
     /// The one timer, and the time for which it is set.
@@ -94,7 +96,7 @@ type Counters = [(AtomicUsize, AtomicUsize); 3];
 
 impl Server {
     pub(crate) fn new(clients: &mut Clients) -> Self {
-        let (monitors, out, timer, accepted, requests) = Default::default();
+        let (monitors, subscribers, out, timer, accepted, requests) = Default::default();
         let (store, counters) = (Store::new(clients.now()), Arc::<Counters>::default());
         let counted = Arc::clone(&counters);
         clients.set_observer(move |step: Step| {
@@ -107,7 +109,7 @@ impl Server {
             counted[kind].0.fetch_add(1, Ordering::Relaxed);
             counted[kind].1.fetch_add(bytes, Ordering::Relaxed);
         });
-        Self { store, monitors, out, timer, counters, accepted, requests }
+        Self { store, monitors, subscribers, out, timer, counters, accepted, requests }
     }
 
     /// Handles one event; all are to be passed here.
@@ -120,7 +122,7 @@ impl Server {
             }
             Event::Received(id) => self.answer_all(clients, id),
             Event::Drained(id) => clients[id].resume(),
-            Event::Closed(id, _) => _ = self.monitors.remove(&id),
+            Event::Closed(id, _) => self.forget(id, &mut clients[id].data),
             Event::Timer(id) if self.timer.is_some_and(|(timer, _)| timer == id) => {
                 self.timer = None;
                 self.store.remove_expired(EXPIRED_AT_ONCE);
@@ -224,22 +226,22 @@ impl Server {
             ("client|setname", [_, name]) => client.name = name.to_vec(),
             ("quit", _) => client.is_leaving = true,
             ("reset", _) => {
-                self.monitors.remove(&id);
+                self.forget(id, client);
                 *client = Client { number: client.number, ..Client::default() };
-                return out.simple("RESET");
+                return self.out.simple("RESET");
             }
             ("multi", _) if client.queue.is_some() => return Err(NESTED.into()),
             ("multi", _) => client.queue = Some(Vec::new()),
             ("discard", _) => drop(client.queue.take().ok_or("ERR DISCARD without MULTI")?),
             ("exec", _) => return self.exec(clients, id),
             ("monitor", _) => self.monitors.extend([id]),
-            ("publish", [channel, message]) => return publish(channel, message, clients, out),
+            ("publish", [channel, message]) => return self.publish(channel, message, clients),
             ("info", _) => return self.out.bulk(self.info(clients)),
             ("command", _) => {
                 out.array(commands().count())?;
                 return commands().try_for_each(|command| describe(command, out));
             }
-            _ if name.ends_with("subscribe") => return change_topics(name, words, client, out),
+            _ if name.ends_with("subscribe") => return self.change_topics(name, words, client, id),
             _ if name.contains('|') => return self.tell(name, &words[1..], clients, id),
             _ => return self.store.run(name, words, out),
         }
@@ -267,6 +269,71 @@ impl Server {
             ("command|count", _) => out.number(commands().count()),
             _ => out.array(0),
         }
+    }
+
+    /// Subscribes to topics, or no longer to those named, or to any.
+    fn change_topics(
+        &mut self,
+        name: &str,
+        words: &[&[u8]],
+        client: &mut Client,
+        id: Id,
+    ) -> Outcome {
+        let (kind, ends) = (usize::from(name.starts_with('p')), name.ends_with("unsubscribe"));
+        let all = client.topics[kind].clone();
+        let mut topics: Vec<Option<&[u8]>> = words.iter().copied().map(Some).collect();
+        if topics.is_empty() {
+            topics.extend(all.iter().map(|topic| Some(&**topic)));
+            topics.extend(all.is_empty().then_some(None));
+        }
+        for topic in topics {
+            match topic {
+                Some(topic) if ends => self.unsubscribe(kind, topic, client, id),
+                Some(topic) => {
+                    client.topics[kind].insert(topic.to_vec());
+                    self.subscribers[kind].entry(topic.to_vec()).or_default().insert(id);
+                }
+                None => {}
+            }
+            self.out.array(3)?;
+            self.out.bulk(name)?;
+            self.out.bulk_or_nil(topic)?;
+            self.out.number(client.subscription_count())?;
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, kind: usize, topic: &[u8], client: &mut Client, id: Id) {
+        client.topics[kind].remove(topic);
+        if let Some(ids) = self.subscribers[kind].get_mut(topic) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.subscribers[kind].remove(topic);
+            }
+        }
+    }
+
+    /// Sends nothing more to a client of what others do.
+    fn forget(&mut self, id: Id, client: &mut Client) {
+        self.monitors.remove(&id);
+        for (kind, topics) in client.topics.clone().into_iter().enumerate() {
+            topics.iter().for_each(|topic| self.unsubscribe(kind, topic, client, id));
+        }
+    }
+
+    /// Sends a message to those that are subscribed.
+    fn publish(&mut self, channel: &[u8], text: &[u8], clients: &mut Clients) -> Outcome {
+        let [by_channel, by_pattern] = &self.subscribers;
+        let mut message = Replies::default();
+        message.bulks([b"message".as_slice(), channel, text])?;
+        let mut count =
+            clients.send_each(by_channel.get(channel).into_iter().flatten().copied(), &message.0);
+        for (pattern, ids) in by_pattern.iter().filter(|(pattern, _)| matches(pattern, channel)) {
+            message.0.clear();
+            message.bulks([b"pmessage".as_slice(), pattern, channel, text])?;
+            count += clients.send_each(ids.iter().copied(), &message.0);
+        }
+        self.out.number(count)
     }
 
     fn exec(&mut self, clients: &mut Clients, id: Id) -> Outcome {
@@ -300,50 +367,6 @@ impl Server {
              flushes:{flushes:?}\r\nbytes_out:{bytes_out:?}\r\n"
         )
     }
-}
-
-/// Subscribes to topics, or no longer to those named, or to any.
-fn change_topics(name: &str, words: &[&[u8]], client: &mut Client, out: &mut Replies) -> Outcome {
-    let (kind, ends) = (usize::from(name.starts_with('p')), name.ends_with("unsubscribe"));
-    let all = client.topics[kind].clone();
-    let mut topics: Vec<Option<&[u8]>> = words.iter().copied().map(Some).collect();
-    if topics.is_empty() {
-        topics.extend(all.iter().map(|topic| Some(&**topic)));
-        topics.extend(all.is_empty().then_some(None));
-    }
-    for topic in topics {
-        match topic {
-            Some(topic) if ends => _ = client.topics[kind].remove(topic),
-            Some(topic) => _ = client.topics[kind].insert(topic.to_vec()),
-            None => {}
-        }
-        out.array(3)?;
-        out.bulk(name)?;
-        out.bulk_or_nil(topic)?;
-        out.number(client.subscription_count())?;
-    }
-    Ok(())
-}
-
-/// Sends a message to those that are subscribed.
-fn publish(channel: &[u8], text: &[u8], clients: &mut Clients, out: &mut Replies) -> Outcome {
-    let mut count = 0;
-    let (mut message, mut by_pattern) = (Replies::default(), Replies::default());
-    message.bulks([b"message".as_slice(), channel, text])?;
-    for client in clients.connections_mut() {
-        let (client, stream) = client.split();
-        if client.topics[0].contains(channel) {
-            stream.send(&message.0);
-            count += 1;
-        }
-        for pattern in client.topics[1].iter().filter(|pattern| matches(pattern, channel)) {
-            by_pattern.0.clear();
-            by_pattern.bulks([b"pmessage".as_slice(), pattern, channel, text])?;
-            stream.send(&by_pattern.0);
-            count += 1;
-        }
-    }
-    out.number(count)
 }
 
 /// Closes the clients with an address, or with a number or address. Returns how many those are.
