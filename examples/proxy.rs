@@ -32,6 +32,7 @@ mod common;
 #[path = "common/signals.rs"]
 mod signals;
 
+use common::leaving::{self, GRACE};
 use signals::CtrlC;
 
 const USAGE: &str = "\
@@ -54,9 +55,6 @@ A side that takes nothing for 60 seconds, while bytes wait for it, is cut off.
 Ctrl-C lets the connections end for up to 10 seconds; a second one aborts them.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
-/// How long connections may go on after the first Ctrl-C.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// How long clients wait that could not be connected for want of a descriptor.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -76,11 +74,9 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         return Err("it takes two addresses, LISTEN and UPSTREAM (--help tells more)".into());
     };
     let (listen, upstream) = (Address::new(listen)?, Address::new(upstream)?);
-    common::start_log();
 
     let mut server = EventLoop::new()?;
-    let listener = listen.listen(&mut server);
-    let listener = listener.map_err(|error| format!("cannot listen at {listen}: {error}"))?;
+    let listener = listen.listen(&mut server).map_err(common::cannot_listen(&listen))?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     match server.listener_addr(listener) {
         Ok(address) => common::status(format_args!("Listening on {address}")),
@@ -276,17 +272,13 @@ impl Proxy {
     ///
     /// The loop's own shutdown closes what is quiet, and a client that waits for an answer is.
     fn leave(&mut self, server: &mut EventLoop<Half>) {
-        let clients = server.connections().filter(|one| !one.data.is_upstream).count();
-        if self.grace.is_some() || clients == 0 {
-            common::status("Shutting down");
+        let deadline = if self.grace.is_none() { GRACE } else { Duration::ZERO };
+        leaving::print_shutdown(server.connection_count(), deadline);
+        if self.grace.is_some() || server.connection_count() == 0 {
             return cut_off(server);
         }
         let _ = server.close_listener(self.listener);
         self.grace = Some(server.set_timer(GRACE));
-        let whom = if clients == 1 { "1 client".into() } else { format!("{clients} clients") };
-        common::status(format_args!(
-            "Shutting down: {GRACE:?} for {whom} to finish. Ctrl-C again aborts the rest"
-        ));
     }
 }
 

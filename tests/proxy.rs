@@ -502,7 +502,7 @@ fn anything_that_is_sent_arrives_as_it_was_and_any_end_is_survived() {
 #[test]
 #[cfg(unix)]
 fn ctrl_c_lets_an_answer_come_that_is_waited_for_and_a_second_one_does_not() {
-    let line = "Shutting down: 10s for 1 client to finish. Ctrl-C again aborts the rest";
+    let line = "Shutting down: 10s for 2 connections to finish. Ctrl-C again aborts the rest";
     for is_patient in [true, false] {
         let mut between = Between::start(&[]);
         let (mut client, mut server) = between.pair();

@@ -317,6 +317,8 @@ fn members_that_are_lost_to_any_fault_are_gone_and_the_others_hear_what_is_said_
         simulation.set_faults(faults.calmed());
         // The missing descriptors are there again; a member that has left is no longer there.
         world.join("ann").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        // The ends of the others may arrive after her.
+        world.until(|world| world.server.event_loop.connection_count() == 1).unwrap();
         world.guests[0].say("/who\n");
         world.until(|world| world.guests[0].has_heard("* 1 here: ann\n")).unwrap_or_else(|_| {
             panic!("seed {seed}: {}", String::from_utf8_lossy(&world.guests[0].heard))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use readiness::{Connection, ConnectionId, Event, EventLoop, Limits};
 use serde_json::Value;
 
+use super::terminal::steers;
 use super::{Header, Incoming, JSON, invalid, message, object, quoted};
 
 /// The most bytes of an answer's content. A result repeats what was searched for, in an encoding
@@ -85,7 +86,7 @@ fn take(connection: &mut Connection<Incoming>) -> io::Result<Option<Answer>> {
 
 impl Answer {
     fn new(header: &Header, content: &[u8], peer: SocketAddr) -> io::Result<Self> {
-        if !header.is_json() {
+        if header.content_type != JSON {
             let received = format!("Received {} response from {peer}", header.content_type);
             return Ok(Self {
                 received,
@@ -109,7 +110,7 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (text, end) in [(&self.received, "\n"), (&self.got, "")] {
             for one in text.chars() {
-                match one.is_control() {
+                match steers(one) {
                     true => write!(f, "{}", one.escape_default())?,
                     false => write!(f, "{one}")?,
                 }
