@@ -158,12 +158,8 @@ impl Session {
     }
 }
 
-/// Handles an event of the server's loop.
-///
-/// # Errors
-///
-/// Returns no error: what fails on one connection ends that one.
-pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
+/// Handles an event of the server's loop. What fails on one connection ends that one.
+pub fn handle(server: &mut EventLoop<Session>, event: Event) {
     match event {
         Event::Accepted(_, id) => server[id].set_deadline(Some(HANDSHAKE_DEADLINE)),
         Event::Received(id) | Event::Drained(id) | Event::PeerFinished(id) => {
@@ -176,7 +172,6 @@ pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
         }
         _ => {}
     }
-    Ok(())
 }
 
 /// Ends every session once it has echoed what has arrived, before the loop shuts down: TLS has a

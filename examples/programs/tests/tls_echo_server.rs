@@ -124,6 +124,11 @@ impl Client {
 
 type Handle = fn(&mut EventLoop<Session>, Event) -> std::io::Result<()>;
 
+fn handle(server: &mut EventLoop<Session>, event: Event) -> std::io::Result<()> {
+    tls_echo::handle(server, event);
+    Ok(())
+}
+
 /// Returns the server on a network without faults, and where it listens.
 fn server(simulation: &Simulation) -> (Simulated<Session, Handle>, SocketAddr) {
     server_with(simulation, tls_echo::limits())
@@ -134,7 +139,7 @@ fn server_with(
     limits: Limits,
 ) -> (Simulated<Session, Handle>, SocketAddr) {
     let (event_loop, address) = listening(simulation, limits);
-    (Simulated::new(simulation.clone(), event_loop, tls_echo::handle as Handle), address)
+    (Simulated::new(simulation.clone(), event_loop, handle as Handle), address)
 }
 
 fn listening(simulation: &Simulation, limits: Limits) -> (EventLoop<Session>, SocketAddr) {
@@ -385,7 +390,7 @@ fn run_clients(
 ) -> std::io::Result<()> {
     let (event_loop, address) = listening(simulation, tls_echo::limits());
     simulation.set_faults(faults);
-    let mut server = simulation::Program::new(event_loop, tls_echo::handle as Handle);
+    let mut server = simulation::Program::new(event_loop, handle as Handle);
     for number in 0..3 {
         let config = client_config(VERSIONS[number % 2]);
         let length = simulation.below(20_000);

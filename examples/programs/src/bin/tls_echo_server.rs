@@ -62,7 +62,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         match event {
             Event::ShutDown => return Ok(()),
             Event::Ready(..) => tls_echo::say_goodbye(&mut server),
-            _ => tls_echo::handle(&mut server, event)?,
+            _ => tls_echo::handle(&mut server, event),
         }
         ctrl_c.handle(&mut server, event);
     }

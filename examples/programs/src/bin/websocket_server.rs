@@ -56,7 +56,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         match event {
             Event::ShutDown => return Ok(()),
             Event::Ready(..) => websocket_echo::say_goodbye(&mut server),
-            _ => websocket_echo::handle(&mut server, event)?,
+            _ => websocket_echo::handle(&mut server, event),
         }
         ctrl_c.handle(&mut server, event);
     }
