@@ -82,6 +82,8 @@ pub fn configuration(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<d
 pub fn limits() -> Limits {
     let mut limits = Limits::default();
     (limits.connection.high_water, limits.connection.unsent_max) = (UNSENT_MAX, UNSENT_MAX);
+    // A client may be silent for ever; the kernel finds out one that has vanished.
+    limits.connection.keepalive = Some(Duration::from_secs(60));
     limits
 }
 

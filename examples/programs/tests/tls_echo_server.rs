@@ -17,7 +17,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::programs::tls_echo::{self, HANDSHAKE_DEADLINE, Session};
 use common::measure::{ALL_DESCRIPTORS, user_memory};
@@ -636,6 +636,21 @@ fn server_with_64_descriptors_serves_a_hundred_clients_by_turns() {
         drop(handshake(stream));
     }
     assert_echoed(&mut first, b"since the beginning");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn client_that_has_vanished_without_an_end_is_found_out() {
+    let (_server, address) = start("");
+    let mut client = connect(address);
+    client.write_all(b"still here").unwrap();
+    client.read_exact(&mut [0; 10]).unwrap();
+    let its_address = client.sock.local_addr().unwrap();
+    let end = Instant::now() + common::PATIENCE;
+    while !common::measure::is_kept_alive(address, its_address) {
+        assert!(Instant::now() < end, "the kernel would never ask whether it is there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
