@@ -33,12 +33,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
-    let listener = TcpListener::bind(&address)
-        .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = TcpListener::bind(&address).map_err(common::cannot_listen(&address))?;
     common::status(format_args!("Listening on {}", listener.local_addr()?));
     loop {
         match listener.accept() {

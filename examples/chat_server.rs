@@ -16,22 +16,22 @@
 //!
 //! Then, in other terminals, `nc 127.0.0.1 65432`. The first line is one's name.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::mem;
-use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use readiness::{
-    CloseReason, Connection, ConnectionId, Deadline, Event, EventLoop, Limits, TimerId, WriteHalf,
+    CloseReason, Connection, ConnectionId, Deadline, Event, EventLoop, Limits, WriteHalf,
 };
-use socket2::{Domain, Socket, Type};
 
 mod common;
+#[path = "common/listener.rs"]
+mod listener;
 #[path = "common/signals.rs"]
 mod signals;
+#[path = "common/terminal.rs"]
+mod terminal;
 
 use signals::CtrlC;
 
@@ -73,13 +73,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut chat = EventLoop::with_limits(limits())?;
-    let socket = address.open(listen);
-    let socket = socket.map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listen = |address| listener::listen(address, |it| it.set_send_buffer_size(SEND_BUFFER));
+    let socket = address.open(listen).map_err(common::cannot_listen(&address))?;
     let listener = chat.adopt_listener(socket, |_| Member::default())?;
     let mut ctrl_c = CtrlC::new(&mut chat)?;
     common::status(format_args!("Listening on {}", chat.listener_addr(listener)?));
@@ -92,16 +90,6 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         room.handle(&mut chat, event);
         ctrl_c.handle(&mut chat, event);
     }
-}
-
-/// Returns a listener whose connections have a small send buffer each, by inheritance.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.set_reuse_address(cfg!(unix))?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
 }
 
 pub(crate) fn limits() -> Limits {
@@ -120,8 +108,18 @@ pub(crate) fn limits() -> Limits {
 pub(crate) struct Member {
     /// It takes part once it has one.
     name: Option<String>,
-    /// It was slow and took nothing for as long as the room waits.
-    is_stalled: bool,
+    pace: Pace,
+}
+
+/// How a member keeps up with what is said.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Pace {
+    #[default]
+    Even,
+    /// The room waits for it. It had this much unsent when the room looked last.
+    Slow(usize),
+    /// It has taken nothing for as long as the room waits.
+    Stalled,
 }
 
 /// Everything that the members share.
@@ -131,14 +129,10 @@ pub(crate) struct Room {
     members: BTreeMap<String, (String, ConnectionId)>,
     /// What was said and is to be sent to all.
     said: Vec<u8>,
-    /// Fires at the beginning of the next turn, when that is to be sent.
-    speaking: Option<TimerId>,
-    /// How much it was in the turn before.
-    listened: usize,
-    /// The members for which the room waits, with what they had unsent when the room looked last.
-    slow: Vec<(ConnectionId, usize)>,
-    /// Fires when the room looks again.
-    looking: Option<TimerId>,
+    /// How much it was when a timer was set, if one is, for the beginning of the next turn.
+    heard: Option<usize>,
+    /// For how many members the room waits.
+    slow: usize,
     /// The members that have something to say, and are paused until they may.
     held: Vec<ConnectionId>,
 }
@@ -151,62 +145,62 @@ impl Room {
                 chat[id].set_deadline(Some(NAMING));
             }
             Event::Received(id) => chat[id].attend(|member| self.hear(member)),
-            Event::PeerFinished(id) => {
-                // What arrives after the last line ending is a line too. What was said in this turn
-                // is sent to it, as to the members that stay.
-                chat[id].attend(|member| {
-                    while self.hear_line(member)? {}
-                    Ok(())
-                });
-                chat[id].send(&self.said);
-                self.part(&mut chat[id].data, "left");
-            }
-            Event::Deadline(id) if chat[id].data.name.is_none() => {
-                chat[id].close_with(ErrorKind::TimedOut);
-            }
-            Event::Drained(id) => {
-                chat[id].data.is_stalled = false;
-                self.wait_no_more_for(id, chat);
-            }
+            // What arrives after the last line ending is a line too. What was said in this turn is
+            // sent to it, as to the members that stay.
+            Event::PeerFinished(id) => chat[id].attend(|member| {
+                while self.hear_line(member)? {}
+                if member.data.name.is_some() {
+                    member.send(&self.said);
+                    self.part(&mut member.data, "left");
+                }
+                Ok(())
+            }),
+            Event::Deadline(id) => self.look(&mut chat[id]),
+            Event::Drained(id) => self.set_pace(&mut chat[id].data, Pace::Even),
             Event::Ready(..) => {
                 // Ctrl-C. What was said until then is to leave too.
                 self.tell(&["* The server is shutting down"]);
                 self.speak(chat);
             }
-            Event::Timer(id) if self.speaking == Some(id) => {
+            Event::Timer(_) => {
                 // A turn is over. If it has brought more, the next may too: so the lines of all
                 // members that talk at the same time leave together.
-                self.speaking = None;
-                if self.said.len() == self.listened || self.said.len() >= SAID_MAX {
+                let has_more = self.heard.take().is_some_and(|before| before < self.said.len());
+                if !has_more || self.said.len() >= SAID_MAX {
                     self.speak(chat);
                 }
             }
-            Event::Timer(id) if self.looking == Some(id) => self.look(chat),
-            Event::Closed(id, reason) => {
-                self.part(&mut chat[id].data, farewell(reason));
-                self.wait_no_more_for(id, chat);
-            }
+            Event::Closed(id, reason) => self.part(&mut chat[id].data, farewell(reason)),
             _ => {}
         }
-        if !self.said.is_empty() && self.slow.is_empty() && self.speaking.is_none() {
-            self.listened = self.said.len();
-            self.speaking = Some(chat.set_timer(Duration::ZERO));
+        self.go_on(chat);
+    }
+
+    /// Reads on and speaks, unless the room waits for a slow member.
+    fn go_on(&mut self, chat: &mut EventLoop<Member>) {
+        if self.slow == 0 && self.said.len() < SAID_MAX {
+            for id in self.held.drain(..) {
+                if let Some(member) = chat.get_mut(id) {
+                    member.resume();
+                }
+            }
+        }
+        if self.slow == 0 && !self.said.is_empty() && self.heard.is_none() {
+            self.heard = Some(self.said.len());
+            chat.set_timer(Duration::ZERO);
         }
     }
 
     /// Takes what a member says, as long as the room can take it.
     fn hear(&mut self, member: &mut Connection<Member>) -> io::Result<()> {
-        // A member that asks for more than it reads has to read first.
-        while !member.is_clogged() {
-            if self.said.len() >= SAID_MAX {
-                self.held.push(member.id());
-                member.pause();
-                break;
-            }
-            if !self.hear_line(member)? {
-                break;
+        while self.said.len() < SAID_MAX {
+            // A member that asks for more than it reads has to read first.
+            if member.is_clogged() || !self.hear_line(member)? {
+                return Ok(());
             }
         }
+        self.held.push(member.id());
+        member.pause();
         Ok(())
     }
 
@@ -218,6 +212,7 @@ impl Room {
         match read.take_line(LINE_MAX) {
             Ok(Some(line)) => self.take(id, data, &printable(line), &mut write),
             Ok(None) => return Ok(false),
+            Err(error) if error.kind() != ErrorKind::InvalidData => return Err(error),
             Err(error) => {
                 write.send(b"! A line has 1000 bytes at most\n");
                 self.part(data, "was dropped: it sent a line that is too long");
@@ -276,6 +271,7 @@ impl Room {
 
     /// Strikes a member from the list, if it is on it, and informs the others.
     fn part(&mut self, member: &mut Member, how: &str) {
+        self.set_pace(member, Pace::Even);
         if let Some(name) = member.name.take() {
             self.members.remove(&name.to_lowercase());
             self.tell(&["* ", &name, " ", how]);
@@ -288,48 +284,38 @@ impl Room {
         self.said.push(b'\n');
     }
 
-    /// Sends what was said to all members, and looks for members for which that was too much.
+    /// Sends what was said to all members, and waits for those for which that was too much.
     fn speak(&mut self, chat: &mut EventLoop<Member>) {
-        let ids = self.members.values().map(|(_, id)| *id);
-        chat.send_each(ids.clone(), &self.said);
+        chat.send_each(self.members.values().map(|(_, id)| *id), &self.said);
         self.said.clear();
-        let members = ids.filter_map(|id| chat.get(id));
-        let slow = members.filter(|one| one.unsent() > HIGH_WATER && !one.data.is_stalled);
-        self.slow.extend(slow.map(|one| (one.id(), one.unsent())));
-        self.wait_or_go_on(chat);
-    }
-
-    /// Looks whether the slow members have taken something. One that has not is not waited for.
-    fn look(&mut self, chat: &mut EventLoop<Member>) {
-        self.looking = None;
-        self.slow.retain_mut(|(id, unsent)| {
-            let Some(member) = chat.get_mut(*id) else { return false };
-            let before = mem::replace(unsent, member.unsent());
-            member.data.is_stalled = *unsent >= before;
-            !member.data.is_stalled
-        });
-        self.wait_or_go_on(chat);
-    }
-
-    fn wait_no_more_for(&mut self, id: ConnectionId, chat: &mut EventLoop<Member>) {
-        if !self.slow.is_empty() {
-            self.slow.retain(|(slow, _)| *slow != id);
-            self.wait_or_go_on(chat);
-        }
-    }
-
-    /// Reads on from the members that want to say something, unless the room waits for a slow one.
-    fn wait_or_go_on(&mut self, chat: &mut EventLoop<Member>) {
-        if !self.slow.is_empty() {
-            self.looking.get_or_insert_with(|| chat.set_timer(PATIENCE));
-            return;
-        }
-        self.looking.take().map(|timer| chat.cancel_timer(timer));
-        for id in self.held.drain(..) {
-            if let Some(member) = chat.get_mut(id) {
-                member.resume();
+        for member in chat.connections_mut() {
+            let is_even = member.data.name.is_some() && member.data.pace == Pace::Even;
+            if is_even && member.unsent() > HIGH_WATER {
+                self.wait_for(member);
             }
         }
+    }
+
+    fn wait_for(&mut self, member: &mut Connection<Member>) {
+        let unsent = member.unsent();
+        self.set_pace(&mut member.data, Pace::Slow(unsent));
+        member.set_deadline(Some(PATIENCE));
+    }
+
+    /// Looks whether a slow member has taken something. One that has not is not waited for.
+    fn look(&mut self, member: &mut Connection<Member>) {
+        match member.data.pace {
+            Pace::Slow(before) if member.unsent() < before => self.wait_for(member),
+            Pace::Slow(_) => self.set_pace(&mut member.data, Pace::Stalled),
+            _ if member.data.name.is_none() => member.close_with(ErrorKind::TimedOut),
+            _ => {}
+        }
+    }
+
+    fn set_pace(&mut self, member: &mut Member, pace: Pace) {
+        let is_slow = |pace| usize::from(matches!(pace, Pace::Slow(_)));
+        self.slow = self.slow + is_slow(pace) - is_slow(member.pace);
+        member.pace = pace;
     }
 }
 
@@ -342,15 +328,8 @@ fn farewell(reason: CloseReason) -> &'static str {
     }
 }
 
-/// Returns a line as text that does nothing to a terminal: what is no text, steers it or changes
-/// the direction of what follows becomes a replacement character, and a tab a space.
-fn printable(line: &[u8]) -> Cow<'_, str> {
-    let steers = |letter: char| {
-        letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let line = String::from_utf8_lossy(line);
-    if !line.contains(steers) {
-        return line;
-    }
-    line.replace('\t', " ").replace(steers, "\u{fffd}").into()
+/// Returns a line as text that does nothing to a terminal: what is no text or steers it becomes a
+/// replacement character, and a tab a space.
+fn printable(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).replace('\t', " ").replace(terminal::steers, "\u{fffd}")
 }

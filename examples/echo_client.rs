@@ -67,7 +67,6 @@ fn echo(arguments: common::Arguments) -> Outcome {
     let file = arguments.file();
     let [address, message] = arguments.values()?;
     let address = common::name(address)?;
-    common::start_log();
     match (file, message) {
         (Some(_), Some(_)) => Err("either a message or a file, not both".into()),
         (Some(path), None) => echo_file(&address, path),

@@ -59,9 +59,7 @@ fn main() -> ExitCode {
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
     let has_lesson = arguments.has("lesson");
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut server: EventLoop = EventLoop::new()?;
     if has_lesson {
@@ -71,8 +69,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
             lines.iter().for_each(common::status);
         });
     }
-    let listener =
-        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = server.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut ctrl_c = CtrlC::explaining(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {

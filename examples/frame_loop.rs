@@ -54,13 +54,10 @@ fn main() -> ExitCode {
 }
 
 fn play(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut game: EventLoop<Player> = EventLoop::new()?;
-    let listener =
-        game.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = game.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut ctrl_c = CtrlC::new(&mut game)?;
     common::status(format_args!("Listening on {}", game.listener_addr(listener)?));
     let mut has_ended = false;

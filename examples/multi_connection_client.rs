@@ -72,7 +72,6 @@ fn talk(arguments: common::Arguments) -> common::Outcome {
     let count: NonZero<u16> = count
         .parse()
         .map_err(|_| format!("{count:?} is not a number of connections from 1 to 65535"))?;
-    common::start_log();
 
     let mut client = EventLoop::new()?;
     for number in 1..=count.get() {

@@ -25,6 +25,9 @@ use std::process::ExitCode;
 
 mod common;
 #[cfg(unix)]
+#[path = "common/listener.rs"]
+mod listener;
+#[cfg(unix)]
 #[path = "common/signals.rs"]
 mod signals;
 #[cfg(unix)]

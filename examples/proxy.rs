@@ -13,8 +13,7 @@
 
 use std::fmt;
 use std::io;
-use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
 #[cfg(unix)]
@@ -25,13 +24,14 @@ use std::time::Duration;
 #[cfg(unix)]
 use readiness::UnixAddress;
 use readiness::{
-    CloseReason, ConnectionId, Event, EventLoop, Failure, ListenerId, Stream, TimerId,
+    CloseReason, ConnectionId, Event, EventLoop, Failure, Limits, ListenerId, Stream, TimerId,
 };
 
 mod common;
 #[path = "common/signals.rs"]
 mod signals;
 
+use common::leaving::{self, GRACE};
 use signals::CtrlC;
 
 const USAGE: &str = "\
@@ -43,7 +43,7 @@ Usage: proxy LISTEN UPSTREAM [--proxy-protocol]
   LISTEN            where to listen, such as 127.0.0.1:8080; with port 0 the
                     system chooses one
   UPSTREAM          where to connect for each client, such as example.com:80;
-                    the name is looked up each time
+                    a name that cannot be reached any more is looked up again
   --proxy-protocol  tells the upstream each client's address first, by version 2
                     of the PROXY protocol
   -h, --help        print this
@@ -54,17 +54,11 @@ A side that takes nothing for 60 seconds, while bytes wait for it, is cut off.
 Ctrl-C lets the connections end for up to 10 seconds; a second one aborts them.
 RUST_LOG=readiness=trace in the environment prints each step of the loop.";
 
-/// How long connections may go on after the first Ctrl-C.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// How long clients wait that could not be connected for want of a descriptor.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// What a header of the PROXY protocol begins with, to be taken for nothing else.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-
-/// Too many files are open, in the process or in the system: `EMFILE` and `ENFILE`.
-const NO_DESCRIPTOR: [i32; 2] = [24, 23];
 
 fn main() -> ExitCode {
     common::run_with_options(USAGE, &[("proxy-protocol", common::FLAG)], serve)
@@ -76,16 +70,15 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         return Err("it takes two addresses, LISTEN and UPSTREAM (--help tells more)".into());
     };
     let (listen, upstream) = (Address::new(listen)?, Address::new(upstream)?);
-    common::start_log();
 
-    let mut server = EventLoop::new()?;
-    let listener = listen.listen(&mut server);
-    let listener = listener.map_err(|error| format!("cannot listen at {listen}: {error}"))?;
+    let mut limits = Limits::default();
+    // Whoever is silent may do so for ever, but whoever has vanished is found out by the kernel.
+    limits.connection.keepalive = Some(Duration::from_secs(60));
+    let mut server = EventLoop::with_limits(limits)?;
+    let listener = listen.listen(&mut server).map_err(common::cannot_listen(&listen))?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
-    match server.listener_addr(listener) {
-        Ok(address) => common::status(format_args!("Listening on {address}")),
-        Err(_) => common::status(format_args!("Listening on {listen}")),
-    }
+    let address = server.listener_addr(listener).map_or(listen.to_string(), |it| it.to_string());
+    common::status(format_args!("Listening on {address}"));
     let mut proxy = Proxy::new(listener, upstream, announces);
     loop {
         let event = server.next_event()?;
@@ -138,15 +131,6 @@ impl Address {
             Self::Unix(address) => server.listen_unix(address.clone()),
         }
     }
-
-    /// Connects without blocking, also where a name is to be looked up.
-    fn connect(&self, server: &mut EventLoop<Half>, data: Half) -> ConnectionId {
-        match self {
-            Self::Ip(address) => server.connect_name(&address.to_string(), data),
-            #[cfg(unix)]
-            Self::Unix(address) => server.connect_unix(address.clone(), data),
-        }
-    }
 }
 
 impl fmt::Display for Address {
@@ -170,12 +154,13 @@ pub(crate) struct Half {
 pub(crate) struct Proxy {
     listener: ListenerId,
     upstream: Address,
+    /// Where it was when it was reached last, or looked up. A lookup takes descriptors and a thread,
+    /// so there is none for each client.
+    known: Vec<SocketAddr>,
     /// Whether the upstream receives the clients' addresses.
     announces: bool,
-    /// Clients for whose upstream there was no descriptor. Until there is one, no others are
-    /// accepted.
-    waiting: Vec<ConnectionId>,
-    /// Fires when these are tried again.
+    /// Fires when the clients for whose upstream there was no descriptor are tried again. Until
+    /// then no others are accepted.
     retry: Option<TimerId>,
     /// Fires when connections have had the time to end that Ctrl-C gives them.
     grace: Option<TimerId>,
@@ -183,7 +168,12 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn new(listener: ListenerId, upstream: Address, announces: bool) -> Self {
-        Self { listener, upstream, announces, waiting: Vec::new(), retry: None, grace: None }
+        let known = match &upstream {
+            Address::Ip(address) => address.all().to_vec(),
+            #[cfg(unix)]
+            Address::Unix(_) => Vec::new(),
+        };
+        Self { listener, upstream, known, announces, retry: None, grace: None }
     }
 
     pub(crate) fn handle(&mut self, server: &mut EventLoop<Half>, event: Event) {
@@ -194,6 +184,7 @@ impl Proxy {
                 self.connect(server, client);
             }
             Event::Connected(id) => {
+                self.known = server[id].peer_addr().into_iter().collect();
                 if let Some(client) = server[id].data.other.and_then(|id| server.get_mut(id)) {
                     client.resume();
                 }
@@ -218,7 +209,14 @@ impl Proxy {
     /// Begins to connect a client to the upstream.
     fn connect(&self, server: &mut EventLoop<Half>, client: ConnectionId) {
         let half = Half { is_upstream: true, other: Some(client) };
-        let upstream = self.upstream.connect(server, half);
+        let upstream = match &self.upstream {
+            Address::Ip(name) if self.known.is_empty() => {
+                server.connect_name(&name.to_string(), half)
+            }
+            Address::Ip(_) => server.connect_any(self.known.iter().copied(), half),
+            #[cfg(unix)]
+            Address::Unix(address) => server.connect_unix(address.clone(), half),
+        };
         server[client].data.other = Some(upstream);
         if self.announces {
             let header = header(&server[client]);
@@ -239,20 +237,22 @@ impl Proxy {
                 CloseReason::Aborted => other.abort(),
                 CloseReason::Failed(failure) if half.is_upstream && lacks_descriptor(failure) => {
                     other.data.other = None;
-                    self.waiting.push(other.id());
+                    if self.retry.is_none() {
+                        // If this fails, more clients wait.
+                        let _ = server.pause_accepting(self.listener);
+                        self.retry = Some(server.set_timer(RETRY));
+                    }
                 }
                 _ if half.is_upstream => {
+                    if reason != CloseReason::Reset {
+                        self.known.clear();
+                    }
                     let from = other.peer_addr().map_or(String::new(), |it| format!(" of {it}"));
                     log::warn!("{}{from}: upstream {}: {reason}", other.id(), self.upstream);
                     other.abort();
                 }
                 _ => other.abort(),
             }
-        }
-        if !self.waiting.is_empty() && self.retry.is_none() {
-            // If this fails, more clients wait.
-            let _ = server.pause_accepting(self.listener);
-            self.retry = Some(server.set_timer(RETRY));
         }
         if self.grace.is_some() && server.connection_count() == 0 {
             cut_off(server);
@@ -262,10 +262,9 @@ impl Proxy {
     /// Connects the clients that wait for a descriptor, before others are accepted.
     fn try_again(&mut self, server: &mut EventLoop<Half>) {
         self.retry = None;
-        for client in mem::take(&mut self.waiting) {
-            if server.get(client).is_some() {
-                self.connect(server, client);
-            }
+        let waiting = server.connections().filter(|one| one.data.other.is_none());
+        for client in waiting.map(|one| one.id()).collect::<Vec<_>>() {
+            self.connect(server, client);
         }
         if server.resume_accepting(self.listener).is_err() && self.grace.is_none() {
             self.retry = Some(server.set_timer(RETRY));
@@ -276,17 +275,13 @@ impl Proxy {
     ///
     /// The loop's own shutdown closes what is quiet, and a client that waits for an answer is.
     fn leave(&mut self, server: &mut EventLoop<Half>) {
-        let clients = server.connections().filter(|one| !one.data.is_upstream).count();
-        if self.grace.is_some() || clients == 0 {
-            common::status("Shutting down");
+        let deadline = if self.grace.is_none() { GRACE } else { Duration::ZERO };
+        let _ = server.close_listener(self.listener); // at the second call it is closed
+        leaving::print_shutdown(server.connection_count(), deadline);
+        if self.grace.is_some() || server.connection_count() == 0 {
             return cut_off(server);
         }
-        let _ = server.close_listener(self.listener);
         self.grace = Some(server.set_timer(GRACE));
-        let whom = if clients == 1 { "1 client".into() } else { format!("{clients} clients") };
-        common::status(format_args!(
-            "Shutting down: {GRACE:?} for {whom} to finish. Ctrl-C again aborts the rest"
-        ));
     }
 }
 
@@ -296,8 +291,9 @@ fn cut_off(server: &mut EventLoop<Half>) {
     server.shutdown(Duration::ZERO);
 }
 
+/// Returns whether too many files are open, in the process (`EMFILE`) or in the system (`ENFILE`).
 fn lacks_descriptor(failure: Failure) -> bool {
-    failure.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code))
+    matches!(failure.raw_os_error(), Some(24 | 23))
 }
 
 /// Returns the header of the PROXY protocol's version 2: the address that has connected, and the

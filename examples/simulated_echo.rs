@@ -69,6 +69,7 @@ fn main() -> ExitCode {
 
 fn try_both(arguments: common::Arguments) -> common::Outcome {
     let [] = arguments.values()?;
+    log::set_max_level(log::LevelFilter::Off); // of faults that the networks are asked for
     try_seeds(0..1000, |simulation| two_lines_come_back(simulation, echo))?;
     common::print("echo works on a thousand bad networks.")?;
     match try_seeds(0..1000, |simulation| two_lines_come_back(simulation, forgetful_echo)) {

@@ -45,17 +45,14 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
-    let cannot_listen = |error| format!("cannot listen at {address}: {error}");
     let mut server = EventLoop::new()?;
-    let listener = server.listen(&address).map_err(cannot_listen)?;
+    let listener = server.listen(&address).map_err(common::cannot_listen(&address))?;
     // Of a name's addresses the one that the listener has. Port 0 is chosen once more.
     let mut beside = server.listener_addr(listener)?;
     beside.set_port(address.port());
-    let socket = UdpSocket::bind(beside).map_err(cannot_listen)?;
+    let socket = UdpSocket::bind(beside).map_err(common::cannot_listen(&address))?;
     let mut datagrams = Datagrams::new(&mut server, socket)?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));

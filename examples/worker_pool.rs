@@ -87,11 +87,9 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
             _ => return Err(format!("{text:?} is not a number of workers from 1 to 1024").into()),
         },
     };
-    common::start_log();
 
     let mut server = EventLoop::new()?;
-    let listener =
-        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = server.listen(&address).map_err(common::cannot_listen(&address))?;
     let pool = Pool::start(count, &server.waker())?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));

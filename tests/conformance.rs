@@ -1,5 +1,5 @@
 //! Keeps the pages about the tests true: each row of the list in `tests/CONFORMANCE.md` is there
-//! once, and each test that it names exists; each planted bug fits the source; each file that
+//! once, each program has a test of each property there, and each test that is named exists; each planted bug fits the source; each file that
 //! `.cargo/mutants.toml` and `tests/MUTANTS.md` name exists.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
@@ -96,6 +96,55 @@ fn every_test_that_the_table_names_exists() {
         .filter_map(|(number, tests)| Some(format!("row {number} {}", fault(tests, read)?)))
         .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Returns what is wrong with the row of a program, if anything: its name, its files, and the tests
+/// of each property. `read` gives the text of a file.
+fn program_fault(row: &str, properties: usize, read: impl Fn(&str) -> String) -> Option<String> {
+    let cells: Vec<Vec<&str>> = row.trim_matches('|').split('|').map(words).collect();
+    let [_, files, tests @ ..] = &cells[..] else { return Some("has too few cells".into()) };
+    if tests.len() != properties || tests.iter().any(Vec::is_empty) {
+        return Some("does not name a test of each property".into());
+    }
+    let texts: Vec<String> = files.iter().map(|file| read(file)).collect();
+    let is_there = |test: &&str| texts.iter().any(|text| has_test(text, test));
+    let missing = tests.iter().flatten().find(|test| !is_there(test));
+    missing.map(|test| format!("names {test}, which is in none of its files"))
+}
+
+fn words(cell: &str) -> Vec<&str> {
+    cell.split([' ', ',', '`']).filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn every_program_has_a_test_of_each_property() {
+    const PROGRAMS: usize = 8;
+    const PROPERTIES: usize = 7;
+    let page = fs::read_to_string(root().join("tests/CONFORMANCE.md")).unwrap();
+    let (_, table) = page.split_once("## The programs").unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(rows.len(), PROGRAMS);
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    for row in rows {
+        if let Some(fault) = program_fault(row, PROPERTIES, read) {
+            panic!("the row of{} {fault}", row.split('|').nth(1).unwrap());
+        }
+    }
+}
+
+#[test]
+fn rows_of_programs_and_their_faults_are_found() {
+    let read = |file: &str| if file == "one.rs" { "#[test]\nfn is_there() {}" } else { "" };
+    for (row, is_right) in [
+        ("| `one` | `one.rs`, `two.rs` | `is_there` | `is_there` |", true),
+        ("| `one` | `one.rs` | `is_there` | `is_there`, `is_not` |", false),
+        ("| `one` | `two.rs` | `is_there` | `is_there` |", false),
+        ("| `one` | `one.rs` | `is_there` | |", false),
+        ("| `one` | `one.rs` | `is_there` |", false),
+    ] {
+        let fault = program_fault(row, 2, |file| read(file).to_owned());
+        assert_eq!(fault.is_none(), is_right, "{row}: {fault:?}");
+    }
 }
 
 #[test]

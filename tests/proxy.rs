@@ -157,6 +157,23 @@ fn upstream_that_refuses_has_the_client_reset_and_the_log_says_why() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn peer_that_has_vanished_without_an_end_is_found_out_on_either_side() {
+    let between = Between::start(&[]);
+    let (mut client, mut server) = between.pair();
+    assert_carries(&mut client, &mut server, b"question");
+    assert_carries(&mut server, &mut client, b"answer");
+    let (to_client, to_server) = (client.local_addr().unwrap(), server.local_addr().unwrap());
+    let end = Instant::now() + PATIENCE;
+    while !common::measure::is_kept_alive(between.address, to_client)
+        || !common::measure::is_kept_alive(server.peer_addr().unwrap(), to_server)
+    {
+        assert!(Instant::now() < end, "the kernel would never ask whether they are there");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn upstream_that_is_lost_is_said_in_the_log() {
     let mut between = Between::start(&[]);
     let (mut client, server) = between.pair();
@@ -433,6 +450,13 @@ fn client_that_never_reads_holds_up_nobody() {
 #[test]
 #[cfg(unix)]
 fn with_64_descriptors_more_clients_wait_and_none_is_lost() {
+    for host in ["127.0.0.1", "localhost"] {
+        assert_none_is_lost_with_64_descriptors(host);
+    }
+}
+
+#[cfg(unix)]
+fn assert_none_is_lost_with_64_descriptors(host: &str) {
     const COUNT: usize = 150;
     let (target, server) = serving(COUNT, |mut stream| {
         let mut bytes = Vec::new();
@@ -441,6 +465,7 @@ fn with_64_descriptors_more_clients_wait_and_none_is_lost() {
     });
     let mut command = Command::new("sh");
     let path = programs::command("proxy").get_program().to_owned();
+    let target = target.replace("127.0.0.1", host);
     command.args(["-c", "ulimit -n 64; exec \"$0\" 127.0.0.1:0 \"$1\""]).arg(path).arg(target);
     let program = Program::start_with(&mut command, Stdio::piped(), Stdio::piped());
     let (_proxy, address) = program.listening();
@@ -502,7 +527,7 @@ fn anything_that_is_sent_arrives_as_it_was_and_any_end_is_survived() {
 #[test]
 #[cfg(unix)]
 fn ctrl_c_lets_an_answer_come_that_is_waited_for_and_a_second_one_does_not() {
-    let line = "Shutting down: 10s for 1 client to finish. Ctrl-C again aborts the rest";
+    let line = "Shutting down: 10s for 2 connections to finish. Ctrl-C again aborts the rest";
     for is_patient in [true, false] {
         let mut between = Between::start(&[]);
         let (mut client, mut server) = between.pair();

@@ -7,7 +7,7 @@ use readiness::{CloseReason, Deadline, Event, EventLoop};
 use super::status;
 
 /// How long the connections have to finish after the first Ctrl-C.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// The graceful shutdown of one loop.
 #[derive(Default)]
@@ -22,20 +22,10 @@ impl Leaving {
     /// Shuts the loop down: gracefully at the first call, and at once at the second.
     /// `Event::ShutDown` is delivered at the end.
     pub(crate) fn shut_down<T>(&mut self, event_loop: &mut EventLoop<T>) {
-        let whom = match event_loop.connection_count() {
-            1 => "1 connection".to_owned(),
-            count => format!("{count} connections"),
-        };
-        let is_anybody_there = event_loop.connection_count() > 0;
         let deadline = if self.asked == 0 { GRACE } else { Duration::ZERO };
-        match deadline {
-            // There is no client to wait for.
-            _ if !is_anybody_there => status("Shutting down"),
-            GRACE => print_grace(&whom),
-            _ => status(format_args!("Aborting {whom}")),
-        }
+        print_shutdown(event_loop.connection_count(), deadline);
         self.asked += 1;
-        self.is_told |= is_anybody_there;
+        self.is_told |= event_loop.connection_count() > 0;
         event_loop.shutdown(deadline);
     }
 
@@ -60,6 +50,20 @@ impl Leaving {
             }
             _ => {}
         }
+    }
+}
+
+/// Prints what becomes of this many connections, which have until the deadline to finish.
+pub(crate) fn print_shutdown(connections: usize, deadline: Duration) {
+    let whom = match connections {
+        0 => return status("Shutting down"), // there is nobody to wait for
+        1 => "1 connection".to_owned(),
+        count => format!("{count} connections"),
+    };
+    if deadline.is_zero() {
+        status(format_args!("Aborting {whom}"));
+    } else {
+        print_grace(&whom);
     }
 }
 

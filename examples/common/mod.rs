@@ -1,8 +1,9 @@
 //! What the examples share: their command line, their lines of output, and how they end when
 //! something fails.
 //!
-//! A program hands its usage text and the rest of itself to [`run`]. What fails is one line on
-//! standard error, named after the program, and exit status 1. No macro of `std` prints here:
+//! A program hands its usage text and the rest of itself to [`run`], which reads the command line
+//! and starts the log. What fails is one line on standard error, named after the program, and exit
+//! status 1. No macro of `std` prints here:
 //! `println!` panics where the output is no longer read, as in `| head -1`, or where a disk is
 //! full. A program that only prints a result ends with an error then ([`print()`]). A server has
 //! clients to serve, so it logs what it could not print, and goes on ([`status()`]).
@@ -57,7 +58,10 @@ pub(crate) fn run_with_options(
     let mut parser = Parser::from_env();
     let path = Path::new(parser.bin_name().unwrap_or("example")).to_owned();
     let outcome = match Arguments::parse(&mut parser, options) {
-        Ok(Some(arguments)) => program(arguments),
+        Ok(Some(arguments)) => {
+            start_log();
+            program(arguments)
+        }
         Ok(None) => print(usage.trim_end()),
         Err(error) => Err(format!("{error} (--help tells more)").into()),
     };
@@ -142,6 +146,12 @@ impl Arguments {
         self.options.get(name).cloned()
     }
 
+    /// Returns the only value, the address to listen at, or 127.0.0.1:65432. A name is looked up.
+    pub(crate) fn address(self) -> Outcome<Address> {
+        let [value] = self.values()?;
+        address(value)
+    }
+
     /// Returns the values in their order, `None` for those not given.
     pub(crate) fn values<const MOST: usize>(self) -> Outcome<[Option<String>; MOST]> {
         match self.values.get(MOST) {
@@ -171,8 +181,13 @@ pub(crate) fn address(argument: Option<String>) -> Outcome<Address> {
     Ok(Address::new(argument)?)
 }
 
+/// Returns what makes the error of a server that could not listen name the address.
+pub(crate) fn cannot_listen(address: impl Display) -> impl FnOnce(io::Error) -> String {
+    move |error| format!("cannot listen at {address}: {error}")
+}
+
 /// Sends the log to standard error: warnings, and more if `RUST_LOG` says so.
-pub(crate) fn start_log() {
+fn start_log() {
     let warnings = env_logger::Env::default().default_filter_or("warn");
     env_logger::Builder::from_env(warnings).init();
 }

@@ -53,14 +53,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut clients = EventLoop::with_limits(server::limits())?;
     let mut server = Server::new(&mut clients);
-    let listener =
-        clients.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = clients.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut ctrl_c = CtrlC::new(&mut clients)?;
     common::status(format_args!("Listening on {}", clients.listener_addr(listener)?));
     loop {

@@ -15,11 +15,9 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
     let [address, command] = arguments.values()?;
     let address = common::address(address)?;
     let mut commands = Commands::new(command.unwrap_or("cat".into()));
-    common::start_log();
 
     let mut server = EventLoop::new()?;
-    let listener =
-        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = server.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut child_ends = Signals::new(&mut server, &[SIGCHLD])?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));

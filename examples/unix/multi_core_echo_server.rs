@@ -6,10 +6,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use readiness::{Event, EventLoop, Waker};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::common::leaving::Leaving;
 use super::common::{self, Arguments, Outcome};
+use super::listener;
 use super::signals::CtrlC;
 
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
@@ -22,15 +22,13 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
             _ => return Err(format!("{text:?} is not a number of threads from 1 to 1024").into()),
         },
     };
-    common::start_log();
 
     // All listen before the first serves, so that connections are spread over all of them.
-    let cannot_listen = |error| format!("cannot listen at {address}: {error}");
-    let first = address.open(listen).map_err(cannot_listen)?;
+    let first = address.open(listen).map_err(common::cannot_listen(&address))?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..threads {
-        listeners.push(listen(address).map_err(cannot_listen)?);
+        listeners.push(listen(address).map_err(common::cannot_listen(address))?);
     }
 
     // The main thread has a loop too, which receives Ctrl-C and the ends of the threads.
@@ -62,12 +60,7 @@ pub(crate) fn serve(arguments: Arguments) -> Outcome {
 /// Returns a socket that shares its port with others that ask for it too. The kernel gives each new
 /// connection to one of them.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
+    listener::listen(address, |socket| socket.set_reuse_port(true))
 }
 
 /// What the main thread asks of the others: at first gracefully, and the second time at once.

@@ -11,13 +11,10 @@ use super::signals::CtrlC;
 use host::{iterate, unwatch, watch};
 
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut outer: EventLoop = EventLoop::new()?;
-    let listener =
-        outer.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = outer.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut inner: EventLoop = EventLoop::new()?;
     let inner_listener = inner.listen((outer.listener_addr(listener)?.ip(), 0))?;
     let source = watch(&mut outer, &inner)?;

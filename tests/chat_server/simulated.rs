@@ -224,6 +224,41 @@ fn slow_reader_has_the_talker_wait_and_loses_nothing_of_what_is_more_than_any_li
     Ok(())
 }
 
+#[test]
+fn slow_members_that_leave_in_any_way_hold_up_the_room_no_longer() -> io::Result<()> {
+    const COUNT: usize = 600;
+    for seed in 0..20 {
+        let simulation = Simulation::new(seed);
+        let mut world = World::new(&simulation)?;
+        for name in ["ann", "bob", "m2", "m3", "m4"] {
+            world.join(name)?;
+        }
+        world.guests[0].heard.clear();
+        world.guests[2..].iter_mut().for_each(|guest| guest.reads = simulation.below(3) * 100);
+        say_much(&mut world.guests[1], COUNT);
+        let last = format!("bob: {} ~", COUNT - 1);
+        while world.guests[0].heard.len() < COUNT * 908 || !world.guests[0].has_heard(&last) {
+            let have_moved = world.guests_go_on();
+            world.go_on(have_moved)?;
+            if world.unsent_max() <= chat_server::limits().connection.high_water {
+                continue;
+            }
+            let place = 2 + simulation.below(200);
+            let Some(guest) = world.guests.get_mut(place) else { continue };
+            match simulation.below(4) {
+                0 => guest.peer.finish(),
+                1 => guest.say("/quit\n"),
+                2 => guest.say(&"x".repeat(2000)),
+                _ => world.guests.remove(place).peer.reset(),
+            }
+        }
+        let said = world.guests[0].said();
+        let of_bob: Vec<&str> = said.into_iter().filter(|one| one.starts_with("bob")).collect();
+        assert!((0..).zip(of_bob).all(|(n, line)| line.starts_with(&format!("bob: {n} ~"))));
+    }
+    Ok(())
+}
+
 /// Lets bob send `count` lines while `silent` reads nothing. Returns what ann received about
 /// `silent`, and how long it took until ann had received everything from bob.
 fn talk_beside_a_silent_one(count: usize) -> io::Result<(String, Duration)> {
@@ -317,6 +352,8 @@ fn members_that_are_lost_to_any_fault_are_gone_and_the_others_hear_what_is_said_
         simulation.set_faults(faults.calmed());
         // The missing descriptors are there again; a member that has left is no longer there.
         world.join("ann").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        // The ends of the others may arrive after her.
+        world.until(|world| world.server.event_loop.connection_count() == 1).unwrap();
         world.guests[0].say("/who\n");
         world.until(|world| world.guests[0].has_heard("* 1 here: ann\n")).unwrap_or_else(|_| {
             panic!("seed {seed}: {}", String::from_utf8_lossy(&world.guests[0].heard))

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::{Write, stderr};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
 /// Raises the soft limit of descriptors as far as the hard one allows: for the shell that starts
@@ -55,6 +56,21 @@ pub fn descriptors_max(process: u32) -> usize {
     let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
+}
+
+/// Returns whether the kernel will ask over this connection, from its end at `from`, whether the other
+/// end is still there (keepalive): which of a socket's timers runs.
+pub fn is_kept_alive(from: SocketAddr, to: SocketAddr) -> bool {
+    let end = |address: SocketAddr| {
+        let IpAddr::V4(ip) = address.ip() else { panic!("{address} is not of IPv4") };
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port())
+    };
+    let (from, to) = (end(from), end(to));
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1..3] == [&from, &to] && fields[5].starts_with("02:")
+    })
 }
 
 /// Plays the part of a test binary as a child. Returns whether this process is one for the test,

@@ -64,16 +64,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let event_loop = EventLoop::new()?;
     let mut server = Server { event_loop, leaving: Leaving::default(), has_ended: false };
-    let listener = server
-        .event_loop
-        .listen(&address)
-        .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = server.event_loop.listen(&address).map_err(common::cannot_listen(&address))?;
 
     let mut host = calloop::EventLoop::try_new()?;
     watch(&host.handle(), &mut server)?;

@@ -14,6 +14,8 @@
 pub mod client;
 mod encoding;
 pub mod server;
+#[path = "../../common/terminal.rs"]
+mod terminal;
 
 use std::io::{self, ErrorKind};
 
@@ -22,6 +24,9 @@ use serde_json::{Map, Value};
 
 /// The content type of a message that is JSON.
 const JSON: &str = "text/json";
+
+/// The most characters of an error's message, which repeats what is wrong.
+const ERROR_MAX: usize = 200;
 
 /// How much of a message has been read: the state of a connection of either side.
 #[derive(Debug, Default)]
@@ -101,10 +106,6 @@ impl Header {
             _ => Err(invalid(format!("{length} bytes of content are more than {content_max}"))),
         }
     }
-
-    fn is_json(&self) -> bool {
-        self.content_type == JSON
-    }
 }
 
 /// Returns the JSON object in a content.
@@ -141,6 +142,9 @@ fn whole<T>(taken: io::Result<T>) -> io::Result<T> {
     })
 }
 
+/// Returns the error of a message that is none. What it repeats of it is short, and does nothing to
+/// a terminal on which the log is read.
 fn invalid(message: impl Into<String>) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, message.into())
+    let message = message.into().replace(terminal::steers, "\u{fffd}");
+    io::Error::new(ErrorKind::InvalidData, message.chars().take(ERROR_MAX).collect::<String>())
 }

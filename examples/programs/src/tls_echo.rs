@@ -82,6 +82,8 @@ pub fn configuration(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<d
 pub fn limits() -> Limits {
     let mut limits = Limits::default();
     (limits.connection.high_water, limits.connection.unsent_max) = (UNSENT_MAX, UNSENT_MAX);
+    // A client may be silent for ever; the kernel finds out one that has vanished.
+    limits.connection.keepalive = Some(Duration::from_secs(60));
     limits
 }
 
@@ -158,12 +160,8 @@ impl Session {
     }
 }
 
-/// Handles an event of the server's loop.
-///
-/// # Errors
-///
-/// Returns no error: what fails on one connection ends that one.
-pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
+/// Handles an event of the server's loop. What fails on one connection ends that one.
+pub fn handle(server: &mut EventLoop<Session>, event: Event) {
     match event {
         Event::Accepted(_, id) => server[id].set_deadline(Some(HANDSHAKE_DEADLINE)),
         Event::Received(id) | Event::Drained(id) | Event::PeerFinished(id) => {
@@ -176,7 +174,6 @@ pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
         }
         _ => {}
     }
-    Ok(())
 }
 
 /// Ends every session once it has echoed what has arrived, before the loop shuts down: TLS has a

@@ -201,12 +201,8 @@ fn end(context: &mut WebSocketContext, stream: &mut Stream, error: Error) -> io:
     io::Error::new(ErrorKind::InvalidData, format!("{error}, close code {code}"))
 }
 
-/// Handles an event of the server's loop.
-///
-/// # Errors
-///
-/// Returns no error: what fails on one connection ends that one.
-pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
+/// Handles an event of the server's loop. What fails on one connection ends that one.
+pub fn handle(server: &mut EventLoop<Session>, event: Event) {
     match event {
         Event::Accepted(_, id) => server[id].set_deadline(Some(OPENING_DEADLINE)),
         Event::Received(id) => {
@@ -224,7 +220,6 @@ pub fn handle(server: &mut EventLoop<Session>, event: Event) -> io::Result<()> {
         Event::Deadline(id) => server[id].attend(check_alive),
         _ => {}
     }
-    Ok(())
 }
 
 /// Tells every client that the server goes away, behind what has arrived, before the loop shuts

@@ -173,6 +173,22 @@ fn request_that_is_none_is_answered_with_what_is_wrong_and_closed() {
 }
 
 #[test]
+fn error_repeats_little_of_a_request_and_nothing_that_steers_a_terminal() {
+    for hostile in ["\u{9b}31m", "\u{202e}", "\u{7f}", &"x".repeat(10_000)] {
+        let header = format!(
+            r#"{{"byteorder": 1, "content-type": 1, "content-encoding": 1, "content-length": "{hostile}"}}"#
+        );
+        let mut server = new_server();
+        let mut peer = server.connect();
+        let result = result(&server.answer(&mut peer, &[&framed(header.as_bytes(), b"")]));
+        assert!(result.starts_with("Error: \"content-length\" is no length: \""), "{result}");
+        assert!(result.chars().count() <= 207, "{result}");
+        let steers = |one: char| one.is_control() || one == '\u{202e}';
+        assert!(!result.contains(steers), "{result:?}");
+    }
+}
+
+#[test]
 fn second_request_ends_the_connection_behind_the_first_answer() {
     let mut reasons = Vec::new();
     let simulation = Simulation::new(1);
@@ -280,7 +296,7 @@ fn ask(simulation: &Simulation, action: &str, value: &str) -> std::io::Result<St
         simulation.advance(&mut [&mut server, &mut client])?;
     }
     drop(client);
-    Ok(answer.expect("an error would have ended it").to_string())
+    Ok(answer.expect("an error would have ended it"))
 }
 
 #[test]

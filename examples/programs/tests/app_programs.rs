@@ -165,6 +165,34 @@ fn client_that_is_not_answered_says_why_and_fails() {
 }
 
 #[test]
+fn client_prints_nothing_of_a_server_that_steers_a_terminal() {
+    let hostile = "\u{9b}31m\u{202e}x";
+    let header = |length: &str| {
+        format!(
+            r#"{{"byteorder": 1, "content-type": "{hostile}", "content-encoding": "", "content-length": {length}}}"#
+        )
+    };
+    let broken = format!("\"{hostile}\"");
+    for (length, is_answer) in [("0", true), (&*broken, false)] {
+        let header = header(length);
+        let prefix = u16::try_from(header.len()).unwrap().to_be_bytes();
+        let bytes = [&prefix, header.as_bytes()].concat();
+        let (address, server) = serving(1, move |mut client: TcpStream| {
+            client.write_all(&bytes).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let _ = client.read_to_end(&mut Vec::new());
+        });
+        let ended = ask(&[&address, "search", "x"]);
+        assert_eq!(ended.status, Some(i32::from(!is_answer)), "{ended:?}");
+        let shown = if is_answer { &ended.stdout } else { &ended.stderr };
+        assert!(shown.contains("31m"), "{ended:?}");
+        let steers = |one: char| one != '\n' && (one.is_control() || one == '\u{202e}');
+        assert!(!shown.contains(steers), "{ended:?}");
+        server.join().unwrap();
+    }
+}
+
+#[test]
 fn command_lines_that_are_none_fail_and_help_fits_a_terminal() {
     for (program, path) in [("app_server", SERVER), ("app_client", CLIENT)] {
         let help = Program::start_at(Path::new(path), &["--help"]).ended();

@@ -17,7 +17,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::programs::tls_echo::{self, HANDSHAKE_DEADLINE, Session};
 use common::measure::{ALL_DESCRIPTORS, user_memory};
@@ -124,6 +124,11 @@ impl Client {
 
 type Handle = fn(&mut EventLoop<Session>, Event) -> std::io::Result<()>;
 
+fn handle(server: &mut EventLoop<Session>, event: Event) -> std::io::Result<()> {
+    tls_echo::handle(server, event);
+    Ok(())
+}
+
 /// Returns the server on a network without faults, and where it listens.
 fn server(simulation: &Simulation) -> (Simulated<Session, Handle>, SocketAddr) {
     server_with(simulation, tls_echo::limits())
@@ -134,7 +139,7 @@ fn server_with(
     limits: Limits,
 ) -> (Simulated<Session, Handle>, SocketAddr) {
     let (event_loop, address) = listening(simulation, limits);
-    (Simulated::new(simulation.clone(), event_loop, tls_echo::handle as Handle), address)
+    (Simulated::new(simulation.clone(), event_loop, handle as Handle), address)
 }
 
 fn listening(simulation: &Simulation, limits: Limits) -> (EventLoop<Session>, SocketAddr) {
@@ -385,7 +390,7 @@ fn run_clients(
 ) -> std::io::Result<()> {
     let (event_loop, address) = listening(simulation, tls_echo::limits());
     simulation.set_faults(faults);
-    let mut server = simulation::Program::new(event_loop, tls_echo::handle as Handle);
+    let mut server = simulation::Program::new(event_loop, handle as Handle);
     for number in 0..3 {
         let config = client_config(VERSIONS[number % 2]);
         let length = simulation.below(20_000);
@@ -631,6 +636,21 @@ fn server_with_64_descriptors_serves_a_hundred_clients_by_turns() {
         drop(handshake(stream));
     }
     assert_echoed(&mut first, b"since the beginning");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn client_that_has_vanished_without_an_end_is_found_out() {
+    let (_server, address) = start("");
+    let mut client = connect(address);
+    client.write_all(b"still here").unwrap();
+    client.read_exact(&mut [0; 10]).unwrap();
+    let its_address = client.sock.local_addr().unwrap();
+    let end = Instant::now() + common::PATIENCE;
+    while !common::measure::is_kept_alive(address, its_address) {
+        assert!(Instant::now() < end, "the kernel would never ask whether it is there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

@@ -112,6 +112,11 @@ fn code((first, payload): &Frame) -> u16 {
 
 type Handle = fn(&mut EventLoop<Session>, Event) -> std::io::Result<()>;
 
+fn handle(server: &mut EventLoop<Session>, event: Event) -> std::io::Result<()> {
+    websocket_echo::handle(server, event);
+    Ok(())
+}
+
 /// Returns a server on a network without faults, and a client that has connected.
 fn connected() -> (Simulated<Session, Handle>, Peer) {
     connected_on(&Simulation::new(1))
@@ -121,8 +126,7 @@ fn connected_on(simulation: &Simulation) -> (Simulated<Session, Handle>, Peer) {
     let mut event_loop = simulation.event_loop_with_limits(websocket_echo::limits()).unwrap();
     let listener = event_loop.listen("127.0.0.1:0").unwrap();
     let peer = simulation.connect(event_loop.listener_addr(listener).unwrap());
-    let handle = websocket_echo::handle as Handle;
-    let mut server = Simulated::new(simulation.clone(), event_loop, handle);
+    let mut server = Simulated::new(simulation.clone(), event_loop, handle as Handle);
     server.rest();
     (server, peer)
 }
@@ -390,7 +394,7 @@ fn run_clients(simulation: &Simulation, faults: Faults) -> std::io::Result<Vec<[
     let mut event_loop = simulation.event_loop_with_limits(websocket_echo::limits()).unwrap();
     let listener = event_loop.listen("127.0.0.1:0")?;
     let address = event_loop.listener_addr(listener)?;
-    let mut server = simulation::Program::new(event_loop, websocket_echo::handle as Handle);
+    let mut server = simulation::Program::new(event_loop, handle as Handle);
     simulation.set_faults(faults);
     let mut clients = Vec::new();
     for number in 0..3 {

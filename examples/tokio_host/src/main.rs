@@ -39,13 +39,10 @@ fn main() -> ExitCode {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut server: EventLoop = EventLoop::new()?;
-    let listener =
-        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = server.listen(&address).map_err(common::cannot_listen(&address))?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     let mut server = AsyncEventLoop::new(server)?;
     let (news, mut told) = mpsc::channel(1);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use readiness::{Connection, ConnectionId, Event, EventLoop, Limits};
 use serde_json::Value;
 
+use super::terminal::steers;
 use super::{Header, Incoming, JSON, invalid, message, object, quoted};
 
 /// The most bytes of an answer's content. A result repeats what was searched for, in an encoding
@@ -16,13 +17,6 @@ pub const CONTENT_MAX: usize = 256 * 1024;
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a client was answered, to be shown to its user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    received: String,
-    got: String,
-}
 
 /// Returns the limits of a client's loop: an answer has to fit the read buffer.
 #[must_use]
@@ -46,26 +40,21 @@ pub fn ask(
 }
 
 fn request(action: &str, value: &str) -> Vec<u8> {
-    match action {
-        "search" => {
-            let content = format!("{{\"action\": \"search\", \"value\": {}}}", quoted(value));
-            message(JSON, "utf-8", content.as_bytes())
-        }
-        // A server is to make of it what it can.
-        _ => message(
-            "binary/custom-client-binary-type",
-            "binary",
-            format!("{action}{value}").as_bytes(),
-        ),
+    if action == "search" {
+        let content = format!("{{\"action\": \"search\", \"value\": {}}}", quoted(value));
+        return message(JSON, "utf-8", content.as_bytes());
     }
+    // A server is to make of it what it can.
+    message("binary/custom-client-binary-type", "binary", format!("{action}{value}").as_bytes())
 }
 
-/// Handles an event of a client's loop. Returns the answer once the whole of it has arrived.
+/// Handles an event of a client's loop. Once the whole answer has arrived, returns the two lines
+/// that its user is shown.
 ///
 /// # Errors
 ///
 /// Returns why there is none.
-pub fn handle(client: &mut EventLoop<Incoming>, event: Event) -> io::Result<Option<Answer>> {
+pub fn handle(client: &mut EventLoop<Incoming>, event: Event) -> io::Result<Option<String>> {
     match event {
         Event::Received(id) | Event::PeerFinished(id) => take(&mut client[id]),
         Event::Deadline(_) => Err(failed("it did not answer in time")),
@@ -74,50 +63,38 @@ pub fn handle(client: &mut EventLoop<Incoming>, event: Event) -> io::Result<Opti
     }
 }
 
-fn take(connection: &mut Connection<Incoming>) -> io::Result<Option<Answer>> {
+fn take(connection: &mut Connection<Incoming>) -> io::Result<Option<String>> {
     let peer = connection.peer_addr()?;
     let (incoming, stream) = connection.split();
     let (mut read, _) = stream.halves();
     let answer = incoming.take(&mut read, CONTENT_MAX).map_err(failed)?;
     let Some((header, content)) = answer else { return Ok(None) };
-    Answer::new(&header, content, peer).map(Some).map_err(failed)
+    shown(&header, content, peer).map(Some).map_err(failed)
 }
 
-impl Answer {
-    fn new(header: &Header, content: &[u8], peer: SocketAddr) -> io::Result<Self> {
-        if !header.is_json() {
-            let received = format!("Received {} response from {peer}", header.content_type);
-            return Ok(Self {
-                received,
-                got: format!("Got response: \"{}\"", content.escape_ascii()),
-            });
-        }
+/// Returns what a user is shown of an answer.
+fn shown(header: &Header, content: &[u8], peer: SocketAddr) -> io::Result<String> {
+    let (received, got) = if header.content_type == JSON {
         let content = object(header, content)?;
         let Some(Value::String(result)) = content.get("result") else {
             return Err(invalid("the answer has no result"));
         };
         let got = format!("Got result: {result}");
-        Ok(Self {
-            received: format!("Received response {} from {peer}", Value::from(content)),
-            got,
-        })
-    }
+        (format!("Received response {} from {peer}", Value::from(content)), got)
+    } else {
+        let received = format!("Received {} response from {peer}", header.content_type);
+        (received, format!("Got response: \"{}\"", content.escape_ascii()))
+    };
+    Ok(format!("{}\n{}", escaped(&received), escaped(&got)))
 }
 
-/// Two lines. A server's text cannot do anything to a terminal.
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (text, end) in [(&self.received, "\n"), (&self.got, "")] {
-            for one in text.chars() {
-                match one.is_control() {
-                    true => write!(f, "{}", one.escape_default())?,
-                    false => write!(f, "{one}")?,
-                }
-            }
-            f.write_str(end)?;
-        }
-        Ok(())
-    }
+/// Returns a server's text as one that cannot do anything to a terminal.
+fn escaped(text: &str) -> String {
+    let escape = |one: char| match steers(one) {
+        true => one.escape_default().to_string(),
+        false => one.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 fn failed(why: impl fmt::Display) -> io::Error {

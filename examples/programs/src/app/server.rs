@@ -66,7 +66,7 @@ fn answer(connection: &mut Connection<Incoming>) -> io::Result<()> {
 
 /// Returns the response to a whole request.
 fn respond(header: &Header, content: &[u8]) -> io::Result<Vec<u8>> {
-    if header.is_json() {
+    if header.content_type == JSON {
         return Ok(result(&search(header, content)?));
     }
     let first = &content[..content.len().min(10)];

@@ -40,7 +40,6 @@ fn exchange(arguments: common::Arguments) -> common::Outcome {
         _ => return Err("an ACTION and a VALUE are needed, such as: search ring".into()),
     };
     let server = common::name(address)?;
-    common::start_log();
 
     let mut event_loop = EventLoop::with_limits(client::limits())?;
     client::ask(&mut event_loop, server.as_str(), &action, &value);

@@ -43,14 +43,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut event_loop: EventLoop<Incoming> = EventLoop::new()?;
-    let listener = event_loop
-        .listen(&address)
-        .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = event_loop.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut ctrl_c = CtrlC::new(&mut event_loop)?;
     common::status(format_args!("Listening on {}", event_loop.listener_addr(listener)?));
     loop {

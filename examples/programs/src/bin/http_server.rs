@@ -58,14 +58,11 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let [address, folder] = arguments.values()?;
     let address = common::address(address)?;
     let folder = folder.unwrap_or_else(|| ".".into());
-    common::start_log();
 
     let mut server = HttpServer::new(Path::new(&folder), log, true)
         .map_err(|error| format!("cannot serve the folder {folder:?}: {error}"))?;
     let mut event_loop = EventLoop::with_limits(http::limits())?;
-    let listener = event_loop
-        .listen(&address)
-        .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = event_loop.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut status = page.map(|page| mount(&mut event_loop, &page)).transpose()?;
     let mut ctrl_c = CtrlC::new(&mut event_loop)?;
     common::status(format_args!("Listening on {}", event_loop.listener_addr(listener)?));
@@ -97,8 +94,8 @@ fn mount(
     event_loop: &mut EventLoop<Client>,
     address: &common::Address,
 ) -> common::Outcome<StatusPage> {
-    StatusPage::mount(event_loop, address, |_| Client::default())
-        .map_err(|error| format!("cannot listen at {address}: {error}").into())
+    let page = StatusPage::mount(event_loop, address, |_| Client::default());
+    Ok(page.map_err(common::cannot_listen(address))?)
 }
 
 /// Returns the log that `--log` asks for.

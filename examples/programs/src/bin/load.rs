@@ -70,9 +70,7 @@ fn main() -> ExitCode {
 fn run(arguments: common::Arguments) -> common::Outcome {
     let plan = plan(&arguments)?;
     let path = arguments.option("chart");
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
     if let Some(path) = &path {
         // Before the load, not after it.
         fs::write(path, "").map_err(|error| cannot_write(path, &error))?;

@@ -51,13 +51,11 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let page = page.into_string().map_err(|_| "the address after --status is not UTF-8")?;
     let [address] = arguments.values()?;
     let (address, page) = (common::address(address)?, common::address(Some(page))?);
-    common::start_log();
 
     let mut server: EventLoop = EventLoop::new()?;
-    let listener =
-        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
-    let mut status = StatusPage::mount(&mut server, &page, |_| ())
-        .map_err(|error| format!("cannot listen at {page}: {error}"))?;
+    let listener = server.listen(&address).map_err(common::cannot_listen(&address))?;
+    let mut status =
+        StatusPage::mount(&mut server, &page, |_| ()).map_err(common::cannot_listen(&page))?;
     let mut ctrl_c = CtrlC::explaining(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     common::status(format_args!("Status at http://{}/", server.listener_addr(status.listener())?));

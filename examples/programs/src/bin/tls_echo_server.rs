@@ -48,15 +48,13 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let (Some(cert), Some(key)) = (path("cert"), path("key")) else {
         return Err("both --cert FILE and --key FILE are needed (--help tells more)".into());
     };
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
     let config = tls_echo::configuration(&cert, &key)?;
 
     let mut server = EventLoop::with_limits(tls_echo::limits())?;
     let listener = server
         .listen_with(&address, move |_| Session::new(&config))
-        .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        .map_err(common::cannot_listen(&address))?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
@@ -64,7 +62,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         match event {
             Event::ShutDown => return Ok(()),
             Event::Ready(..) => tls_echo::say_goodbye(&mut server),
-            _ => tls_echo::handle(&mut server, event)?,
+            _ => tls_echo::handle(&mut server, event),
         }
         ctrl_c.handle(&mut server, event);
     }

@@ -45,13 +45,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: common::Arguments) -> common::Outcome {
-    let [address] = arguments.values()?;
-    let address = common::address(address)?;
-    common::start_log();
+    let address = arguments.address()?;
 
     let mut server = EventLoop::with_limits(websocket_echo::limits())?;
-    let listener =
-        server.listen(&address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    let listener = server.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut ctrl_c = CtrlC::new(&mut server)?;
     common::status(format_args!("Listening on {}", server.listener_addr(listener)?));
     loop {
@@ -59,7 +56,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
         match event {
             Event::ShutDown => return Ok(()),
             Event::Ready(..) => websocket_echo::say_goodbye(&mut server),
-            _ => websocket_echo::handle(&mut server, event)?,
+            _ => websocket_echo::handle(&mut server, event),
         }
         ctrl_c.handle(&mut server, event);
     }
