@@ -283,49 +283,53 @@ fn count_of(crowd: &EventLoop<Heard>, is_whole: impl Fn(&Heard) -> bool) -> usiz
 
 #[test]
 fn thousand_members_of_whom_forty_read_slowly_lose_no_line() {
-    let (_server, address) = server("chat_server");
-    let limits = common::connection_limits(|limits| limits.read_buffer_max = 16 * 1024);
-    let mut crowd: EventLoop<Heard> = EventLoop::with_limits(limits).unwrap();
-    let ids: Vec<ConnectionId> = (0..CROWD)
-        .map(|number| {
-            let reads_slowly = number < SLOW;
-            let data = Heard { number, lines: Vec::new(), reads_slowly };
-            crowd.adopt_stream(crowd_member(address, reads_slowly), data).unwrap()
-        })
-        .collect();
-    crowd.set_repeating_timer(Duration::from_millis(2));
-    let slow = &ids[..SLOW];
-    for (number, id) in ids.iter().enumerate() {
-        crowd[*id].send(format!("m{number}\n").as_bytes());
-    }
-    // When all have joined, every member's list has the others.
-    let mut asked = false;
-    common::until(&mut crowd, |crowd, event| {
-        crowd_hears(crowd, event, slow);
-        let joined = |heard: &Heard| heard.lines.len() > "What is your name?\n".len();
-        if !asked && matches!(event, Event::Timer(_)) && count_of(crowd, joined) == CROWD {
-            asked = true;
-            crowd[ids[CROWD - 1]].send(b"begin\n");
-        }
-        let begun = |heard: &Heard| heard.lines.ends_with(b": begin\n");
-        (asked && matches!(event, Event::Timer(_)) && count_of(crowd, begun) == CROWD).then_some(())
-    });
-    for round in 0..ROUNDS {
+    common::child::with_descriptors(test_name!(), CROWD + 200, || {
+        let (_server, address) = server("chat_server");
+        let limits = common::connection_limits(|limits| limits.read_buffer_max = 16 * 1024);
+        let mut crowd: EventLoop<Heard> = EventLoop::with_limits(limits).unwrap();
+        let ids: Vec<ConnectionId> = (0..CROWD)
+            .map(|number| {
+                let reads_slowly = number < SLOW;
+                let data = Heard { number, lines: Vec::new(), reads_slowly };
+                crowd.adopt_stream(crowd_member(address, reads_slowly), data).unwrap()
+            })
+            .collect();
+        crowd.set_repeating_timer(Duration::from_millis(2));
+        let slow = &ids[..SLOW];
         for (number, id) in ids.iter().enumerate() {
-            let line = line_of(number, round);
-            let (_, text) = line.split_once(": ").unwrap();
-            crowd[*id].send(text.as_bytes());
+            crowd[*id].send(format!("m{number}\n").as_bytes());
         }
-    }
-    crowd.connections_mut().for_each(|member| member.data.lines.clear());
-    let all: usize =
-        (0..ROUNDS).flat_map(|round| (0..CROWD).map(move |one| line_of(one, round).len())).sum();
-    common::until(&mut crowd, |crowd, event| {
-        crowd_hears(crowd, event, slow);
-        let is_tick = matches!(event, Event::Timer(_));
-        (is_tick && count_of(crowd, |heard| heard.lines.len() >= all) == CROWD).then_some(())
+        // When all have joined, every member's list has the others.
+        let mut asked = false;
+        common::until(&mut crowd, |crowd, event| {
+            crowd_hears(crowd, event, slow);
+            let joined = |heard: &Heard| heard.lines.len() > "What is your name?\n".len();
+            if !asked && matches!(event, Event::Timer(_)) && count_of(crowd, joined) == CROWD {
+                asked = true;
+                crowd[ids[CROWD - 1]].send(b"begin\n");
+            }
+            let begun = |heard: &Heard| heard.lines.ends_with(b": begin\n");
+            (asked && matches!(event, Event::Timer(_)) && count_of(crowd, begun) == CROWD)
+                .then_some(())
+        });
+        for round in 0..ROUNDS {
+            for (number, id) in ids.iter().enumerate() {
+                let line = line_of(number, round);
+                let (_, text) = line.split_once(": ").unwrap();
+                crowd[*id].send(text.as_bytes());
+            }
+        }
+        crowd.connections_mut().for_each(|member| member.data.lines.clear());
+        let all: usize = (0..ROUNDS)
+            .flat_map(|round| (0..CROWD).map(move |one| line_of(one, round).len()))
+            .sum();
+        common::until(&mut crowd, |crowd, event| {
+            crowd_hears(crowd, event, slow);
+            let is_tick = matches!(event, Event::Timer(_));
+            (is_tick && count_of(crowd, |heard| heard.lines.len() >= all) == CROWD).then_some(())
+        });
+        assert_all_heard_all(&crowd);
     });
-    assert_all_heard_all(&crowd);
 }
 
 /// Checks that all received the same, and that it is every line of every member, in each one's

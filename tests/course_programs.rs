@@ -458,10 +458,7 @@ fn line_that_is_too_long_is_answered_once_both_directions_have_an_end() {
 
 #[test]
 fn connection_beyond_the_limit_waits_until_another_leaves() {
-    const NAME: &str = "connection_beyond_the_limit_waits_until_another_leaves";
-    child::alone(NAME, measure::ALL_DESCRIPTORS, || {
-        let descriptors = measure::descriptors_max(std::process::id());
-        skip_unless!(descriptors >= 1100, "a process may not have 1,100 descriptors here");
+    child::with_descriptors(test_name!(), 1_100, || {
         for name in ["13_limits", "14_endings", "15_two_servers"] {
             let (_program, address) = start(name);
             let answer_count = if name == "15_two_servers" { 6 } else { 8 };

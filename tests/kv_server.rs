@@ -447,24 +447,21 @@ fn client_list_shows_what_each_waits_for_and_kill_closes_it() {
 #[test]
 fn thousand_clients_at_once_are_answered_and_reached() {
     const COUNT: usize = 1_000;
-    let mut shell = Command::new("sh");
-    let limit = shell.args(["-c", "ulimit -n"]).output();
-    let limit = limit.map(|output| String::from_utf8_lossy(&output.stdout).trim().parse());
-    let has_room = limit.is_ok_and(|limit| limit.is_ok_and(|limit: usize| limit > COUNT + 200));
-    skip_unless!(has_room, "a process may not have 1,200 descriptors here");
-    let (_server, address) = started();
-    let mut clients: Vec<Client> = (0..COUNT).map(|_| Client::connect(address)).collect();
-    clients.iter_mut().for_each(|client| client.send("INCR counter"));
-    let mut replies: Vec<String> = clients.iter_mut().map(Client::reply).collect();
-    replies.sort_by_key(|reply| reply[1..].trim_end().parse::<usize>().unwrap());
-    let expected: Vec<String> = (1..=COUNT).map(|number| format!(":{number}\r\n")).collect();
-    assert_eq!(replies, expected);
+    common::child::with_descriptors(test_name!(), COUNT + 200, || {
+        let (_server, address) = started();
+        let mut clients: Vec<Client> = (0..COUNT).map(|_| Client::connect(address)).collect();
+        clients.iter_mut().for_each(|client| client.send("INCR counter"));
+        let mut replies: Vec<String> = clients.iter_mut().map(Client::reply).collect();
+        replies.sort_by_key(|reply| reply[1..].trim_end().parse::<usize>().unwrap());
+        let expected: Vec<String> = (1..=COUNT).map(|number| format!(":{number}\r\n")).collect();
+        assert_eq!(replies, expected);
 
-    clients.iter_mut().for_each(|client| drop(client.ask("SUBSCRIBE all")));
-    let mut publisher = Client::connect(address);
-    assert_eq!(publisher.ask("PUBLISH all hello"), format!(":{COUNT}\r\n"));
-    let message = "*3\r\n$7\r\nmessage\r\n$3\r\nall\r\n$5\r\nhello\r\n";
-    assert!(clients.iter_mut().all(|client| client.reply() == message));
+        clients.iter_mut().for_each(|client| drop(client.ask("SUBSCRIBE all")));
+        let mut publisher = Client::connect(address);
+        assert_eq!(publisher.ask("PUBLISH all hello"), format!(":{COUNT}\r\n"));
+        let message = "*3\r\n$7\r\nmessage\r\n$3\r\nall\r\n$5\r\nhello\r\n";
+        assert!(clients.iter_mut().all(|client| client.reply() == message));
+    });
 }
 
 // What it bears.

@@ -405,28 +405,30 @@ fn constant_memory_however_much_goes_through() {
 #[test]
 fn thousand_clients_at_once_have_their_own_connections() {
     const COUNT: usize = 1000;
-    let between = Between::start(&[]);
-    let mut clients: Vec<TcpStream> = Vec::new();
-    let upstream = between.upstream.try_clone().unwrap();
-    let accepting = thread::spawn(move || (0..COUNT).map(|_| accept(&upstream)).collect());
-    for number in 0..COUNT {
-        let mut client = peer(between.address);
-        client.write_all(&number.to_be_bytes()).unwrap();
-        clients.push(client);
-    }
-    let mut servers: Vec<TcpStream> = accepting.join().unwrap();
-    for server in &mut servers {
-        let mut number = [0; 8];
-        server.read_exact(&mut number).unwrap();
-        server.write_all(&number).unwrap();
-        server.write_all(&pattern(usize::from_be_bytes(number), 1000)).unwrap();
-    }
-    for (number, client) in clients.iter_mut().enumerate() {
-        let mut answer = vec![0; 1008];
-        client.read_exact(&mut answer).unwrap();
-        assert_eq!(answer[..8], number.to_be_bytes());
-        assert_eq!(answer[8..], pattern(number, 1000));
-    }
+    common::child::with_descriptors(test_name!(), 2 * COUNT + 200, || {
+        let between = Between::start(&[]);
+        let mut clients: Vec<TcpStream> = Vec::new();
+        let upstream = between.upstream.try_clone().unwrap();
+        let accepting = thread::spawn(move || (0..COUNT).map(|_| accept(&upstream)).collect());
+        for number in 0..COUNT {
+            let mut client = peer(between.address);
+            client.write_all(&number.to_be_bytes()).unwrap();
+            clients.push(client);
+        }
+        let mut servers: Vec<TcpStream> = accepting.join().unwrap();
+        for server in &mut servers {
+            let mut number = [0; 8];
+            server.read_exact(&mut number).unwrap();
+            server.write_all(&number).unwrap();
+            server.write_all(&pattern(usize::from_be_bytes(number), 1000)).unwrap();
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut answer = vec![0; 1008];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(answer[..8], number.to_be_bytes());
+            assert_eq!(answer[8..], pattern(number, 1000));
+        }
+    });
 }
 
 #[test]
@@ -450,9 +452,11 @@ fn client_that_never_reads_holds_up_nobody() {
 #[test]
 #[cfg(unix)]
 fn with_64_descriptors_more_clients_wait_and_none_is_lost() {
-    for host in ["127.0.0.1", "localhost"] {
-        assert_none_is_lost_with_64_descriptors(host);
-    }
+    common::child::with_descriptors(test_name!(), 400, || {
+        for host in ["127.0.0.1", "localhost"] {
+            assert_none_is_lost_with_64_descriptors(host);
+        }
+    });
 }
 
 #[cfg(unix)]

@@ -12,6 +12,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use super::PATIENCE;
+use super::measure::ALL_DESCRIPTORS;
+use super::skipping::can_run;
 
 /// Tells a test binary which of its tests it is to run as a child.
 pub const VARIABLE: &str = "READINESS_TEST_CHILD";
@@ -35,6 +37,23 @@ pub fn alone(test: &str, before: &str, body: impl FnOnce()) {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "in its own process:\n{said}\n{complaint}");
     assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
+}
+
+/// Runs `body` in its own process, with as many descriptors as the system allows. Where that is fewer
+/// than `count`, says that the test was skipped. `test` is what [`test_name!`](crate::test_name) says
+/// in the test that calls.
+pub fn with_descriptors(test: &str, count: usize, body: impl FnOnce()) {
+    let allowed = Command::new("sh").args(["-c", "ulimit -H -n"]).output().ok();
+    let allowed = allowed.and_then(|output| String::from_utf8(output.stdout).ok());
+    let has_enough = allowed.is_some_and(|allowed| match allowed.trim() {
+        "unlimited" => true,
+        number => number.parse().is_ok_and(|number: usize| number >= count),
+    });
+    let missing = format!("a process may not have {count} descriptors here");
+    if can_run(test, has_enough, &missing) {
+        let (_file, name) = test.split_once("::").unwrap();
+        alone(name, ALL_DESCRIPTORS, body);
+    }
 }
 
 fn command(test: &str, before: &str) -> Command {
