@@ -491,11 +491,14 @@ impl Socket {
     }
 
     #[cfg(unix)]
-    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
         match self {
-            Self::Kernel(socket) => socket.descriptor(),
+            Self::Kernel(socket) => Ok(socket.descriptor()),
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(_) => panic!("a simulated socket has no descriptor"),
+            Self::Simulated(_) => {
+                let message = "a simulated socket has no descriptor";
+                Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
         }
     }
 }

@@ -482,3 +482,15 @@ mod unix_domain {
         }
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn simulated_connection_says_that_it_has_no_descriptor() -> io::Result<()> {
+    let simulation = Simulation::new(1);
+    let (mut server, address) = listening::<()>(&simulation, ignore);
+    let _peer = simulation.connect(address);
+    simulation.advance(&mut [&mut server])?;
+    let connection = server.event_loop.connections().next().unwrap();
+    assert_eq!(connection.try_as_fd().unwrap_err().kind(), io::ErrorKind::Unsupported);
+    Ok(())
+}

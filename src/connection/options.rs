@@ -193,13 +193,10 @@ impl Stream {
     ///
     /// Returns `NotConnected` if there is no socket: it is closed already while
     /// [`Closed`](crate::Event::Closed) is handled, and a connect may fail before there is one.
-    ///
-    /// # Panics
-    ///
-    /// Panics in a simulation, which has no descriptors.
+    /// Returns `Unsupported` in a simulation, which has no descriptors.
     #[cfg(unix)]
     pub fn try_as_fd(&self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
-        self.socket().map(Socket::descriptor)
+        self.socket()?.descriptor()
     }
 
     fn socket(&self) -> io::Result<&Socket> {
@@ -213,11 +210,12 @@ impl Stream {
 ///
 /// # Panics
 ///
-/// Panics if there is no socket: see [`try_as_fd`](Stream::try_as_fd), which does not panic.
+/// Panics if there is no socket or no descriptor: see [`try_as_fd`](Stream::try_as_fd), which does
+/// not panic.
 #[cfg(unix)]
 impl std::os::fd::AsFd for Stream {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.try_as_fd().expect("the connection has a socket")
+        self.try_as_fd().expect("the connection has a descriptor")
     }
 }
 
