@@ -9,7 +9,6 @@
 //! cargo run --example multi_connection_client 127.0.0.1:65432 1000
 //! ```
 
-use std::num::NonZero;
 use std::process::ExitCode;
 
 use readiness::{CloseReason, Connection, Event, EventLoop};
@@ -68,13 +67,10 @@ fn main() -> ExitCode {
 fn talk(arguments: common::Arguments) -> common::Outcome {
     let [address, count] = arguments.values()?;
     let address = common::name(address)?;
-    let count = count.as_deref().unwrap_or("10");
-    let count: NonZero<u16> = count
-        .parse()
-        .map_err(|_| format!("{count:?} is not a number of connections from 1 to 65535"))?;
+    let count: u16 = common::number("CONNECTIONS", count, 1..=u16::MAX)?.unwrap_or(10);
 
     let mut client = EventLoop::new()?;
-    for number in 1..=count.get() {
+    for number in 1..=count {
         client.connect_name(address.as_str(), Talk::new(number));
     }
     let (mut complete, mut bytes) = (0, 0);
@@ -93,7 +89,7 @@ fn talk(arguments: common::Arguments) -> common::Outcome {
     }
     let summary =
         format!("{complete} of {count} connections got all back identical, {bytes} bytes in all");
-    if complete < count.get() {
+    if complete < count {
         return Err(format!("{address}: only {summary}").into());
     }
     common::print(summary)

@@ -80,12 +80,9 @@ fn main() -> ExitCode {
 fn serve(arguments: common::Arguments) -> common::Outcome {
     let [address, workers] = arguments.values()?;
     let address = common::address(address)?;
-    let count = match workers {
+    let count = match common::number("WORKERS", workers, 1..=1024)? {
+        Some(count) => count,
         None => thread::available_parallelism()?.get(),
-        Some(text) => match text.parse() {
-            Ok(count @ 1..=1024) => count,
-            _ => return Err(format!("{text:?} is not a number of workers from 1 to 1024").into()),
-        },
     };
 
     let mut server = EventLoop::new()?;

@@ -12,11 +12,13 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -152,6 +154,15 @@ impl Arguments {
         address(value)
     }
 
+    /// Returns the number that an option gives, if it is given.
+    pub(crate) fn number<N: FromStr + PartialOrd + Display>(
+        &self,
+        name: &str,
+        range: RangeInclusive<N>,
+    ) -> Outcome<Option<N>> {
+        number(&format!("--{name}"), self.option(name), range)
+    }
+
     /// Returns the values in their order, `None` for those not given.
     pub(crate) fn values<const MOST: usize>(self) -> Outcome<[Option<String>; MOST]> {
         match self.values.get(MOST) {
@@ -167,6 +178,21 @@ impl Arguments {
 fn unexpected(argument: Arg<'_>) -> Box<dyn Error> {
     let error = argument.unexpected();
     format!("{error}; an argument that begins with - goes after --").into()
+}
+
+/// Returns the number that an argument gives, if it is given. The message about another begins with
+/// `what`.
+pub(crate) fn number<N: FromStr + PartialOrd + Display>(
+    what: &str,
+    argument: Option<impl AsRef<OsStr>>,
+    range: RangeInclusive<N>,
+) -> Outcome<Option<N>> {
+    let Some(argument) = argument else { return Ok(None) };
+    let (text, (least, most)) = (argument.as_ref(), (range.start(), range.end()));
+    match text.to_str().and_then(|text| text.parse().ok()) {
+        Some(number) if range.contains(&number) => Ok(Some(number)),
+        _ => Err(format!("{what} takes a number from {least} to {most}, not {text:?}").into()),
+    }
 }
 
 /// Returns the address that an argument gives, or 127.0.0.1:65432, to connect to. A name is not

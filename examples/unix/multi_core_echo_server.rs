@@ -15,12 +15,9 @@ use super::signals::CtrlC;
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
     let [address, threads] = arguments.values()?;
     let address = common::address(address)?;
-    let threads = match threads {
+    let threads = match common::number("THREADS", threads, 1..=1024)? {
+        Some(count) => count,
         None => thread::available_parallelism()?.get(),
-        Some(text) => match text.parse() {
-            Ok(count @ 1..=1024) => count,
-            _ => return Err(format!("{text:?} is not a number of threads from 1 to 1024").into()),
-        },
     };
 
     // All listen before the first serves, so that connections are spread over all of them.
