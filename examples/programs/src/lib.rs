@@ -7,6 +7,7 @@
 pub mod app;
 pub mod http;
 pub mod load;
+mod request;
 pub mod status;
 pub mod tls_echo;
 pub mod websocket_echo;

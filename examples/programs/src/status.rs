@@ -2,7 +2,8 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `request.rs` | bytes → what is asked for, or the status that refuses it |
+//! | `../request.rs` | bytes → what is asked for, or the status that refuses it |
+//! | `host.rs` | whom the page is shown to |
 //! | `watcher.rs` | the observer: counts always, and records steps while somebody watches |
 //! | `view.rs` | what each connection waits for → the rows of the page, as JSON |
 //! | `metrics.rs` | the counts in the text format of Prometheus |
@@ -15,11 +16,11 @@
 //! Nothing can be changed through it. It is served to names and addresses of this machine alone if
 //! it listens on loopback, so that no page of a stranger can read it through a browser.
 
+mod host;
 mod metrics;
 #[path = "../../common/recorder.rs"]
 #[allow(dead_code, reason = "the programs that read runs use the rest")]
 mod recorder;
-mod request;
 mod view;
 mod watcher;
 
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use readiness::{ConnectionId, ConnectionLimits, Event, EventLoop, ListenerId, Stream, TimerId};
 
-use request::{Refusal, Request};
+use crate::request::{FIELDS, HEAD_MAX, Request, Status};
 use view::Sample;
 use watcher::{Shared, Watcher};
 
@@ -65,8 +66,6 @@ pub const RUNS: [(&str, &str); 6] = [
 pub struct StatusPage {
     listener: ListenerId,
     is_loopback: bool,
-    /// Whether the connections are sockets of the system.
-    has_sockets: bool,
     shared: Arc<Shared>,
     viewers: Vec<Viewer>,
     /// Set while a feed is open.
@@ -96,7 +95,7 @@ impl StatusPage {
         make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
     ) -> io::Result<Self> {
         let listener = event_loop.listen_with(address, make_data)?;
-        Ok(Self { has_sockets: true, ..Self::at(event_loop, listener)? })
+        Self::at(event_loop, listener)
     }
 
     /// Serves the page at a listener that the program has opened, also on a simulated network.
@@ -111,7 +110,6 @@ impl StatusPage {
         Ok(Self {
             listener,
             is_loopback,
-            has_sockets: false,
             shared,
             viewers: Vec::new(),
             timer: None,
@@ -149,9 +147,7 @@ impl StatusPage {
         // The limits agree with each other, so they are taken.
         let _ = stream.set_limits(limits());
         stream.set_deadline(Some(PATIENCE));
-        if self.has_sockets {
-            hold_little(stream);
-        }
+        hold_little(stream);
         self.viewers.push(Viewer { id: stream.id(), is_feed: false });
     }
 
@@ -179,8 +175,12 @@ impl StatusPage {
         if is_feed {
             return discard(&mut event_loop[id]);
         }
-        let answer = match Request::parse(event_loop[id].received(), self.is_loopback) {
+        let mut fields = FIELDS;
+        let answer = match Request::parse(event_loop[id].received(), &mut fields) {
             Ok(None) => return,
+            Ok(Some(request)) if !host::is_ours(request.field("Host"), self.is_loopback) => {
+                refuse("421 Misdirected Request")
+            }
             Ok(Some(request)) if request.path == "/feed" && !request.is_head => {
                 self.viewers[place].is_feed = true;
                 return self.open_feed(event_loop, id);
@@ -197,7 +197,7 @@ impl StatusPage {
         stream.close();
     }
 
-    fn answer<T>(&self, event_loop: &EventLoop<T>, path: &str) -> Result<Answer, Refusal> {
+    fn answer<T>(&self, event_loop: &EventLoop<T>, path: &str) -> Result<Answer, Status> {
         let plain = "text/plain; charset=utf-8";
         match path {
             "/" | "/index.html" => {
@@ -305,7 +305,7 @@ impl Answer {
 const SAFETY: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\nCache-Control: no-store\r\nConnection: close\r\n";
 
-fn refuse(refusal: Refusal) -> String {
+fn refuse(refusal: Status) -> String {
     let allow = if refusal.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     format!(
         "HTTP/1.1 {refusal}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
@@ -331,7 +331,7 @@ fn discard(stream: &mut Stream) {
 /// The limits of a connection to the page, whatever those of the program are.
 fn limits() -> ConnectionLimits {
     let mut limits = ConnectionLimits::default();
-    limits.read_buffer_max = request::HEAD_MAX;
+    limits.read_buffer_max = HEAD_MAX;
     limits.unsent_max = UNSENT_MAX;
     limits.stalled_write_deadline = PATIENCE;
     // A feed is sent to while its peer sends nothing, and may have bytes unsent at any time.

@@ -38,7 +38,7 @@ fn new_server_with(
     simulation: &Simulation,
     folder: &Folder,
 ) -> Server<Client, impl FnMut(&mut EventLoop<Client>, Event)> {
-    let mut server = HttpServer::new(folder.path(), None, false).unwrap();
+    let mut server = HttpServer::new(folder.path(), None).unwrap();
     let event_loop = simulation.event_loop_with_limits(limits).unwrap();
     Server::new(simulation, event_loop, move |event_loop, event| server.handle(event_loop, event))
 }
@@ -132,7 +132,7 @@ fn folder_is_shown_by_its_index_or_a_list_with_escaped_names() {
     let page = get("/", "");
     assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
     let page = page.text();
-    let odd = "<a href=\"a%26b%20%3Cc%3E%27%22%23%3F%2541.txt\">a&amp;b &lt;c&gt;&#39;&quot;#?%41.txt</a>";
+    let odd = "<a href=\"a%26b%20%3Cc%3E%27%22%23%3F%2541.txt\">a&amp;b &lt;c&gt;&#x27;&quot;#?%41.txt</a>";
     assert!(page.contains(odd), "{page}");
     assert!(
         page.contains("<a href=\"without/\">without/</a>") && !page.contains("../\""),
@@ -507,7 +507,7 @@ fn answer_over(simulation: &Simulation, folder: &Folder, requests: &[u8]) -> io:
     faults.send_buffer = faults.send_buffer.max(64);
     faults.receive_buffer = faults.receive_buffer.max(64);
     simulation.set_faults(faults);
-    let mut server = HttpServer::new(folder.path(), None, false)?;
+    let mut server = HttpServer::new(folder.path(), None)?;
     let event_loop = simulation.event_loop_with_limits(http::limits())?;
     let handle = |event_loop: &mut EventLoop<Client>, event| {
         server.handle(event_loop, event);
