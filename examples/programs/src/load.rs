@@ -6,21 +6,22 @@
 //! because the server was slow is counted, too, which a measurement from the actual send would leave
 //! out (*coordinated omission*).
 //!
-//! Every byte of the echo is compared. Each message is a piece of one block of noise. The place of
-//! the piece follows from its connection and its number: so a message that is lost, doubled or
-//! swapped shows.
+//! Every byte of the echo is compared. A connection sends a block of noise, over and over, and where
+//! in it it begins follows from its number: so a message that is lost, doubled, swapped or of
+//! another connection shows.
 //!
 //! It is driven by events alone, so that it runs on the simulated network too. Its steps: the
 //! connections connect; it sends for the time that it was given; it waits for the answers that are
 //! still out, up to [`GRACE`].
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
+use std::iter::repeat_n;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use readiness::{CloseReason, ConnectionId, Event, EventLoop, Stream, TimerId};
+use readiness::{CloseReason, Connection, ConnectionId, Event, EventLoop, Stream, TimerId};
 
 pub mod chart;
 
@@ -30,11 +31,8 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// How many connections are begun before others have succeeded: listeners take few at once.
 const CONNECTING_MAX: usize = 128;
 
-/// The places in the noise where a message can begin.
-const PLACES: usize = 1 << 16;
-
-/// The most bytes that are handed to the loop at once.
-const PIECE: usize = 64 * 1024;
+/// How long the noise is: a prime, so that messages of any usual size begin at different places.
+const NOISE: usize = 65_521;
 
 /// The load to be offered.
 #[derive(Clone, Debug)]
@@ -56,16 +54,11 @@ pub struct Plan {
 #[derive(Debug, Default)]
 pub struct Lane {
     number: usize,
-    /// When the messages that were not begun were due.
+    /// When the messages that were not echoed yet were due, whether they were sent or not.
     due: VecDeque<Instant>,
-    /// When the messages that were begun, and were not echoed yet, were due.
-    under_way: VecDeque<Instant>,
-    /// How many messages were begun, and how many bytes of the last are still to be sent.
-    begun: u64,
-    rest: usize,
-    /// How many messages have been echoed, and how many bytes of the next.
-    back: u64,
-    received: usize,
+    /// How many bytes were sent, and how many have been echoed.
+    sent: u64,
+    received: u64,
 }
 
 /// What was measured in one interval.
@@ -89,7 +82,8 @@ pub struct Load {
     addresses: Vec<SocketAddr>,
     noise: Vec<u8>,
     lanes: Vec<ConnectionId>,
-    connected: usize,
+    /// How many connections have succeeded.
+    pub connected: usize,
     phase: Phase,
     start: Instant,
     /// The timers of the intervals, of the end, and in open loop of the next message.
@@ -97,12 +91,13 @@ pub struct Load {
     end: Option<TimerId>,
     pace: Option<TimerId>,
     /// In open loop, the number of the message that is due next.
-    next: u64,
+    next: usize,
     /// How many messages were due and have not been echoed.
-    outstanding: u64,
-    /// The latencies of this interval, in nanoseconds; and the end of the one before.
+    outstanding: usize,
+    /// The latencies of this interval, in nanoseconds.
     interval: Histogram<u64>,
-    sampled: Instant,
+    /// For how long messages were sent and waited for, up to this interval.
+    pub took: Duration,
     /// The latencies of all messages, in nanoseconds.
     pub latencies: Histogram<u64>,
     /// The intervals so far.
@@ -127,105 +122,70 @@ enum Phase {
 
 impl Lane {
     /// Sends what is due, as far as the depth allows and the connection takes it.
-    fn send(&mut self, stream: &mut Stream, plan: &Plan, noise: &[u8]) {
-        while !stream.is_clogged() {
-            if self.rest == 0 {
-                if self.under_way.len() == plan.depth {
-                    return;
-                }
-                let Some(due) = self.due.pop_front() else { return };
-                self.under_way.push_back(due);
-                (self.begun, self.rest) = (self.begun + 1, plan.size);
-            }
-            let end = place(self.number, self.begun - 1) + plan.size;
-            let begin = end - self.rest;
-            let piece = &noise[begin..end.min(begin + PIECE)];
+    fn send(connection: &mut Connection<Self>, plan: &Plan, noise: &[u8]) {
+        let (lane, stream) = connection.split();
+        let count = lane.due.len().min(plan.depth) as u64;
+        let end = (lane.back(plan) + count) * plan.size as u64;
+        while lane.sent < end && !stream.is_clogged() {
+            let piece = lane.piece(noise, lane.sent, end - lane.sent);
             stream.send(piece);
-            self.rest -= piece.len();
+            lane.sent += piece.len() as u64;
         }
     }
 
-    /// Compares what has been echoed, and hands on when each whole message of it was due.
-    fn receive(
-        &mut self,
-        stream: &mut Stream,
-        plan: &Plan,
-        noise: &[u8],
-        mut is_back: impl FnMut(Instant),
-    ) -> io::Result<()> {
+    /// Compares what has been echoed.
+    fn receive(&mut self, stream: &mut Stream, plan: &Plan, noise: &[u8]) -> io::Result<()> {
         while !stream.received().is_empty() {
-            let back = stream.received();
-            let Some(due) = self.under_way.front() else {
-                return Err(differs("more came back than was sent"));
-            };
-            let begin = place(self.number, self.back);
-            let expected = &noise[begin + self.received..begin + plan.size];
-            let count = back.len().min(expected.len());
-            if back[..count] != expected[..count] {
-                let message = self.back + 1;
-                return Err(differs(format!("message {message} came back changed")));
+            let message = self.back(plan) + 1;
+            let end = self.sent.min(message * plan.size as u64);
+            let expected = self.piece(noise, self.received, end - self.received);
+            let count = stream.received().len().min(expected.len());
+            if count == 0 {
+                return Err(io::Error::other("more came back than was sent"));
+            }
+            if stream.received()[..count] != expected[..count] {
+                return Err(io::Error::other(format!("message {message} came back changed")));
             }
             stream.consume(count);
-            self.received += count;
-            if self.received == plan.size {
-                is_back(*due);
-                self.under_way.pop_front();
-                (self.back, self.received) = (self.back + 1, 0);
-            }
+            self.received += count as u64;
         }
         Ok(())
     }
-}
 
-fn differs(what: impl Into<String>) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, what.into())
-}
+    /// Returns how many messages have been echoed.
+    fn back(&self, plan: &Plan) -> u64 {
+        self.received / plan.size as u64
+    }
 
-/// Returns where a message begins in the noise: so neighbours differ, and so do connections.
-fn place(lane: usize, message: u64) -> usize {
-    let mixed = (lane as u64).rotate_left(32).wrapping_add(message).wrapping_mul(MULTIPLIER);
-    (mixed >> 48) as usize % PLACES
-}
-
-const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Bytes without a pattern, the same in each run.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = MULTIPLIER;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..length.div_ceil(8)).flat_map(|_| next()).take(length).collect()
-}
-
-/// Of latencies in nanoseconds, up to a day, with three digits.
-fn histogram() -> Histogram<u64> {
-    const DAY: u64 = 24 * 3600 * 1_000_000_000;
-    Histogram::new_with_max(DAY, 3).expect("these bounds are allowed")
+    /// Returns what is sent from a place on: at most `max` bytes, and up to the end of the noise.
+    fn piece<'n>(&self, noise: &'n [u8], place: u64, max: u64) -> &'n [u8] {
+        let begin = (self.number as u64 * 7919 + place) % NOISE as u64;
+        let end = (begin + max).min(NOISE as u64);
+        &noise[begin as usize..end as usize]
+    }
 }
 
 impl Load {
     /// Begins to connect. The first of the addresses that answers is used.
     pub fn begin(plan: Plan, addresses: &[SocketAddr], event_loop: &mut EventLoop<Lane>) -> Self {
-        let now = event_loop.now();
+        let histogram = Histogram::new(3).expect("three digits are allowed");
+        let mut noise = vec![0; NOISE];
+        fastrand::Rng::with_seed(0).fill(&mut noise);
         let mut load = Self {
             addresses: addresses.to_vec(),
-            noise: noise(PLACES + plan.size),
+            noise,
             lanes: Vec::new(),
             connected: 0,
             phase: Phase::Connecting,
-            start: now,
+            start: event_loop.now(),
             sampler: None,
             end: None,
             pace: None,
             next: 0,
             outstanding: 0,
-            interval: histogram(),
-            sampled: now,
-            latencies: histogram(),
+            interval: histogram.clone(),
+            took: Duration::ZERO,
+            latencies: histogram,
             samples: Vec::new(),
             unanswered: 0,
             failed: 0,
@@ -245,25 +205,13 @@ impl Load {
     }
 
     /// Returns whether everything has been echoed, or is not waited for any longer.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
-    /// Returns how many connections have succeeded.
-    #[must_use]
-    pub fn connected(&self) -> usize {
-        self.connected
-    }
-
-    /// For how long messages were sent and waited for.
-    #[must_use]
-    pub fn took(&self) -> Duration {
-        self.sampled - self.start
-    }
-
     /// Handles an event of its loop.
     pub fn handle(&mut self, event_loop: &mut EventLoop<Lane>, event: Event) {
+        let now = event_loop.now();
         match event {
             Event::Connected(_) => {
                 self.connected += 1;
@@ -272,33 +220,33 @@ impl Load {
                     self.start(event_loop);
                 }
             }
-            Event::Received(id) => self.receive(event_loop, id),
-            Event::Drained(id) => self.send(event_loop, id),
-            Event::Closed(id, reason) => self.lose(event_loop, id, reason),
+            Event::Received(id) => self.receive(&mut event_loop[id], now),
+            Event::Drained(id) => Lane::send(&mut event_loop[id], &self.plan, &self.noise),
+            Event::Closed(id, reason) if !self.is_over() => self.lose(event_loop, id, reason),
             Event::Timer(id) if Some(id) == self.pace => self.keep_pace(event_loop),
-            Event::Timer(id) if Some(id) == self.sampler => self.sample(event_loop.now()),
+            Event::Timer(id) if Some(id) == self.sampler => self.sample(now),
             Event::Timer(id) if Some(id) == self.end => self.stop(event_loop),
             _ => {}
         }
+        if self.phase == Phase::Draining && self.outstanding == 0 {
+            self.end(event_loop);
+        }
     }
 
-    /// Sends nothing new from now on and waits for what is under way; when called again, not even
-    /// that.
+    /// Sends nothing new from now on and waits for what is under way, if that is anything when the
+    /// next event is handled; when called again, not even that.
     pub fn stop(&mut self, event_loop: &mut EventLoop<Lane>) {
-        match self.phase {
-            Phase::Sending if self.outstanding > 0 => {
-                self.phase = Phase::Draining;
-                self.end = Some(event_loop.set_timer(GRACE));
-            }
-            Phase::Over => {}
-            Phase::Connecting | Phase::Sending | Phase::Draining => self.end(event_loop),
+        if self.phase != Phase::Sending {
+            return self.end(event_loop);
         }
+        self.phase = Phase::Draining;
+        self.end = Some(event_loop.set_timer(GRACE));
     }
 
     /// All have connected.
     fn start(&mut self, event_loop: &mut EventLoop<Lane>) {
         let (now, time) = (event_loop.now(), self.plan.time);
-        (self.start, self.sampled, self.phase) = (now, now, Phase::Sending);
+        (self.start, self.phase) = (now, Phase::Sending);
         self.end = Some(event_loop.set_timer(time));
         let interval = (time / 200).clamp(Duration::from_millis(100), Duration::from_secs(1));
         self.sampler = Some(event_loop.set_repeating_timer(interval));
@@ -307,25 +255,20 @@ impl Load {
         }
         for id in self.lanes.clone() {
             (0..self.plan.depth).for_each(|_| self.make_due(event_loop, id, now));
-            self.send(event_loop, id);
         }
     }
 
     /// Makes due what is due by now, and sets the time of the next.
     fn keep_pace(&mut self, event_loop: &mut EventLoop<Lane>) {
         let Some(rate) = self.plan.rate.filter(|_| self.phase == Phase::Sending) else { return };
-        let now = event_loop.now();
-        loop {
-            let due = self.start + Duration::from_secs_f64(self.next as f64 / rate);
-            if due > now {
-                self.pace = Some(event_loop.set_timer(due - now));
-                return;
-            }
-            let id = self.lanes[(self.next % self.lanes.len() as u64) as usize];
+        let (now, start) = (event_loop.now(), self.start);
+        let due = |number| start + Duration::from_secs_f64(number as f64 / rate);
+        while due(self.next) <= now {
+            let id = self.lanes[self.next % self.lanes.len()];
+            self.make_due(event_loop, id, due(self.next));
             self.next += 1;
-            self.make_due(event_loop, id, due);
-            self.send(event_loop, id);
         }
+        self.pace = Some(event_loop.set_timer(due(self.next) - now));
     }
 
     /// Makes a message due. Where the connection has failed, none is due any more: the failure is
@@ -334,107 +277,81 @@ impl Load {
         if let Some(connection) = event_loop.get_mut(id) {
             connection.data.due.push_back(due);
             self.outstanding += 1;
+            Lane::send(connection, &self.plan, &self.noise);
         }
     }
 
-    fn send(&mut self, event_loop: &mut EventLoop<Lane>, id: ConnectionId) {
-        if let Some(connection) = event_loop.get_mut(id) {
-            let (lane, stream) = connection.split();
-            lane.send(stream, &self.plan, &self.noise);
-        }
-    }
-
-    fn receive(&mut self, event_loop: &mut EventLoop<Lane>, id: ConnectionId) {
-        let now = event_loop.now();
+    fn receive(&mut self, connection: &mut Connection<Lane>, now: Instant) {
         let is_closed_loop = self.plan.rate.is_none() && self.phase == Phase::Sending;
-        event_loop[id].attend(|connection| {
+        connection.attend(|connection| {
             let (lane, stream) = connection.split();
-            let mut count = 0;
-            let outcome = lane.receive(stream, &self.plan, &self.noise, |due| {
-                count += 1;
-                record(&mut self.interval, now.saturating_duration_since(due));
-            });
-            self.outstanding -= count;
+            let back = lane.back(&self.plan);
+            let outcome = lane.receive(stream, &self.plan, &self.noise);
+            let count = (lane.back(&self.plan) - back) as usize;
+            self.record(lane.due.drain(..count), now);
             if is_closed_loop {
-                lane.due.extend((0..count).map(|_| now));
+                lane.due.extend(repeat_n(now, count));
                 self.outstanding += count;
             }
-            lane.send(stream, &self.plan, &self.noise);
-            outcome.inspect_err(|error| note(&mut self.failure, lane.number, error))
+            let outcome = outcome.inspect_err(|error| self.note(lane, error));
+            Lane::send(connection, &self.plan, &self.noise);
+            outcome
         });
-        self.end_if_drained(event_loop);
+    }
+
+    /// Records the latencies of messages that were due at these times.
+    fn record(&mut self, due: impl Iterator<Item = Instant>, now: Instant) {
+        for due in due {
+            self.interval += now.saturating_duration_since(due).as_nanos() as u64;
+            self.outstanding -= 1;
+        }
+    }
+
+    /// Notes the first failure of all.
+    fn note(&mut self, lane: &Lane, what: impl ToString) {
+        self.failure
+            .get_or_insert_with(|| format!("connection {}: {}", lane.number + 1, what.to_string()));
     }
 
     /// A connection has failed, since none is closed before the end.
     fn lose(&mut self, event_loop: &mut EventLoop<Lane>, id: ConnectionId, reason: CloseReason) {
-        if self.phase == Phase::Over {
-            return;
-        }
         self.failed += 1;
-        let lane = &event_loop[id].data;
-        if !matches!(reason, CloseReason::Rejected(_)) {
-            note(&mut self.failure, lane.number, &reason);
-        }
-        self.give_up(event_loop.now(), id, event_loop);
+        let now = event_loop.now();
+        let lane = &mut event_loop[id].data;
+        self.note(lane, reason); // unless it was rejected here, and so noted already
+        self.give_up(lane, now);
         if self.phase == Phase::Connecting || event_loop.connection_count() == 0 {
-            self.end(event_loop);
-        }
-        self.end_if_drained(event_loop);
-    }
-
-    fn end_if_drained(&mut self, event_loop: &mut EventLoop<Lane>) {
-        if self.phase == Phase::Draining && self.outstanding == 0 {
             self.end(event_loop);
         }
     }
 
     /// Counts what a connection still has under way as unanswered.
-    fn give_up(&mut self, now: Instant, id: ConnectionId, event_loop: &mut EventLoop<Lane>) {
-        let Some(connection) = event_loop.get_mut(id) else { return };
-        let lane = &mut connection.data;
-        for due in lane.under_way.drain(..).chain(lane.due.drain(..)) {
-            record(&mut self.interval, now.saturating_duration_since(due));
-            self.unanswered += 1;
-            self.outstanding -= 1;
-        }
+    fn give_up(&mut self, lane: &mut Lane, now: Instant) {
+        self.unanswered += lane.due.len() as u64;
+        self.record(lane.due.drain(..), now);
     }
 
     fn end(&mut self, event_loop: &mut EventLoop<Lane>) {
         let now = event_loop.now();
-        for id in self.lanes.clone() {
-            self.give_up(now, id, event_loop);
+        for connection in event_loop.connections_mut() {
+            self.give_up(&mut connection.data, now);
         }
-        if self.phase != Phase::Connecting {
-            self.sample(now);
-        }
+        self.sample(now);
         self.phase = Phase::Over;
     }
 
     /// Ends an interval.
     fn sample(&mut self, now: Instant) {
-        let interval = &mut self.interval;
-        let time = (now - self.sampled).as_secs_f64();
+        let (interval, at) = (&mut self.interval, now - self.start);
+        let time = (at - self.took).as_secs_f64();
         // What is echoed after the last interval is too little for another.
         if !interval.is_empty() && time > 0.01 {
-            let at = |quantile| Duration::from_nanos(interval.value_at_quantile(quantile));
-            self.samples.push(Sample {
-                at: now - self.start,
-                rate: interval.len() as f64 / time,
-                p50: at(0.5),
-                p99: at(0.99),
-                max: at(1.0),
-            });
+            let latency = |quantile| Duration::from_nanos(interval.value_at_quantile(quantile));
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(latency);
+            self.samples.push(Sample { at, rate: interval.len() as f64 / time, p50, p99, max });
         }
-        self.latencies.add(&*interval).expect("both have the same bounds");
+        self.latencies += &*interval;
         interval.reset();
-        self.sampled = now;
+        self.took = at;
     }
-}
-
-fn record(histogram: &mut Histogram<u64>, latency: Duration) {
-    histogram.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-}
-
-fn note(failure: &mut Option<String>, number: usize, what: &dyn std::fmt::Display) {
-    failure.get_or_insert_with(|| format!("connection {}: {what}", number + 1));
 }

@@ -1,69 +1,39 @@
 //! A chart of the latencies over the time of a load, as SVG.
 
-use std::error::Error;
 use std::time::Duration;
 
-use plotters::prelude::*;
+use html_escape::encode_text;
 
 use super::Sample;
 
-const SIZE: (u32, u32) = (960, 540);
+/// Draws the chart: its axes in `chart.svg` are for 100 to 940 across, and 480 to 50 up. The
+/// latencies are on a logarithmic scale of whole powers of ten.
+pub fn draw(title: &str, samples: &[Sample]) -> String {
+    let power = |time: Duration| (time.as_nanos().max(1) as f64).log10();
+    let low = samples.iter().map(|sample| power(sample.p50)).fold(9.0, f64::min).floor();
+    let high = samples.iter().map(|sample| power(sample.max)).fold(low + 1.0, f64::max).ceil();
+    let end = samples.last().map_or(1.0, |sample| sample.at.as_secs_f64());
+    let x = |seconds: f64| 100.0 + 840.0 * seconds / end;
+    let y = |power: f64| 480.0 - 430.0 * (power - low) / (high - low);
 
-/// A line of the chart: its label, its colour, and what it shows of an interval.
-type Line = (&'static str, RGBColor, fn(&Sample) -> Duration);
-
-/// The colours differ also for people who do not distinguish red from green.
-const LINES: [Line; 3] = [
-    ("max", RGBColor(0xb0, 0x30, 0x60), |sample| sample.max),
-    ("p99", RGBColor(0xd0, 0x80, 0x00), |sample| sample.p99),
-    ("p50", RGBColor(0x00, 0x60, 0xa0), |sample| sample.p50),
-];
-
-/// Draws the chart.
-///
-/// # Errors
-///
-/// Returns what plotters cannot draw.
-pub fn draw(title: &str, samples: &[Sample]) -> Result<String, Box<dyn Error>> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
-        let nanos = |time: Duration| time.as_nanos().max(1) as f64;
-        let low = samples.iter().map(|sample| nanos(sample.p50)).fold(f64::INFINITY, f64::min);
-        let high = samples.iter().map(|sample| nanos(sample.max)).fold(1.0, f64::max);
-        let end = samples.last().map_or(1.0, |sample| sample.at.as_secs_f64());
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 18))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(84)
-            .build_cartesian_2d(0.0..end, (low.min(high) / 1.5..high * 1.5).log_scale())?;
-        chart
-            .configure_mesh()
-            .x_desc("seconds")
-            .y_desc("latency")
-            .axis_desc_style(("sans-serif", 15))
-            .label_style(("sans-serif", 14))
-            .light_line_style(TRANSPARENT)
-            .y_label_formatter(&|nanos| format!("{:?}", Duration::from_nanos(*nanos as u64)))
-            .draw()?;
-        for (label, colour, value) in LINES {
-            let points = samples.iter().map(|it| (it.at.as_secs_f64(), nanos(value(it))));
-            chart
-                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-                .label(label)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2))
-                });
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font(("sans-serif", 14))
-            .background_style(WHITE.mix(0.8))
-            .draw()?;
-        area.present()?;
-    }
-    Ok(svg)
+    let points = |latency: fn(&Sample) -> Duration| -> String {
+        let point = |sample: &Sample| (x(sample.at.as_secs_f64()), y(power(latency(sample))));
+        samples.iter().map(point).map(|(x, y)| format!("{x:.1},{y:.1} ")).collect()
+    };
+    let latencies = (low as i32..=high as i32).map(|power| {
+        let (y, latency) = (y(power.into()), Duration::from_secs_f64(10_f64.powi(power - 9)));
+        let line = format!("<path stroke=\"#ddd\" d=\"M100 {y:.1}H940\"/>");
+        format!("{line}<text x=\"92\" y=\"{:.1}\">{latency:?}</text>", y + 5.0)
+    });
+    let seconds = (0..=5).map(|fifths| end * f64::from(fifths) / 5.0);
+    let seconds = seconds.map(|at| format!("<text x=\"{:.1}\" y=\"500\">{at:.1}</text>", x(at)));
+    format!(
+        include_str!("chart.svg"),
+        title = encode_text(title),
+        latencies = latencies.collect::<String>(),
+        seconds = seconds.collect::<String>(),
+        max = points(|sample| sample.max),
+        p99 = points(|sample| sample.p99),
+        p50 = points(|sample| sample.p50),
+    )
 }
