@@ -58,6 +58,8 @@ fn is_there(tool: &str) -> bool {
         "root" => String::from("test $(id -u) = 0"),
         // There are several programs of this name; this option is of the one that the page uses.
         "nc" => String::from("nc -h 2>&1 | grep -q -- -N"),
+        // As many descriptors as the page asks for.
+        "ulimit -n" => String::from("test $(ulimit -n) = unlimited || test $(ulimit -n) -gt 1100"),
         tool => format!("command -v {tool}"),
     };
     shell(&test).output().is_ok_and(|output| output.status.success())

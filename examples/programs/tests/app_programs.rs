@@ -271,8 +271,7 @@ fn assert_all_answered(clients: Vec<TcpStream>) {
 #[cfg(unix)]
 #[test]
 fn thousand_clients_at_once_are_all_answered() {
-    let test = test_name!();
-    common::child::alone(test.split_once("::").unwrap().1, measure::ALL_DESCRIPTORS, || {
+    common::child::with_descriptors(test_name!(), 1_200, || {
         let (_server, address) = server_after(measure::ALL_DESCRIPTORS, SERVER, &["127.0.0.1:0"]);
         assert_all_answered((0..1000).map(|_| peer(address)).collect());
     });

@@ -269,8 +269,7 @@ fn secret_beside_the_folder_is_where_the_tests_look_for_it() {
 
 #[test]
 fn thousand_clients_at_once_are_all_answered() {
-    let test = test_name!();
-    common::child::alone(test.split_once("::").unwrap().1, measure::ALL_DESCRIPTORS, || {
+    common::child::with_descriptors(test_name!(), 1_200, || {
         let folder = folder();
         let arguments = ["127.0.0.1:0", folder.path().to_str().unwrap(), "--log", "off"];
         let (_server, address) = server_after(measure::ALL_DESCRIPTORS, SERVER, &arguments);

@@ -20,7 +20,6 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ::programs::load::{GRACE, Lane, Load, Plan};
-use common::measure::ALL_DESCRIPTORS;
 use programs::{Program, TempFile};
 use readiness::simulation::{self, Faults, Simulation, try_seeds};
 use readiness::{Event, EventLoop};
@@ -404,19 +403,15 @@ fn echo_is_measured_and_the_chart_is_drawn() {
 
 #[test]
 fn thousand_connections_with_much_under_way_are_served_whole() {
-    common::child::alone(
-        "thousand_connections_with_much_under_way_are_served_whole",
-        ALL_DESCRIPTORS,
-        || {
-            let (address, _) = server();
-            let arguments = ["--connections", "1000", "--size", "5000", "--depth", "4"];
-            let address = address.to_string();
-            let arguments = [&[&*address], &arguments[..], &["--seconds", "1"]].concat();
-            let ended = Program::start_at(path(), &arguments).ended();
-            assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
-            assert!(row(&ended.stdout, "messages ") >= 4000.0, "{}", ended.stdout);
-        },
-    );
+    common::child::with_descriptors(test_name!(), 2_200, || {
+        let (address, _) = server();
+        let arguments = ["--connections", "1000", "--size", "5000", "--depth", "4"];
+        let address = address.to_string();
+        let arguments = [&[&*address], &arguments[..], &["--seconds", "1"]].concat();
+        let ended = Program::start_at(path(), &arguments).ended();
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+        assert!(row(&ended.stdout, "messages ") >= 4000.0, "{}", ended.stdout);
+    });
 }
 
 #[test]

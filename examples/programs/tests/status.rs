@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use ::programs::status::{PERIOD, RUNS, StatusPage, UNSENT_MAX, VIEWERS_MAX};
 use browser::{Browser, browser};
-use common::measure::ALL_DESCRIPTORS;
 use common::{PATIENCE, pattern, peer};
 use programs::Program;
 use readiness::simulation::{Faults, Peer, PeerState, Simulation, try_seeds};
@@ -585,7 +584,7 @@ fn check_what_is_read_aloud(browser: &mut Browser, row: &str) {
 fn browser_shows_a_thousand_connections() {
     let name = browser();
     skip_unless!(name.is_some(), "chromium is not here");
-    common::child::alone("browser_shows_a_thousand_connections", ALL_DESCRIPTORS, || {
+    common::child::with_descriptors(test_name!(), 1_200, || {
         let (_server, echo, page) = start_echo();
         let _clients: Vec<TcpStream> = (0..1000).map(|_| peer(echo)).collect();
         let mut browser = Browser::start(name.unwrap());

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::programs::tls_echo::{self, HANDSHAKE_DEADLINE, Session};
-use common::measure::{ALL_DESCRIPTORS, user_memory};
+use common::measure::user_memory;
 use common::{pattern, peer};
 use programs::{Program, TempFile};
 use readiness::simulation::{self, Faults, Peer, PeerState, Simulation, try_seeds};
@@ -587,8 +587,7 @@ fn hundred_mebibytes_through_openssl_come_back_in_little_memory() {
 
 #[test]
 fn thousand_clients_at_once_are_served() {
-    let name = "thousand_clients_at_once_are_served";
-    common::child::alone(name, ALL_DESCRIPTORS, || {
+    common::child::with_descriptors(test_name!(), 1_200, || {
         let (server, address) = start("");
         let mut clients: Vec<_> = (0..1000).map(|_| connect(address)).collect();
         for (number, client) in clients.iter_mut().enumerate() {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use ::programs::websocket_echo::{
     self, MESSAGE_MAX, OPENING_DEADLINE, PING_PERIOD, REQUEST_MAX, Session,
 };
-use common::measure::{ALL_DESCRIPTORS, user_memory};
+use common::measure::user_memory;
 use common::{pattern, peer};
 use programs::Program;
 use readiness::simulation::{self, Faults, Peer, PeerState, Simulation, try_seeds};
@@ -586,8 +586,7 @@ fn browser_speaks_with_it() {
 
 #[test]
 fn thousand_clients_at_once_are_served() {
-    let name = "thousand_clients_at_once_are_served";
-    common::child::alone(name, ALL_DESCRIPTORS, || {
+    common::child::with_descriptors(test_name!(), 1_200, || {
         let (server, address) = start("");
         let mut clients: Vec<_> = (0..1000).map(|_| connect(address)).collect();
         for (number, client) in clients.iter_mut().enumerate() {
