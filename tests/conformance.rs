@@ -1,6 +1,7 @@
 //! Keeps the pages about the tests true: each row of the list in `tests/CONFORMANCE.md` is there
-//! once, each program has a test of each property there, and each test that is named exists; each planted bug fits the source; each file that
-//! `.cargo/mutants.toml` and `tests/MUTANTS.md` name exists.
+//! once, each program has a test of each property there, and each test that is named exists; each
+//! planted bug fits the source; each file that `.cargo/mutants.toml` and `tests/MUTANTS.md` name
+//! exists.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -125,7 +126,9 @@ fn every_program_has_a_test_of_each_property() {
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
     assert_eq!(rows.len(), PROGRAMS);
     let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
-    for row in rows {
+    // A package leaves out the programs that are a crate of their own.
+    let is_package = root().join("Cargo.toml.orig").exists();
+    for row in rows.into_iter().filter(|row| !is_package || !row.contains("`examples/programs/")) {
         if let Some(fault) = program_fault(row, PROPERTIES, read) {
             panic!("the row of{} {fault}", row.split('|').nth(1).unwrap());
         }
