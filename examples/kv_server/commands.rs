@@ -102,16 +102,16 @@ impl Store {
             ("ping" | "echo", [text]) => out.bulk(text),
             ("ping", _) => Err(wrong_number(name)),
             ("append", [key, more]) => {
-                let place = self.find_or_insert(key, b"");
-                let value = &mut self.entries[place].value;
-                if value.len() + more.len() > VALUE_MAX {
-                    return Err(TOO_LONG.into());
+                let length = self.length_of(key) + more.len();
+                match self.get_mut(key) {
+                    _ if length > VALUE_MAX => return Err(TOO_LONG.into()),
+                    Some(entry) => entry.value.extend_from_slice(more),
+                    None => self.set(key, more, None),
                 }
-                value.extend_from_slice(more);
-                out.number(value.len())
+                out.number(length)
             }
             ("strlen", [key]) => out.number(self.length_of(key)),
-            ("getdel", [key]) => out.bulk_or_nil(self.take(key)),
+            ("getdel", [key]) => out.bulk_or_nil(self.remove(key).map(|entry| entry.value)),
             ("mget", keys) => {
                 if keys.iter().map(|key| self.length_of(key)).sum::<usize>() > REPLY_MAX {
                     return Err("ERR the reply exceeds 64 MiB".into());
@@ -124,14 +124,14 @@ impl Store {
                 pairs.iter().for_each(|[key, value]| self.set(key, value, None));
                 out.simple("OK")
             }
-            ("exists", keys) => out.number(keys.iter().filter_map(|key| self.find(key)).count()),
-            ("del", keys) => out.number(keys.iter().filter_map(|key| self.take(key)).count()),
-            ("type", [key]) => out.simple(self.find(key).map_or("none", |_| "string")),
+            ("exists", keys) => out.number(keys.iter().filter_map(|key| self.get(key)).count()),
+            ("del", keys) => out.number(keys.iter().filter_map(|key| self.remove(key)).count()),
+            ("type", [key]) => out.simple(self.get(key).map_or("none", |_| "string")),
             ("keys", [pattern]) => {
                 out.bulks(self.scan(0, usize::MAX).0.filter(|key| matches(pattern, key)))
             }
             ("scan", [cursor, options @ ..]) => self.scan_by(cursor, options, out),
-            ("dbsize", _) => out.number(self.entries.len()),
+            ("dbsize", _) => out.number(self.counts().0),
             ("flushall" | "flushdb", [] | [_]) if words.iter().all(|mode| is_mode(mode)) => {
                 *self = Self::new(self.now);
                 out.simple("OK")
@@ -144,15 +144,18 @@ impl Store {
     /// Runs a command about when a key expires.
     fn run_on_times(&mut self, name: &str, words: &[&[u8]], out: &mut Replies) -> Outcome {
         let unit = if name.starts_with('p') { 1 } else { 1000 };
-        let place = self.find(words[0]);
+        let expires = self.get(words[0]).map(|entry| entry.expires);
         match (name, words) {
-            ("persist", _) => out.number(u8::from(place.is_some_and(|it| self.expire(it, None)))),
-            (_, [_, time]) => {
+            ("persist", [key]) => {
+                self.expire(key, None);
+                out.number(u8::from(expires.flatten().is_some()))
+            }
+            (_, [key, time]) => {
                 let at = self.later(number(time)?, unit);
                 at.ok_or_else(|| format!("ERR invalid expire time in '{name}' command"))?;
-                out.number(place.iter().map(|place| self.expire(*place, at)).count())
+                out.number(u8::from(self.expire(key, at)))
             }
-            _ => match place.map(|place| self.entries[place].expires) {
+            _ => match expires {
                 None => out.number(-2),
                 Some(None) => out.number(-1),
                 Some(Some(at)) => {
@@ -180,28 +183,28 @@ impl Store {
                 _ => return Err(SYNTAX_ERROR.into()),
             }
         }
-        let old = self.value(key);
-        let is_allowed = must_exist.is_none_or(|must_exist| must_exist == old.is_some());
-        if !is_allowed {
-            return out.bulk_or_nil(old.filter(|_| wants_old));
+        if wants_old || must_exist.is_some() {
+            let old = self.value(key);
+            let is_allowed = must_exist.is_none_or(|must_exist| must_exist == old.is_some());
+            if wants_old || !is_allowed {
+                out.bulk_or_nil(old.filter(|_| wants_old))?;
+            }
+            if !is_allowed {
+                return Ok(());
+            }
         }
-        let reply = if wants_old { out.bulk_or_nil(old) } else { out.simple("OK") };
         self.set(key, value, expires);
-        reply
-    }
-
-    fn set(&mut self, key: &[u8], value: &[u8], expires: Option<Instant>) {
-        let place = self.find_or_insert(key, b"");
-        self.entries[place].value = value.to_vec();
-        self.expire(place, expires);
+        if wants_old { Ok(()) } else { out.simple("OK") }
     }
 
     fn add(&mut self, key: &[u8], delta: i64) -> Outcome<i64> {
-        let place = self.find_or_insert(key, b"0");
-        let value = &mut self.entries[place].value;
-        let sum = number(value)?.checked_add(delta);
-        let sum = sum.ok_or("ERR increment or decrement would overflow")?;
-        *value = sum.to_string().into();
+        let entry = self.get_mut(key);
+        let before = entry.as_ref().map_or(Ok(0), |entry| number(&entry.value))?;
+        let sum = before.checked_add(delta).ok_or("ERR increment or decrement would overflow")?;
+        match entry {
+            Some(entry) => entry.value = sum.to_string().into(),
+            None => self.set(key, sum.to_string().as_bytes(), None),
+        }
         Ok(sum)
     }
 
@@ -223,17 +226,12 @@ impl Store {
         out.bulks(keys.filter(|key| matches(pattern, key)))
     }
 
-    fn value(&mut self, key: &[u8]) -> Option<&[u8]> {
-        self.find(key).map(|place| &*self.entries[place].value)
+    fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        self.get(key).map(|entry| &*entry.value)
     }
 
-    fn length_of(&mut self, key: &[u8]) -> usize {
+    fn length_of(&self, key: &[u8]) -> usize {
         self.value(key).map_or(0, <[u8]>::len)
-    }
-
-    /// Removes a key, and returns its value.
-    fn take(&mut self, key: &[u8]) -> Option<Vec<u8>> {
-        self.find(key).map(|place| self.remove(place).value)
     }
 
     /// Returns the time that is this many units of milliseconds later, or now if the number is

@@ -146,9 +146,14 @@ fn unescaped(rest: &mut slice::Iter<'_, u8>) -> Option<u8> {
 
 /// Reads a number as Redis writes it: without a plus, zeros in front or white space.
 pub(crate) fn integer(word: &[u8]) -> Option<i64> {
-    match word {
-        [b'0'] => Some(0),
-        [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..] => str::from_utf8(word).ok()?.parse().ok(),
+    let (sign, digits) = word.strip_prefix(b"-").map_or((1, word), |digits| (-1, digits));
+    let with = |sum: i64, digit: &u8| {
+        let digit = Some(digit).filter(|digit| digit.is_ascii_digit())? - b'0';
+        sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
+    };
+    match digits {
+        [b'0'] if sign == 1 => Some(0),
+        [b'1'..=b'9', ..] => digits.iter().try_fold(0, with),
         _ => None,
     }
 }

@@ -129,7 +129,7 @@ impl Server {
             }
             _ => return,
         }
-        let Some((next, _)) = self.store.expiries.first().copied() else { return };
+        let Some(next) = self.store.next_expiry() else { return };
         if self.timer.is_none_or(|(_, at)| at > next) {
             self.timer.map(|(timer, _)| clients.cancel_timer(timer));
             let after = next.saturating_duration_since(self.store.now);
@@ -355,8 +355,7 @@ impl Server {
     fn info(&self, clients: &Clients) -> String {
         let Self { store, counters, accepted, requests, .. } = self;
         let [(waits, _), (fills, bytes_in), (flushes, bytes_out)] = &**counters;
-        let (connected, keys) = (clients.connection_count(), store.entries.len());
-        let expires = store.expiries.len();
+        let (connected, (keys, expires)) = (clients.connection_count(), store.counts());
         format!(
             "# Server\r\nredis_version:7.0.0\r\nserver_name:kv_server\r\n\
              # Clients\r\nconnected_clients:{connected}\r\n\

@@ -3,7 +3,7 @@
 //! Each key has a place, which it keeps for as long as it exists. A scan goes through the places,
 //! so it yields each key once that exists from its beginning to its end. All times are in one
 //! order, so the server needs one timer, for the earliest. A key that has expired is no longer
-//! found, and takes memory until it is looked for or that timer fires.
+//! found, and takes memory until that timer fires.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem;
@@ -13,18 +13,27 @@ use std::time::Instant;
 use slab::Slab;
 
 pub(crate) struct Entry {
-    key: Rc<[u8]>,
     pub(crate) value: Vec<u8>,
     pub(crate) expires: Option<Instant>,
+    place: usize,
+}
+
+impl Entry {
+    fn expire(&mut self, at: Option<Instant>, expiries: &mut BTreeSet<(Instant, usize)>) {
+        if let Some(before) = mem::replace(&mut self.expires, at) {
+            expiries.remove(&(before, self.place));
+        }
+        expiries.extend(at.map(|at| (at, self.place)));
+    }
 }
 
 pub(crate) struct Store {
     /// The time of the event at hand.
     pub(crate) now: Instant,
-    pub(crate) entries: Slab<Entry>,
-    places: HashMap<Rc<[u8]>, usize>,
+    entries: HashMap<Rc<[u8]>, Entry>,
+    places: Slab<Rc<[u8]>>,
     /// Invariant: the time and the place of each key that expires.
-    pub(crate) expiries: BTreeSet<(Instant, usize)>,
+    expiries: BTreeSet<(Instant, usize)>,
 }
 
 impl Store {
@@ -33,56 +42,74 @@ impl Store {
         Self { now, entries, places, expiries }
     }
 
-    /// Returns the place of a key, if it exists.
-    pub(crate) fn find(&mut self, key: &[u8]) -> Option<usize> {
-        let place = *self.places.get(key)?;
-        let has_expired = self.entries[place].expires.is_some_and(|at| at <= self.now);
-        if has_expired {
-            self.remove(place);
-        }
-        (!has_expired).then_some(place)
+    /// Returns how many keys there are, and how many of them expire some time.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.entries.len(), self.expiries.len())
     }
 
-    /// Returns the place of a key, which gets this value if it does not exist.
-    pub(crate) fn find_or_insert(&mut self, key: &[u8], value: &[u8]) -> usize {
-        self.find(key).unwrap_or_else(|| {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Entry> {
+        let is_valid = |entry: &&Entry| entry.expires.is_none_or(|at| at > self.now);
+        self.entries.get(key).filter(is_valid)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let is_valid = |entry: &&mut Entry| entry.expires.is_none_or(|at| at > self.now);
+        self.entries.get_mut(key).filter(is_valid)
+    }
+
+    /// Sets the value of a key, and when it expires.
+    pub(crate) fn set(&mut self, key: &[u8], value: &[u8], at: Option<Instant>) {
+        let Some(entry) = self.entries.get_mut(key) else {
             let key: Rc<[u8]> = key.into();
-            let entry = Entry { key: Rc::clone(&key), value: value.to_vec(), expires: None };
-            let place = self.entries.insert(entry);
-            self.places.insert(key, place);
-            place
-        })
+            let place = self.places.insert(key.clone());
+            self.expiries.extend(at.map(|at| (at, place)));
+            self.entries.insert(key, Entry { value: value.to_vec(), expires: at, place });
+            return;
+        };
+        entry.expire(at, &mut self.expiries);
+        entry.value.clear();
+        entry.value.extend_from_slice(value);
+        if entry.value.capacity() > 4 * value.len() {
+            entry.value.shrink_to_fit();
+        }
     }
 
-    /// Sets when a key expires, `None` for never. Returns whether it had such a time before.
-    pub(crate) fn expire(&mut self, place: usize, at: Option<Instant>) -> bool {
-        let before = mem::replace(&mut self.entries[place].expires, at);
-        let had_one = before.is_some_and(|before| self.expiries.remove(&(before, place)));
-        self.expiries.extend(at.map(|at| (at, place)));
-        had_one
+    /// Sets when a key expires, `None` for never. Returns whether there is such a key.
+    pub(crate) fn expire(&mut self, key: &[u8], at: Option<Instant>) -> bool {
+        let mut expiries = mem::take(&mut self.expiries);
+        let found = self.get_mut(key).map(|entry| entry.expire(at, &mut expiries));
+        self.expiries = expiries;
+        found.is_some()
     }
 
-    pub(crate) fn remove(&mut self, place: usize) -> Entry {
-        self.expire(place, None);
-        let entry = self.entries.remove(place);
-        self.places.remove(&entry.key);
-        entry
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let is_valid = self.get(key).is_some();
+        let mut entry = self.entries.remove(key)?;
+        self.places.remove(entry.place);
+        entry.expire(None, &mut self.expiries);
+        is_valid.then_some(entry)
     }
 
     /// Returns the keys at `count` places from this one on, and the place to go on from: 0 at the
     /// end.
     pub(crate) fn scan(&self, from: usize, count: usize) -> (impl Iterator<Item = &[u8]>, usize) {
-        let (places, end) = (self.entries.capacity(), from.saturating_add(count));
-        let entries = (from..end.min(places)).filter_map(|place| self.entries.get(place));
-        let exist = entries.filter(|entry| entry.expires.is_none_or(|at| at > self.now));
-        (exist.map(|entry| &*entry.key), if end < places { end } else { 0 })
+        let (places, end) = (self.places.capacity(), from.saturating_add(count));
+        let keys = (from..end.min(places)).filter_map(|place| Some(&**self.places.get(place)?));
+        (keys.filter(|key| self.get(key).is_some()), if end < places { end } else { 0 })
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.first().map(|(at, _)| *at)
     }
 
     /// Removes the keys that have expired, at most this many.
     pub(crate) fn remove_expired(&mut self, most: usize) {
-        let expired = self.expiries.iter().take_while(|(at, _)| *at <= self.now).take(most);
-        let places: Vec<usize> = expired.map(|(_, place)| *place).collect();
-        places.into_iter().for_each(|place| drop(self.remove(place)));
+        for _ in 0..most {
+            match self.expiries.first() {
+                Some((at, place)) if *at <= self.now => self.remove(&self.places[*place].clone()),
+                _ => return,
+            };
+        }
     }
 }
 
@@ -115,25 +142,22 @@ fn behind_one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     let (fits, behind) = match pattern {
         [b'?', behind @ ..] => (true, behind),
         [b'[', class @ ..] => {
-            let members = class.strip_prefix(b"^").unwrap_or(class);
-            let end = members.iter().position(|sign| *sign == b']').unwrap_or(members.len());
-            let is_negative = members.len() < class.len();
-            let behind = members.get(end + 1..).unwrap_or_default();
-            (is_in_class(&members[..end], byte) != is_negative, behind)
+            let positive = class.strip_prefix(b"^").unwrap_or(class);
+            let end = positive.iter().position(|sign| *sign == b']').unwrap_or(positive.len());
+            let (mut members, behind) = positive.split_at(end);
+            let mut is_in = false;
+            while let [low, rest @ ..] = members {
+                let (high, rest) = match rest {
+                    [b'-', high, rest @ ..] => (high, rest),
+                    _ => (low, rest),
+                };
+                is_in |= (low.min(high)..=low.max(high)).contains(&&byte);
+                members = rest;
+            }
+            (is_in == (positive.len() == class.len()), behind.strip_prefix(b"]").unwrap_or(behind))
         }
         [b'\\', sign, behind @ ..] | [sign, behind @ ..] => (*sign == byte, behind),
         [] => (false, pattern),
     };
     fits.then_some(behind)
-}
-
-/// Returns whether the byte is one of these, or in one of these ranges.
-fn is_in_class(members: &[u8], byte: u8) -> bool {
-    match members {
-        [low, b'-', high, rest @ ..] => {
-            (low.min(high)..=low.max(high)).contains(&&byte) || is_in_class(rest, byte)
-        }
-        [sign, rest @ ..] => *sign == byte || is_in_class(rest, byte),
-        [] => false,
-    }
 }
