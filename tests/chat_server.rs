@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{peer, reset};
+use common::{PATIENCE, peer, reset};
 use fuzz::Fuzz;
 use programs::{Program, assert_failed, server};
 use readiness::{ConnectionId, Event, EventLoop};
@@ -301,7 +301,7 @@ fn thousand_members_of_whom_forty_read_slowly_lose_no_line() {
         }
         // When all have joined, every member's list has the others.
         let mut asked = false;
-        common::until(&mut crowd, |crowd, event| {
+        common::until_within(8 * PATIENCE, &mut crowd, |crowd, event| {
             crowd_hears(crowd, event, slow);
             let joined = |heard: &Heard| heard.lines.len() > "What is your name?\n".len();
             if !asked && matches!(event, Event::Timer(_)) && count_of(crowd, joined) == CROWD {
@@ -323,7 +323,7 @@ fn thousand_members_of_whom_forty_read_slowly_lose_no_line() {
         let all: usize = (0..ROUNDS)
             .flat_map(|round| (0..CROWD).map(move |one| line_of(one, round).len()))
             .sum();
-        common::until(&mut crowd, |crowd, event| {
+        common::until_within(8 * PATIENCE, &mut crowd, |crowd, event| {
             crowd_hears(crowd, event, slow);
             let is_tick = matches!(event, Event::Timer(_));
             (is_tick && count_of(crowd, |heard| heard.lines.len() >= all) == CROWD).then_some(())

@@ -86,9 +86,18 @@ pub fn next<T>(event_loop: &mut EventLoop<T>) -> Event {
 /// Hands each event to `handle` until it answers with something.
 pub fn until<T, R>(
     event_loop: &mut EventLoop<T>,
+    handle: impl FnMut(&mut EventLoop<T>, Event) -> Option<R>,
+) -> R {
+    until_within(PATIENCE, event_loop, handle)
+}
+
+/// Does so for this long: for a test that has much to do, on a machine that has too.
+pub fn until_within<T, R>(
+    patience: Duration,
+    event_loop: &mut EventLoop<T>,
     mut handle: impl FnMut(&mut EventLoop<T>, Event) -> Option<R>,
 ) -> R {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     loop {
         assert!(Instant::now() < end, "what the test waits for did not happen");
         let event = next(event_loop);
