@@ -258,6 +258,17 @@ impl fmt::Display for Panicking {
     }
 }
 
+/// Fails unless nothing follows `before ` in the write buffer, and what is written next arrives.
+#[track_caller]
+fn assert_goes_on(event_loop: &mut EventLoop, id: ConnectionId, peer: &mut TcpStream) {
+    assert_eq!(event_loop[id].unsent(), 7);
+    write!(event_loop[id], "and after").unwrap();
+    assert_eq!(turns(event_loop, 2), []);
+    let mut bytes = [0; 16];
+    peer.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"before and after");
+}
+
 #[test]
 fn panic_while_formatting_appends_nothing_and_the_connection_goes_on() {
     let (mut event_loop, id, mut peer) = pair::<()>();
@@ -267,12 +278,7 @@ fn panic_while_formatting_appends_nothing_and_the_connection_goes_on() {
         write!(stream, "some {Panicking}")
     }));
     assert!(outcome.is_err());
-    assert_eq!(event_loop[id].unsent(), 7);
-    write!(event_loop[id], "and after").unwrap();
-    assert_eq!(turns(&mut event_loop, 2), []);
-    let mut bytes = [0; 16];
-    peer.read_exact(&mut bytes).unwrap();
-    assert_eq!(&bytes, b"before and after");
+    assert_goes_on(&mut event_loop, id, &mut peer);
 }
 
 #[test]
@@ -281,12 +287,7 @@ fn what_cannot_be_formatted_appends_nothing_and_the_connection_goes_on() {
     event_loop[id].send(b"before ");
     let error = write!(event_loop[id], "some {Unshowable}").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other);
-    assert_eq!(event_loop[id].unsent(), 7);
-    write!(event_loop[id], "and after").unwrap();
-    assert_eq!(turns(&mut event_loop, 2), []);
-    let mut bytes = [0; 16];
-    peer.read_exact(&mut bytes).unwrap();
-    assert_eq!(&bytes, b"before and after");
+    assert_goes_on(&mut event_loop, id, &mut peer);
 }
 
 #[test]

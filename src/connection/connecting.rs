@@ -212,8 +212,8 @@ impl Stream {
 
     /// Returns whether its name is being resolved.
     pub(crate) fn is_resolving(&self) -> bool {
-        self.exchange.is_connecting()
-            && matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Resolving { .. }))
+        let Origin::Connecting(connecting) = &self.origin else { return false };
+        self.exchange.is_connecting() && matches!(**connecting, Connecting::Resolving { .. })
     }
 
     /// Makes the attempt that could not begin earlier or whose turn it is now.

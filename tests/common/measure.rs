@@ -58,24 +58,25 @@ pub fn descriptors_max(process: u32) -> usize {
     line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
 }
 
-/// Returns whether the kernel will ask over this connection, from its end at `from`, whether the other
-/// end is still there (keepalive): which of a socket's timers runs.
+/// Returns the kernel's table of the TCP sockets of IPv4: the fields of each line.
+pub fn tcp_table() -> Vec<Vec<String>> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// Returns whether the kernel will ask over this connection, from its end at `from`, whether the
+/// other end is still there (keepalive): which of a socket's timers runs.
 pub fn is_kept_alive(from: SocketAddr, to: SocketAddr) -> bool {
     let end = |address: SocketAddr| {
         let IpAddr::V4(ip) = address.ip() else { panic!("{address} is not of IPv4") };
         format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port())
     };
-    let (from, to) = (end(from), end(to));
-    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
-    sockets.lines().any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields[1..3] == [&from, &to] && fields[5].starts_with("02:")
-    })
+    let ends = [end(from), end(to)];
+    tcp_table().iter().any(|fields| fields[1..3] == ends && fields[5].starts_with("02:"))
 }
 
 /// Plays the part of a test binary as a child. Returns whether this process is one for the test,
 /// after it has played its part.
-/// it has played its part.
 pub fn has_played(test: &str) -> bool {
     if !super::child::is_child(test) {
         return false;

@@ -67,10 +67,8 @@ pub fn await_backlog(address: SocketAddr, count: usize) {
 /// Returns how many peers wait at a listener, as the kernel lists it: state 0A, and the number as
 /// the second of its two queues.
 fn backlog(address: SocketAddr) -> Option<usize> {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", address.port());
-    table.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
+    measure::tcp_table().iter().find_map(|fields| {
         let is_listener = fields[1].ends_with(&port) && fields[3] == "0A";
         let (_, waiting) = fields[4].split_once(':').filter(|_| is_listener)?;
         usize::from_str_radix(waiting, 16).ok()
