@@ -55,6 +55,7 @@ impl Scene {
             let event = self.server.poll_event(Some(Duration::ZERO)).unwrap();
             turns_at_rest = if event.is_some() { 0 } else { turns_at_rest + 1 };
             events.extend(event);
+            assert!(events.len() < 100, "no rest in time: {events:?}");
         }
         events
     }
