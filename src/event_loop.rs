@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use crate::connection::Connection;
 use crate::explanation::Explanation;
+use crate::metrics::Metrics;
 use crate::observer::Observer;
 use crate::slots::ConnectionId;
 #[cfg(any(test, feature = "simulation"))]
@@ -104,6 +105,31 @@ impl<T> EventLoop<T> {
     #[doc(alias = "diagnose")]
     pub fn explain(&self) -> Explanation {
         self.turns.explain()
+    }
+
+    /// Returns what the loop has done since it was made, in numbers that only grow: turns, events,
+    /// bytes read and written. Reading them costs nothing.
+    ///
+    /// ```
+    /// use readiness::EventLoop;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop: EventLoop = EventLoop::new()?;
+    /// let before = event_loop.metrics();
+    /// event_loop.poll_event(Some(Duration::ZERO))?;
+    /// let after = event_loop.metrics();
+    /// assert_eq!(after.waits - before.waits, 1);
+    /// assert_eq!(after.bytes_read, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    #[doc(alias = "statistics")]
+    #[doc(alias = "counters")]
+    #[doc(alias = "uv_metrics_info")]
+    pub fn metrics(&self) -> Metrics {
+        self.turns.resources.metrics
     }
 }
 

@@ -86,6 +86,7 @@ mod foreign_sources;
 mod interest;
 mod limits;
 mod listener;
+mod metrics;
 mod names;
 mod observer;
 mod pending_events;
@@ -112,6 +113,7 @@ pub use explanation::{ConnectionWaits, Explanation};
 pub use interest::{Interest, Readiness};
 pub use limits::{ConnectionLimits, Limits};
 pub use listener::{ListenerWaits, ListenerWaitsFor};
+pub use metrics::Metrics;
 /// The crate through which the loop waits, for its sockets and for [`Source`].
 pub use mio;
 pub use observer::{Observer, Step};

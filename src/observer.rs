@@ -217,9 +217,13 @@ pub trait Observer: Send {
 
     /// Returns whether the observer is to be shown the steps that occur with every message too.
     ///
-    /// They are the steps that the log has at level trace, and making them costs time. Asked once
-    /// per turn, so an observer can wait at hardly any cost until somebody looks. By default it is
-    /// shown everything.
+    /// They are [`Ready`](Step::Ready), [`Filled`](Step::Filled), [`Discarded`](Step::Discarded),
+    /// [`ReadBlocked`](Step::ReadBlocked), [`PeerEnded`](Step::PeerEnded),
+    /// [`Queued`](Step::Queued), [`Flushed`](Step::Flushed) and
+    /// [`WriteBlocked`](Step::WriteBlocked), and making them costs time. Asked once per turn, right
+    /// before it waits, so an observer can rest at hardly any cost until somebody looks. By default
+    /// it is shown everything. [`EventLoop::metrics`](crate::EventLoop::metrics) has the sums of all
+    /// steps in any case.
     fn wants_everything(&self) -> bool {
         true
     }
@@ -236,7 +240,7 @@ pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// Where the steps go.
 pub(crate) struct Observers {
-    /// The most detailed level that the observer or the logger wants.
+    /// The most detailed level that the logger wants, or trace where the observer wants everything.
     level: LevelFilter,
     observer: Option<Box<dyn Observer>>,
     /// The first panic of this call, to be resumed at its end.
@@ -261,7 +265,7 @@ impl Observers {
         };
         match catch_unwind(AssertUnwindSafe(|| observer.wants_everything())) {
             Ok(true) => self.level = LevelFilter::Trace,
-            Ok(false) => self.level = log::max_level().max(LevelFilter::Debug),
+            Ok(false) => self.level = log::max_level(),
             Err(payload) => _ = self.panic.get_or_insert(payload),
         }
     }
@@ -271,13 +275,15 @@ impl Observers {
         self.level == LevelFilter::Trace
     }
 
+    /// Shows a step to the observer, and to the logger if it wants its level.
+    #[inline]
     pub(crate) fn see(&mut self, step: Step) {
-        if step.level() <= self.level {
+        if self.observer.is_some() || step.level() <= self.level {
             self.show(step);
         }
     }
 
-    /// Shows a step that occurs with every message: it is made only if something observes.
+    /// Shows a step that occurs with every message: it is made only if everything is wanted.
     #[inline]
     pub(crate) fn trace(&mut self, make: impl FnOnce() -> Step) {
         if self.see_everything() {
@@ -360,13 +366,16 @@ mod tests {
         let mut observers = Observers::new();
         observers.set(Box::new(Switched { is_on: is_on.clone(), seen }));
         let (trace, debug) = (Step::ReadBlocked { id: ID }, Step::Connected { id: ID });
+        let (from, to) = (Interest::Readable, Interest::Writable);
+        let change = Step::InterestChanged { id: ID, from, to };
         observers.trace(|| panic!("nobody wants this step"));
         observers.see(debug);
+        observers.see(change);
         is_on.store(true, std::sync::atomic::Ordering::Relaxed);
         observers.trace(|| panic!("it is asked once per turn"));
         observers.refresh();
         observers.trace(|| trace);
-        assert_eq!(steps.try_iter().collect::<Vec<_>>(), [debug, trace]);
+        assert_eq!(steps.try_iter().collect::<Vec<_>>(), [debug, change, trace]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! What serving a connection needs: the system, the pool, the alarms and the observers, lent
-//! together.
+//! What serving a connection needs: the system, the pool, the alarms, the metrics and the observers,
+//! lent together.
 
 use std::time::{Duration, Instant};
 
 use crate::alarms::{Alarm, Alarms};
+use crate::metrics::Metrics;
 use crate::observer::Observers;
 use crate::pool::Pool;
 use crate::slots::{ConnectionId, ListenerId, TimerId};
@@ -30,6 +31,7 @@ pub(crate) struct Resources {
     pub(crate) system: System,
     pub(crate) pool: Pool,
     pub(crate) alarms: Alarms<AlarmTarget>,
+    pub(crate) metrics: Metrics,
     pub(crate) observers: Observers,
 }
 
@@ -42,6 +44,7 @@ impl Resources {
             system,
             pool: Pool::default(),
             alarms: Alarms::default(),
+            metrics: Metrics::default(),
             observers: Observers::new(),
         }
     }

@@ -349,9 +349,9 @@ fn command_names_each_command_and_info_the_work_of_the_loop() {
     );
     let sent = words("COMMAND").len() + words("COMMAND COUNT").len();
     let sent = sent + words("SET a 1 EX 100").len() + words("INFO").len();
-    assert_eq!(value("bytes_in"), sent.to_string());
+    assert_eq!(value("bytes_read"), sent.to_string());
     let answered = commands.len() + count.len() + "+OK\r\n".len();
-    assert_eq!((value("fills"), value("bytes_out")), ("4".into(), answered.to_string()));
+    assert_eq!((value("fills"), value("bytes_written")), ("4".into(), answered.to_string()));
 }
 
 // Several clients.

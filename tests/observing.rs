@@ -1,4 +1,5 @@
-//! An observer must not panic; where it does anyway, the loop loses nothing by it.
+//! An observer is shown what the loop does, and the metrics count it. It must not panic; where it does
+//! anyway, the loop loses nothing by it.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
@@ -26,6 +27,30 @@ fn panic_at(event_loop: &mut EventLoop, fits: impl Fn(&Step) -> bool + Send + 's
 fn until_panic(event_loop: &mut EventLoop) {
     let waits = AssertUnwindSafe(|| event_loop.poll_event(Some(PATIENCE)));
     assert!(catch_unwind(waits).is_err(), "no step has made the observer panic");
+}
+
+#[test]
+fn metrics_count_what_a_loop_does_whether_or_not_somebody_observes_it() {
+    for observes in [false, true] {
+        let (mut event_loop, id, mut client) = pair::<()>();
+        if observes {
+            event_loop.set_observer(|_| {});
+        }
+        turns(&mut event_loop, 3);
+        let before = event_loop.metrics();
+        client.write_all(b"hello").unwrap();
+        assert_eq!(next(&mut event_loop), Event::Received(id));
+        event_loop[id].send_received();
+        event_loop[id].send(b" and more");
+        turns(&mut event_loop, 1);
+        client.read_exact(&mut [0; 14]).unwrap();
+        let after = event_loop.metrics();
+        assert!(after.waits > before.waits && after.events > before.events, "{after:?}");
+        assert_eq!((after.fills - before.fills, after.bytes_read - before.bytes_read), (1, 5));
+        let written = after.bytes_written - before.bytes_written;
+        assert_eq!((after.flushes - before.flushes, written), (1, 14));
+        assert_eq!(after.interest_changes, before.interest_changes);
+    }
 }
 
 #[test]

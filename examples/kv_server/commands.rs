@@ -91,12 +91,12 @@ impl Store {
         match (name, words) {
             ("get", [key]) => out.bulk_or_nil(self.value(key)),
             ("set", _) => self.set_by(words, out),
-            ("incr", [key]) => out.number(self.add(key, 1)?),
-            ("decr", [key]) => out.number(self.add(key, -1)?),
-            ("incrby", [key, delta]) => out.number(self.add(key, number(delta)?)?),
+            ("incr", [key]) => self.add(key, 1, out),
+            ("decr", [key]) => self.add(key, -1, out),
+            ("incrby", [key, delta]) => self.add(key, number(delta)?, out),
             ("decrby", [key, delta]) => {
                 let delta = number(delta)?.checked_neg().ok_or("ERR decrement would overflow")?;
-                out.number(self.add(key, delta)?)
+                self.add(key, delta, out)
             }
             ("ping", []) => out.simple("PONG"),
             ("ping" | "echo", [text]) => out.bulk(text),
@@ -197,15 +197,19 @@ impl Store {
         if wants_old { Ok(()) } else { out.simple("OK") }
     }
 
-    fn add(&mut self, key: &[u8], delta: i64) -> Outcome<i64> {
+    fn add(&mut self, key: &[u8], delta: i64, out: &mut Replies) -> Outcome {
         let entry = self.get_mut(key);
         let before = entry.as_ref().map_or(Ok(0), |entry| number(&entry.value))?;
         let sum = before.checked_add(delta).ok_or("ERR increment or decrement would overflow")?;
+        let sum = sum.to_string();
         match entry {
-            Some(entry) => entry.value = sum.to_string().into(),
-            None => self.set(key, sum.to_string().as_bytes(), None),
+            Some(entry) => {
+                entry.value.clear();
+                entry.value.extend_from_slice(sum.as_bytes());
+            }
+            None => self.set(key, sum.as_bytes(), None),
         }
-        Ok(sum)
+        out.line(b':', sum)
     }
 
     fn scan_by(&self, cursor: &[u8], options: &[&[u8]], out: &mut Replies) -> Outcome {

@@ -56,7 +56,7 @@ fn serve(arguments: common::Arguments) -> common::Outcome {
     let address = arguments.address()?;
 
     let mut clients = EventLoop::with_limits(server::limits())?;
-    let mut server = Server::new(&mut clients);
+    let mut server = Server::new(clients.now());
     let listener = clients.listen(&address).map_err(common::cannot_listen(&address))?;
     let mut ctrl_c = CtrlC::new(&mut clients)?;
     common::status(format_args!("Listening on {}", clients.listener_addr(listener)?));

@@ -163,7 +163,8 @@ pub(crate) fn integer(word: &[u8]) -> Option<i64> {
 pub(crate) struct Replies(pub(crate) Vec<u8>);
 
 impl Replies {
-    fn line(&mut self, sign: u8, text: impl AsRef<[u8]>) -> Outcome {
+    /// Appends a line: `+`, `:`, `$` or `*`, and what it says.
+    pub(crate) fn line(&mut self, sign: u8, text: impl AsRef<[u8]>) -> Outcome {
         self.0.push(sign);
         self.0.extend_from_slice(text.as_ref());
         self.0.extend_from_slice(b"\r\n");

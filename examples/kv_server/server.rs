@@ -12,12 +12,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::mem;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use readiness::{
-    Connection, ConnectionId as Id, ConnectionWaits, Event, EventLoop, Limits, Step, Stream,
+    Connection, ConnectionId as Id, ConnectionWaits, Event, EventLoop, Limits, Metrics, Stream,
     TimerId,
 };
 
@@ -86,30 +84,14 @@ pub(crate) struct Server {
     out: Replies,
     /// The one timer, and the time for which it is set.
     timer: Option<(TimerId, Instant)>,
-    counters: Arc<Counters>,
     accepted: i64,
     requests: u64,
 }
 
-/// How often the loop has waited, read and written, and how many bytes.
-type Counters = [(AtomicUsize, AtomicUsize); 3];
-
 impl Server {
-    pub(crate) fn new(clients: &mut Clients) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         let (monitors, subscribers, out, timer, accepted, requests) = Default::default();
-        let (store, counters) = (Store::new(clients.now()), Arc::<Counters>::default());
-        let counted = Arc::clone(&counters);
-        clients.set_observer(move |step: Step| {
-            let (kind, bytes) = match step {
-                Step::Waited { .. } => (0, 0),
-                Step::Filled { count, .. } => (1, count),
-                Step::Flushed { count, .. } => (2, count),
-                _ => return,
-            };
-            counted[kind].0.fetch_add(1, Ordering::Relaxed);
-            counted[kind].1.fetch_add(bytes, Ordering::Relaxed);
-        });
-        Self { store, monitors, subscribers, out, timer, counters, accepted, requests }
+        Self { store: Store::new(now), monitors, subscribers, out, timer, accepted, requests }
     }
 
     /// Handles one event; all are to be passed here.
@@ -353,8 +335,8 @@ impl Server {
     }
 
     fn info(&self, clients: &Clients) -> String {
-        let Self { store, counters, accepted, requests, .. } = self;
-        let [(waits, _), (fills, bytes_in), (flushes, bytes_out)] = &**counters;
+        let Self { store, accepted, requests, .. } = self;
+        let Metrics { waits, fills, bytes_read, flushes, bytes_written, .. } = clients.metrics();
         let (connected, (keys, expires)) = (clients.connection_count(), store.counts());
         format!(
             "# Server\r\nredis_version:7.0.0\r\nserver_name:kv_server\r\n\
@@ -362,8 +344,8 @@ impl Server {
              # Stats\r\ntotal_connections_received:{accepted}\r\n\
              total_commands_processed:{requests}\r\n\
              # Keyspace\r\ndb0:keys={keys},expires={expires}\r\n\
-             # Loop\r\nwaits:{waits:?}\r\nfills:{fills:?}\r\nbytes_in:{bytes_in:?}\r\n\
-             flushes:{flushes:?}\r\nbytes_out:{bytes_out:?}\r\n"
+             # Loop\r\nwaits:{waits}\r\nfills:{fills}\r\nbytes_read:{bytes_read}\r\n\
+             flushes:{flushes}\r\nbytes_written:{bytes_written}\r\n"
         )
     }
 }

@@ -58,6 +58,7 @@ impl Stream {
                 self.exchange.disproved(Readiness::READABLE);
                 self.exchange.announce_received();
                 self.standing.moved_at = resources.moment;
+                resources.metrics.filled(count);
                 if resources.observers.see_everything() {
                     let stop = StopReason::NotReady;
                     self.note_filled(Transferred { count, stop }, false, resources);
@@ -134,6 +135,7 @@ impl Stream {
         let pool = &mut resources.pool;
         let filled = transfer::fill(&mut self.exchange, &mut socket, pool, short_proves_empty);
         self.standing.yielded |= filled.stop == StopReason::Ours && filled.count > 0;
+        resources.metrics.filled(filled.count);
         self.note_filled(filled, discards, resources);
     }
 
@@ -152,6 +154,7 @@ impl Stream {
         let count = u32::try_from(flushed.count).unwrap_or(u32::MAX);
         self.standing.flushed = self.standing.flushed.saturating_add(count);
         self.standing.yielded |= flushed.stop == StopReason::Ours && self.unsent() > 0;
+        resources.metrics.flushed(flushed.count);
         self.note_flushed(flushed, resources);
     }
 

@@ -106,6 +106,7 @@ impl Stream {
                 // Nothing is left, so it does not matter whether the budget is spent.
                 standing.flushed = u32::try_from(count).unwrap_or(u32::MAX);
                 (standing.flushed_in, standing.moved_at) = (resources.turn, resources.moment);
+                resources.metrics.flushed(count);
                 if resources.observers.see_everything() {
                     let stop = StopReason::Ours;
                     self.note_flushed(Transferred { count, stop }, resources);
@@ -174,7 +175,8 @@ impl Stream {
             }
         }
         self.standing.interest = to;
-        resources.observers.trace(|| Step::InterestChanged { id, from, to });
+        resources.metrics.interest_changes += 1;
+        resources.observers.see(Step::InterestChanged { id, from, to });
         if from == Interest::Writable && to.is_readable() {
             self.exchange.try_read_to_the_end();
         } else if to.is_readable() && !from.is_readable() {
@@ -264,6 +266,7 @@ impl Stream {
         let (id, budget) = (self.id(), self.exchange.limits().read_budget);
         let mut socket = resources.system.io(socket);
         let count = transfer::discard(&mut socket, &mut resources.pool, budget);
+        resources.metrics.filled(count);
         if count > 0 {
             resources.observers.trace(|| Step::Discarded { id, count });
         }

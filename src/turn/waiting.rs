@@ -68,7 +68,8 @@ impl<T> Turns<T> {
             count = waited?;
         }
         self.resources.begin_turn();
-        self.resources.observers.trace(|| Step::Waited { at_most: timeout, events: count });
+        self.resources.metrics.waited(count);
+        self.resources.observers.see(Step::Waited { at_most: timeout, events: count });
         self.record_readiness();
         self.take_names();
         self.ready.choose_deferred(|id| self.connections.get(id).is_some());

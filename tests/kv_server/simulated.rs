@@ -17,7 +17,7 @@ type Handle = Box<dyn FnMut(&mut Clients, Event) -> io::Result<()>>;
 /// Returns a server, and where it listens.
 fn listening(simulation: &Simulation) -> (Program<Client, Handle>, SocketAddr) {
     let mut clients: Clients = simulation.event_loop_with_limits(limits()).unwrap();
-    let mut server = Server::new(&mut clients);
+    let mut server = Server::new(clients.now());
     let listener = clients.listen("127.0.0.1:6379").unwrap();
     let address = clients.listener_addr(listener).unwrap();
     let handle = move |clients: &mut Clients, event| {

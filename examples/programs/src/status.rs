@@ -33,7 +33,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use readiness::{ConnectionId, ConnectionLimits, Event, EventLoop, ListenerId, Stream, TimerId};
+use readiness::{
+    ConnectionId, ConnectionLimits, Event, EventLoop, ListenerId, Metrics, Stream, TimerId,
+};
 
 use crate::request::{FIELDS, HEAD_MAX, Request, Status};
 use view::Sample;
@@ -68,9 +70,18 @@ pub struct StatusPage {
     is_loopback: bool,
     shared: Arc<Shared>,
     viewers: Vec<Viewer>,
+    own: OwnBytes,
     /// Set while a feed is open.
     timer: Option<TimerId>,
     sample: Sample,
+}
+
+/// The bytes of connections to the page, which the loop counts like all others.
+#[derive(Debug, Default)]
+struct OwnBytes {
+    read: u64,
+    /// Those sent, without those that were never to leave.
+    sent: u64,
 }
 
 /// A connection to the page.
@@ -112,6 +123,7 @@ impl StatusPage {
             is_loopback,
             shared,
             viewers: Vec::new(),
+            own: OwnBytes::default(),
             timer: None,
             sample: Sample::default(),
         })
@@ -162,6 +174,9 @@ impl StatusPage {
             Event::Received(_) | Event::Full(_) => self.receive(event_loop, place),
             Event::Deadline(_) => event_loop[id].close(),
             Event::Closed(..) => {
+                let stream = &mut event_loop[id];
+                self.discard(stream);
+                self.own.sent -= unwritten(stream);
                 self.viewers.swap_remove(place);
                 self.rest_unless_watched(event_loop);
             }
@@ -173,7 +188,7 @@ impl StatusPage {
     fn receive<T>(&mut self, event_loop: &mut EventLoop<T>, place: usize) {
         let Viewer { id, is_feed } = self.viewers[place];
         if is_feed {
-            return discard(&mut event_loop[id]);
+            return self.discard(&mut event_loop[id]);
         }
         let mut fields = FIELDS;
         let answer = match Request::parse(event_loop[id].received(), &mut fields) {
@@ -192,8 +207,8 @@ impl StatusPage {
             Err(refusal) => refuse(refusal),
         };
         let stream = &mut event_loop[id];
-        discard(stream);
-        stream.send(answer.as_bytes());
+        self.discard(stream);
+        self.send(stream, answer.as_bytes());
         stream.close();
     }
 
@@ -212,8 +227,8 @@ impl StatusPage {
             }
             "/metrics" => {
                 let seen = self.shared.lock();
-                let explanation = event_loop.explain();
-                let body = metrics::text(&seen, &explanation, self.feeds().count());
+                let (explanation, metrics) = (event_loop.explain(), self.metrics(event_loop));
+                let body = metrics::text(&seen, &metrics, &explanation, self.feeds().count());
                 Ok(Answer::new("text/plain; version=0.0.4; charset=utf-8", body))
             }
             path => {
@@ -226,10 +241,10 @@ impl StatusPage {
 
     fn open_feed<T>(&mut self, event_loop: &mut EventLoop<T>, id: ConnectionId) {
         let stream = &mut event_loop[id];
-        discard(stream);
+        self.discard(stream);
         stream.set_deadline(None);
         let head = Answer::new("text/event-stream", String::new()).head("");
-        stream.send(format!("{head}retry: 1000\n\n").as_bytes());
+        self.send(stream, format!("{head}retry: 1000\n\n").as_bytes());
         if self.timer.is_none() {
             let timer = event_loop.set_repeating_timer(PERIOD);
             self.timer = Some(timer);
@@ -240,11 +255,11 @@ impl StatusPage {
 
     /// Sends a view to all that watch.
     fn feed<T>(&mut self, event_loop: &mut EventLoop<T>) {
-        let explanation = event_loop.explain();
+        let (explanation, metrics) = (event_loop.explain(), self.metrics(event_loop));
         let mut message = String::new();
         {
             let mut seen = self.shared.lock();
-            let view = view::of(self.shared.now(), &explanation, &seen, &mut self.sample);
+            let view = view::of(self.shared.now(), &explanation, &seen, &metrics, &mut self.sample);
             // A string takes all that is written to it.
             let _ = write!(message, "event: view\ndata: {view}\n\n");
             let steps = seen.take_steps();
@@ -256,7 +271,33 @@ impl StatusPage {
                 message.push('\n');
             }
         }
-        event_loop.send_each(self.feeds(), message.as_bytes());
+        let feeds = event_loop.send_each(self.feeds(), message.as_bytes());
+        self.own.sent += (feeds * message.len()) as u64;
+    }
+
+    fn send(&mut self, stream: &mut Stream, bytes: &[u8]) {
+        stream.send(bytes);
+        self.own.sent += bytes.len() as u64;
+    }
+
+    /// Drops what a viewer says that is not a request.
+    fn discard(&mut self, stream: &mut Stream) {
+        let count = stream.received().len();
+        stream.consume(count);
+        self.own.read += count as u64;
+    }
+
+    /// Returns what the loop has done, without the bytes of the page.
+    fn metrics<T>(&self, event_loop: &EventLoop<T>) -> Metrics {
+        let mut metrics = event_loop.metrics();
+        let (mut read, mut written) = (self.own.read, self.own.sent);
+        for viewer in self.viewers.iter().filter_map(|viewer| event_loop.get(viewer.id)) {
+            read += viewer.received().len() as u64;
+            written -= unwritten(viewer);
+        }
+        metrics.bytes_read -= read;
+        metrics.bytes_written -= written;
+        metrics
     }
 
     fn feeds(&self) -> impl Iterator<Item = ConnectionId> {
@@ -273,6 +314,11 @@ impl StatusPage {
             self.shared.rest();
         }
     }
+}
+
+/// Returns how many bytes the page has sent that the kernel has not taken.
+fn unwritten(viewer: &Stream) -> u64 {
+    viewer.unsent() as u64 + viewer.lost()
 }
 
 /// What is answered to a request that is understood.
@@ -320,12 +366,6 @@ fn nonce() -> String {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let word = || RandomState::new().hash_one(count);
     format!("{:016x}{:016x}", word(), word())
-}
-
-/// Drops what a viewer says that is not a request.
-fn discard(stream: &mut Stream) {
-    let count = stream.received().len();
-    stream.consume(count);
 }
 
 /// The limits of a connection to the page, whatever those of the program are.

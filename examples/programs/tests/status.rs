@@ -24,7 +24,7 @@ use common::{PATIENCE, pattern, peer};
 use programs::Program;
 use readiness::simulation::{Faults, Peer, PeerState, Simulation, try_seeds};
 use readiness::{ConnectionId, Event, EventLoop};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// An echo server with a page on a simulated network.
 struct Stage {
@@ -304,9 +304,11 @@ fn metrics_follow_the_format_and_count_without_a_viewer() {
         ("readiness_closed_total{reason=\"finished\"}", 1.0),
         ("readiness_closed_total{reason=\"reset\"}", 1.0),
         ("readiness_waiting_connections{waits_for=\"peer_to_send\"}", 1.0),
+        // The page's own are not among them.
+        ("readiness_read_bytes_total", 5.0),
+        ("readiness_written_bytes_total", 5.0),
         // With no viewer nothing is recorded.
-        ("readiness_watched_turns_total", 0.0),
-        ("readiness_watched_read_bytes_total", 0.0),
+        ("readiness_watched_working_seconds_total", 0.0),
         ("readiness_watched_seconds_total", 0.0),
     ] {
         assert_eq!(metrics.get(name), Some(&value), "{name} in {metrics:#?}");
@@ -314,24 +316,58 @@ fn metrics_follow_the_format_and_count_without_a_viewer() {
 }
 
 #[test]
-fn every_step_is_recorded_only_while_somebody_watches() {
+fn bytes_are_counted_without_those_of_the_page() {
     let mut stage = stage();
     let mut client = stage.simulation.connect(stage.echo);
-    let (viewer, _) = stage.watch();
+    let (mut viewer, _) = stage.watch();
+    for count in 1..5 {
+        assert_eq!(stage.ask(&mut client, b"hello"), "hello");
+        stage.pass(PERIOD);
+        let metrics = stage.metrics();
+        for name in ["readiness_read_bytes_total", "readiness_written_bytes_total"] {
+            assert_eq!(metrics[name], f64::from(5 * count), "{name}");
+        }
+    }
+    let view = last_view(&String::from_utf8(viewer.read()).unwrap());
+    assert_eq!((&view["read_bytes"], &view["written_bytes"]), (&json!(20), &json!(20)));
+    // One that leaves with bytes unsent, too.
+    viewer.reset();
+    stage.settle();
+    assert_eq!(stage.metrics()["readiness_written_bytes_total"], 20.0);
+}
+
+#[test]
+fn steps_are_recorded_only_while_somebody_watches_and_there_is_room() {
+    let mut stage = stage();
+    let mut client = stage.simulation.connect(stage.echo);
+    let (mut viewer, _) = stage.watch();
+    stage.pass(PERIOD);
+    viewer.read();
+    for _ in 0..40 {
+        assert_eq!(stage.ask(&mut client, b"hello"), "hello");
+    }
+    stage.pass(PERIOD);
+    let feed = String::from_utf8(viewer.read()).unwrap();
+    assert_eq!(last_view(&feed)["skips_steps"], true);
+    let steps = || messages(&feed).into_iter().filter(|message| message.0 == "steps");
+    assert_eq!(steps().map(|message| message.1.lines().count()).max(), Some(64));
+    // The next period has room again.
     assert_eq!(stage.ask(&mut client, b"hello"), "hello");
-    let while_watched = stage.metrics();
-    assert_eq!(while_watched["readiness_watched_read_bytes_total"], 5.0);
-    assert_eq!(while_watched["readiness_watched_written_bytes_total"], 5.0);
-    assert_eq!(while_watched["readiness_viewers"], 1.0);
-    assert!(while_watched["readiness_watched_turns_total"] > 0.0);
+    stage.pass(PERIOD);
+    let feed = String::from_utf8(viewer.read()).unwrap();
+    assert_eq!(last_view(&feed)["skips_steps"], false);
+    assert!(feed.contains("\tfilled\t"), "{feed}");
+
+    assert_eq!(stage.metrics()["readiness_viewers"], 1.0);
     viewer.reset();
     stage.settle();
     let before = stage.metrics();
     assert_eq!(stage.ask(&mut client, b"hello again"), "hello again");
     let after = stage.metrics();
-    for name in ["readiness_watched_turns_total", "readiness_watched_read_bytes_total"] {
+    for name in ["readiness_watched_seconds_total", "readiness_watched_waiting_seconds_total"] {
         assert_eq!(before[name], after[name], "{name} grows with nobody there");
     }
+    assert!(after["readiness_turns_total"] > before["readiness_turns_total"]);
     // The timer is gone too: nothing is due once the last answer is done with.
     stage.pass(Duration::from_secs(31));
     assert_eq!(stage.server.next_timeout(), None);

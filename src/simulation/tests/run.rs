@@ -215,6 +215,7 @@ impl Run {
         let Self { simulation, event_loop, mut checker, peer_listener, .. } = self;
         #[cfg(unix)]
         let unix_peer_listener = self.unix_peer_listener;
+        assert_eq!(event_loop.metrics(), look(&checker.trace).sums, "what the loop has counted");
         drop(event_loop);
         let count = lock(&simulation.network).open_and_watched(checker.poller);
         assert_eq!(count, (0, 0), "7: after the drop");

@@ -4,6 +4,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{CloseReason, Deadline, Event};
+use crate::metrics::Metrics;
 use crate::observer::Step;
 use crate::system::simulated::Random;
 
@@ -18,6 +19,8 @@ pub(super) struct Trace {
     /// If there is one, it makes the observer panic now and then in a call.
     pub(super) panics: Option<Random>,
     pub(super) is_in_call: bool,
+    /// The sums of all steps.
+    pub(super) sums: Metrics,
 }
 
 /// What an observer panics with that is to.
@@ -26,6 +29,7 @@ pub(super) struct ObserverPanics;
 impl Trace {
     /// A loop that spins never returns, so it is stopped here.
     pub(super) fn see(&mut self, step: Step) {
+        add(&mut self.sums, &step);
         match step {
             Step::Waited { .. } => {
                 self.fruitless += 1;
@@ -43,6 +47,25 @@ impl Trace {
             // Without a word.
             resume_unwind(Box::new(ObserverPanics));
         }
+    }
+}
+
+fn add(sums: &mut Metrics, step: &Step) {
+    match *step {
+        Step::Waited { events, .. } => {
+            sums.waits += 1;
+            sums.events += events as u64;
+        }
+        Step::Filled { count, .. } | Step::Discarded { count, .. } => {
+            sums.fills += 1;
+            sums.bytes_read += count as u64;
+        }
+        Step::Flushed { count, .. } => {
+            sums.flushes += 1;
+            sums.bytes_written += count as u64;
+        }
+        Step::InterestChanged { .. } => sums.interest_changes += 1,
+        _ => {}
     }
 }
 

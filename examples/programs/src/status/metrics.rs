@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
-use readiness::Explanation;
+use readiness::{Explanation, Metrics};
 
 use super::view::{connections, descriptors, is_stuck, waits_for_name};
 use super::watcher::Seen;
 
 /// Returns all metrics.
-pub(super) fn text(seen: &Seen, explanation: &Explanation, feeds: usize) -> String {
+pub(super) fn text(
+    seen: &Seen,
+    metrics: &Metrics,
+    explanation: &Explanation,
+    feeds: usize,
+) -> String {
     let mut text = Text(String::new());
-    text.counters(seen);
+    text.counters(seen, metrics);
     text.gauges(seen, explanation, feeds);
     text.watched(seen);
     text.0
@@ -20,8 +25,18 @@ pub(super) fn text(seen: &Seen, explanation: &Explanation, feeds: usize) -> Stri
 struct Text(String);
 
 impl Text {
-    fn counters(&mut self, seen: &Seen) {
+    fn counters(&mut self, seen: &Seen, metrics: &Metrics) {
         let counts = &seen.counts;
+        self.counter("turns_total", "Turns of the loop: how often it has waited.", metrics.waits);
+        self.counter("events_total", "Events that the kernel has reported.", metrics.events);
+        self.counter("fills_total", "Reads that have brought bytes.", metrics.fills);
+        self.counter("flushes_total", "Writes that have taken bytes.", metrics.flushes);
+        let help = "Bytes read, without the page's own.";
+        self.counter("read_bytes_total", help, metrics.bytes_read);
+        let help = "Bytes written, without the page's own.";
+        self.counter("written_bytes_total", help, metrics.bytes_written);
+        let help = "Times that the kernel was given another interest.";
+        self.counter("interest_changes_total", help, metrics.interest_changes);
         self.counter("accepted_total", "Connections that were accepted.", counts.accepted);
         self.counter("connected_total", "Connects that have succeeded.", counts.connected);
         let help = "Times that accepting failed, once per shortage.";
@@ -64,24 +79,16 @@ impl Text {
         }
     }
 
-    /// These stand still while nobody watches, since they are counted from every step.
+    /// These stand still while nobody watches: the loop reads no clock for them then.
     fn watched(&mut self, seen: &Seen) {
-        let watched = &seen.counts.watched;
+        let counts = &seen.counts;
         let time = seen.watched_time().as_secs_f64();
         let help = "Time in which somebody has watched the page.";
         self.counter("watched_seconds_total", help, time);
-        self.counter("watched_turns_total", "Turns of the loop while watched.", watched.turns);
-        let help = "Events that the kernel reported while watched.";
-        self.counter("watched_events_total", help, watched.events);
         let help = "Time in which the loop waited while watched.";
-        self.counter("watched_waiting_seconds_total", help, watched.waiting.as_secs_f64());
+        self.counter("watched_waiting_seconds_total", help, counts.waiting.as_secs_f64());
         let help = "Time in which the loop worked while watched.";
-        self.counter("watched_working_seconds_total", help, watched.working.as_secs_f64());
-        self.counter("watched_read_bytes_total", "Bytes read while watched.", watched.read);
-        let help = "Bytes written while watched.";
-        self.counter("watched_written_bytes_total", help, watched.written);
-        let help = "Changes of an interest while watched.";
-        self.counter("watched_interest_changes_total", help, watched.interest_changes);
+        self.counter("watched_working_seconds_total", help, counts.working.as_secs_f64());
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {

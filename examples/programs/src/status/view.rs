@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use readiness::{ConnectionId, ConnectionWaits, Explanation, Interest, WaitsFor};
+use readiness::{ConnectionId, ConnectionWaits, Explanation, Interest, Metrics, WaitsFor};
 use serde_json::{Value, json};
 
 use super::watcher::Seen;
@@ -25,6 +25,7 @@ pub(super) fn of(
     at: Duration,
     explanation: &Explanation,
     seen: &Seen,
+    metrics: &Metrics,
     sample: &mut Sample,
 ) -> Value {
     let all: Vec<&ConnectionWaits> = connections(explanation, seen).collect();
@@ -35,22 +36,21 @@ pub(super) fn of(
     let listeners = explanation.listeners.iter().filter(|it| !seen.is_own_listener(it.id));
     let listeners: Vec<String> = listeners.map(ToString::to_string).collect();
     let counts = &seen.counts;
-    let watched = &counts.watched;
     let (descriptors, descriptors_max) = descriptors();
     json!({
         "at_ms": at.as_secs_f64() * 1000.0,
         "watched_seconds": seen.watched_time().as_secs_f64(),
-        "turns": watched.turns,
-        "events": watched.events,
-        "waiting_seconds": watched.waiting.as_secs_f64(),
-        "working_seconds": watched.working.as_secs_f64(),
-        "read_bytes": watched.read,
-        "written_bytes": watched.written,
+        "turns": metrics.waits,
+        "events": metrics.events,
+        "waiting_seconds": counts.waiting.as_secs_f64(),
+        "working_seconds": counts.working.as_secs_f64(),
+        "read_bytes": metrics.bytes_read,
+        "written_bytes": metrics.bytes_written,
         "accepted": counts.accepted,
         "connected": counts.connected,
         "accept_failures": counts.accept_failures,
         "closed": counts.closed,
-        "skipped_steps": seen.skipped,
+        "skips_steps": seen.is_full(),
         "descriptors": descriptors,
         "descriptors_max": descriptors_max,
         "listeners": listeners,

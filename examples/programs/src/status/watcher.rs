@@ -1,4 +1,4 @@
-//! The observer: counts what happens to connections always, and everything while it is watched.
+//! The observer: counts what happens to connections always, and records steps while it is watched.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,7 +34,6 @@ pub(super) struct Seen {
     steps: Vec<(Duration, Step)>,
     /// How many of the steps have a place of their own for being a change.
     changes: usize,
-    pub(super) skipped: u64,
     watched_since: Option<Instant>,
     wait_ended: Option<Duration>,
 }
@@ -48,20 +47,10 @@ pub(super) struct Counts {
     pub(super) lost: u64,
     /// By the name of the reason.
     pub(super) closed: BTreeMap<&'static str, u64>,
-    pub(super) watched: Watched,
-}
-
-/// Numbers that grow only while somebody watches.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Watched {
-    time: Duration,
-    pub(super) turns: u64,
-    pub(super) events: u64,
+    /// These three grow only while somebody watches.
+    watched: Duration,
     pub(super) waiting: Duration,
     pub(super) working: Duration,
-    pub(super) read: u64,
-    pub(super) written: u64,
-    pub(super) interest_changes: u64,
 }
 
 impl Shared {
@@ -73,7 +62,6 @@ impl Shared {
             counts: Counts::default(),
             steps: Vec::new(),
             changes: 0,
-            skipped: 0,
             watched_since: None,
             wait_ended: None,
         };
@@ -89,7 +77,7 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records everything from the next turn on. The timer is the page's own.
+    /// Records from the next turn on. The timer is the page's own.
     pub(super) fn watch(&self, timer: TimerId) {
         let mut seen = self.lock();
         (seen.timer, seen.watched_since) = (Some(timer), Some(Instant::now()));
@@ -101,9 +89,21 @@ impl Shared {
     pub(super) fn rest(&self) {
         let mut seen = self.lock();
         self.is_watched.store(false, Ordering::Relaxed);
-        seen.counts.watched.time = seen.watched_time();
+        seen.counts.watched = seen.watched_time();
         (seen.timer, seen.watched_since, seen.wait_ended) = (None, None, None);
         seen.take_steps();
+    }
+
+    /// Measures a wait that has ended, and the work between it and the one before.
+    fn measure_wait(&self, seen: &mut Seen) {
+        let ended = self.now();
+        let began = Duration::from_nanos(self.wait_began.swap(0, Ordering::Relaxed));
+        if let Some(last) = seen.wait_ended.replace(ended)
+            && !began.is_zero()
+        {
+            seen.counts.waiting += ended.saturating_sub(began);
+            seen.counts.working += began.saturating_sub(last);
+        }
     }
 
     /// Returns the time since the page was mounted.
@@ -116,7 +116,7 @@ impl Seen {
     /// Returns for how long somebody has watched, in all.
     pub(super) fn watched_time(&self) -> Duration {
         let now = self.watched_since.map_or(Duration::ZERO, |since| since.elapsed());
-        self.counts.watched.time + now
+        self.counts.watched + now
     }
 
     /// Returns whether a connection is one to the page.
@@ -131,8 +131,13 @@ impl Seen {
 
     /// Returns the steps since it was called last.
     pub(super) fn take_steps(&mut self) -> Vec<(Duration, Step)> {
-        (self.changes, self.skipped) = (0, 0);
+        self.changes = 0;
         std::mem::take(&mut self.steps)
+    }
+
+    /// Returns whether changes alone are recorded for the rest of this period.
+    pub(super) fn is_full(&self) -> bool {
+        self.steps.len() - self.changes >= STEPS_MAX
     }
 
     /// Returns whether a step is about the page itself.
@@ -162,14 +167,8 @@ impl Seen {
     }
 
     fn count(&mut self, step: &Step) {
-        let Counts { accepted, connected, accept_failures, lost, closed, watched } =
-            &mut self.counts;
+        let Counts { accepted, connected, accept_failures, lost, closed, .. } = &mut self.counts;
         match *step {
-            Step::Filled { count, .. } | Step::Discarded { count, .. } => {
-                watched.read += count as u64;
-            }
-            Step::Flushed { count, .. } => watched.written += count as u64,
-            Step::InterestChanged { .. } => watched.interest_changes += 1,
             Step::Accepted { .. } => *accepted += 1,
             Step::Connected { .. } => *connected += 1,
             Step::AcceptFailed { .. } => *accept_failures += 1,
@@ -194,10 +193,9 @@ impl Seen {
         );
         let has_room = match is_change {
             true => self.changes < CHANGES_MAX,
-            false => self.steps.len() - self.changes < STEPS_MAX,
+            false => !self.is_full(),
         };
         self.changes += usize::from(is_change && has_room);
-        self.skipped += u64::from(!has_room);
         has_room
     }
 }
@@ -211,30 +209,19 @@ impl Watcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
-
-    fn measure_wait(&self, seen: &mut Seen, events: usize) {
-        let ended = self.shared.now();
-        let watched = &mut seen.counts.watched;
-        watched.turns += 1;
-        watched.events += events as u64;
-        let began = Duration::from_nanos(self.shared.wait_began.swap(0, Ordering::Relaxed));
-        if let Some(last) = seen.wait_ended.replace(ended)
-            && !began.is_zero()
-        {
-            watched.waiting += ended.saturating_sub(began);
-            watched.working += began.saturating_sub(last);
-        }
-    }
 }
 
 impl Observer for Watcher {
     fn observe(&mut self, step: Step) {
-        let mut seen = self.shared.lock();
         let is_watched = self.shared.is_watched.load(Ordering::Relaxed);
-        if let Step::Waited { events, .. } = step
-            && is_watched
+        if let Step::Waited { .. } | Step::InterestChanged { .. } = step
+            && !is_watched
         {
-            self.measure_wait(&mut seen, events);
+            return;
+        }
+        let mut seen = self.shared.lock();
+        if let Step::Waited { .. } = step {
+            self.shared.measure_wait(&mut seen);
         }
         if seen.is_own(&step) {
             match step {
@@ -252,12 +239,12 @@ impl Observer for Watcher {
 
     /// The loop asks this right before each wait.
     fn wants_everything(&self) -> bool {
-        let is_watched = self.shared.is_watched.load(Ordering::Relaxed);
-        if is_watched {
-            let now = u64::try_from(self.shared.now().as_nanos()).unwrap_or(0);
-            self.shared.wait_began.store(now, Ordering::Relaxed);
+        if !self.shared.is_watched.load(Ordering::Relaxed) {
+            return false;
         }
-        is_watched
+        let now = u64::try_from(self.shared.now().as_nanos()).unwrap_or(0);
+        self.shared.wait_began.store(now, Ordering::Relaxed);
+        !self.shared.lock().is_full()
     }
 }
 
