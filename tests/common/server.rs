@@ -5,13 +5,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Instant;
 
-use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, ListenerId, Step};
+use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, ListenerId, Metrics};
 use socket2::{Domain, Socket, Type};
 
 use super::child::{self, Child};
@@ -159,36 +157,12 @@ impl Server {
     }
 }
 
-/// What the observer has counted.
-#[derive(Default)]
-struct Counts {
-    waits: AtomicU64,
-    fills: AtomicU64,
-    flushes: AtomicU64,
-    resets: AtomicU64,
-}
-
-impl Counts {
-    fn see(&self, step: Step) {
-        let count = match step {
-            Step::Waited { .. } => &self.waits,
-            Step::Filled { .. } => &self.fills,
-            Step::Flushed { .. } => &self.flushes,
-            Step::Closed { reason: CloseReason::Reset, .. } => &self.resets,
-            _ => return,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// In the child: serves until the parent asks for the end or has ended itself.
 pub fn serve(protocol: Protocol, commands: Receiver<String>) {
     let mut limits = Limits::default();
     limits.spin = matches!(protocol, Protocol::SpinningEcho).then_some(10 * PATIENCE);
     let mut server: EventLoop = EventLoop::with_limits(limits).unwrap();
-    let counts = Arc::new(Counts::default());
-    let seen = Arc::clone(&counts);
-    server.set_observer(move |step: Step| seen.see(step));
+    let mut resets = 0;
     let listener = match protocol {
         Protocol::NarrowEcho | Protocol::NarrowReply => {
             server.adopt_listener(with_small_buffers(), |_| ()).unwrap()
@@ -210,7 +184,7 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
                 let asked = server[id].received().to_vec();
                 server[id].consume(asked.len());
                 let line = match &asked[..] {
-                    b"counts" => tell(&server, &counts),
+                    b"counts" => tell(&server, resets),
                     b"stalled" => describe_stalled(&server),
                     _ => describe_peers(&server, listener),
                 };
@@ -218,6 +192,7 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
                 server[id].send(b"\n");
             }
             Event::Received(id) => answer(&mut server, id, protocol),
+            Event::Closed(_, CloseReason::Reset) => resets += 1,
             _ => {}
         }
     }
@@ -244,11 +219,10 @@ fn answer(server: &mut EventLoop, id: ConnectionId, protocol: Protocol) {
     }
 }
 
-fn tell(server: &EventLoop, counts: &Counts) -> String {
-    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let Counts { waits, fills, flushes, resets } = counts;
+fn tell(server: &EventLoop, resets: u64) -> String {
+    let Metrics { waits, fills, flushes, .. } = server.metrics();
     let connections = server.connection_count() - 1;
-    format!("{} {} {} {} {connections}", of(waits), of(fills), of(flushes), of(resets))
+    format!("{waits} {fills} {flushes} {resets} {connections}")
 }
 
 fn describe_stalled(server: &EventLoop) -> String {
