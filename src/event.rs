@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZero;
 
-use crate::interest::Readiness;
+use crate::readiness::Readiness;
 use crate::slots::{ConnectionId, ListenerId, SourceId, TimerId};
 
 /// What happened, as [`EventLoop::next_event`](crate::EventLoop::next_event) reports it.

@@ -9,9 +9,10 @@ use crate::connections::Connections;
 use crate::deadlines::Passed;
 use crate::event::Deadline;
 use crate::exchange::Coupling;
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
 use crate::listener::{ListenerWaits, Listeners};
 use crate::observer::shown;
+use crate::readiness::Readiness;
 use crate::resources::Resources;
 use crate::slots::ConnectionId;
 

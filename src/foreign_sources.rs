@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::io;
 
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
+use crate::readiness::Readiness;
 use crate::slots::{Slots, SourceId};
 use crate::system::{Source, System};
 

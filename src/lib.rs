@@ -91,7 +91,8 @@ mod names;
 mod observer;
 mod pending_events;
 mod pool;
-mod ready;
+mod readiness;
+mod ready_queues;
 mod resources;
 mod shutdown;
 #[cfg(any(test, feature = "simulation"))]
@@ -110,13 +111,14 @@ pub use connection::{Connection, ReadHalf, Stream, WaitsFor, WriteHalf};
 pub use event::{CloseReason, Deadline, Event, Failure};
 pub use event_loop::EventLoop;
 pub use explanation::{ConnectionWaits, Explanation};
-pub use interest::{Interest, Readiness};
+pub use interest::Interest;
 pub use limits::{ConnectionLimits, Limits};
 pub use listener::{ListenerWaits, ListenerWaitsFor};
 pub use metrics::Metrics;
 /// The crate through which the loop waits, for its sockets and for [`Source`].
 pub use mio;
 pub use observer::{Observer, Step};
+pub use readiness::Readiness;
 pub use slots::{ConnectionId, ListenerId, SourceId, TimerId};
 pub use system::Source;
 pub use waker::Waker;

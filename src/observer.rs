@@ -22,7 +22,8 @@ use std::time::Duration;
 use log::{Level, LevelFilter};
 
 use crate::event::{CloseReason, Deadline, Failure};
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
+use crate::readiness::Readiness;
 use crate::slots::{ConnectionId, ListenerId, SourceId, TimerId};
 
 /// The target of all log lines.

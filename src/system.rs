@@ -48,8 +48,9 @@ use kernel::{Kernel, KernelListener, KernelNotifier, KernelSocket};
 use simulated::{Simulated, SimulatedNotifier, SimulatedSocket};
 
 use crate::attempt::{Attempt, Peek};
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
+use crate::readiness::Readiness;
 use crate::slots::ConnectionId;
 
 /// What an event of the kernel is for. A token is the slot alone: events are recorded on their

@@ -3,7 +3,8 @@
 //! The socket is any `impl Read` or `impl Write` that does not block, so a test can script every
 //! answer that a kernel can give. One fill or flush goes on until its budget is spent, the exchange
 //! has no room or nothing to send, or the socket is not ready (`EAGAIN`); that answer clears the
-//! remembered readiness.
+//! remembered readiness. The one read and the one write of a common message do not come here: they
+//! are the fast path, in `connection/serving.rs` and `connection/settling.rs`.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -11,8 +12,8 @@ use crate::attempt::{Attempt, Peek, attempt};
 use crate::buffer::Buffer;
 use crate::event::CloseReason;
 use crate::exchange::Exchange;
-use crate::interest::Readiness;
 use crate::pool::Pool;
+use crate::readiness::Readiness;
 
 /// A socket whose first call was made already, with this outcome.
 pub(crate) struct Begun<S> {

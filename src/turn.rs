@@ -35,7 +35,7 @@ use crate::limits::{ConnectionLimits, Limits};
 use crate::listener::{Accept, Listeners};
 use crate::names::Names;
 use crate::observer::Step;
-use crate::ready::Ready;
+use crate::ready_queues::ReadyQueues;
 use crate::resources::{AlarmTarget, Resources};
 use crate::shutdown::Shutdown;
 use crate::slots::ListenerId;
@@ -79,7 +79,7 @@ pub(crate) struct Turns<T> {
     pub(crate) limits: Limits,
     /// The limits that each connection starts with, shared by all that have not set their own.
     connection_limits: Arc<ConnectionLimits>,
-    ready: Ready,
+    ready: ReadyQueues,
     stage: Stage,
     service: Option<Service>,
     spin: Spin,
@@ -105,7 +105,7 @@ impl<T> Turns<T> {
             connection_limits: Arc::new(limits.connection.clone()),
             spin: Spin::new(limits.spin),
             limits,
-            ready: Ready::default(),
+            ready: ReadyQueues::default(),
             stage: Stage::Over,
             service: None,
             announced: None,

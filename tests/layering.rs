@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order of their use: each may use only those above it. Most are a file; a
 /// folder counts as one.
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 35] = [
     "cost",
     "attempt",
     "backoff",
     "interest",
+    "readiness",
     "buffer",
     "pool",
     "limits",
@@ -38,7 +39,7 @@ const ORDER: [&str; 34] = [
     "listener",
     "connection",
     "connections",
-    "ready",
+    "ready_queues",
     "shutdown",
     "explanation",
     "turn",

@@ -21,9 +21,10 @@ use crate::attempt::Attempt;
 #[cfg(unix)]
 use crate::backoff::Backoff;
 use crate::event::{CloseReason, Failure};
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
 use crate::observer::Step;
+use crate::readiness::Readiness;
 use crate::resources::Resources;
 use crate::system::{ConnectOutcome, Socket, System};
 

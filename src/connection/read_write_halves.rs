@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use super::Stream;
 use crate::buffer::Buffer;
 use crate::event::{CloseReason, Failure};
-use crate::exchange::Control;
+use crate::exchange::WriteSide;
 
 /// The receiving direction of a [`Stream`], lent by [`Stream::halves`].
 ///
@@ -27,7 +27,7 @@ pub struct ReadHalf<'s> {
 /// The sending direction of a [`Stream`], lent by [`Stream::halves`].
 #[derive(Debug)]
 pub struct WriteHalf<'s> {
-    pub(super) control: &'s mut Control,
+    pub(super) write_side: &'s mut WriteSide,
 }
 
 impl Stream {
@@ -48,8 +48,8 @@ impl Stream {
     pub fn halves(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         let (end, is_overfull) = (self.exchange.end_of_input(), self.exchange.is_overfull());
         let max = self.exchange.limits().read_buffer_max;
-        let (buffer, control) = self.exchange.halves();
-        (ReadHalf { buffer, max, end, is_overfull }, WriteHalf { control })
+        let (buffer, write_side) = self.exchange.halves();
+        (ReadHalf { buffer, max, end, is_overfull }, WriteHalf { write_side })
     }
 }
 
@@ -223,57 +223,57 @@ impl ReadHalf<'_> {
 impl WriteHalf<'_> {
     /// Appends `bytes` to the unsent bytes: see [`Stream::send`].
     pub fn send(&mut self, bytes: &[u8]) {
-        self.control.send(bytes);
+        self.write_side.send(bytes);
     }
 
     /// Returns how many bytes the program has sent and the kernel has not taken yet.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.control.unsent()
+        self.write_side.unsent()
     }
 
     /// Returns how many bytes will never be sent: see [`Stream::lost`].
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.control.lost()
+        self.write_side.lost()
     }
 
     /// Returns whether the program should stop sending: see [`Stream::is_clogged`].
     #[must_use]
     pub fn is_clogged(&self) -> bool {
-        self.control.is_clogged()
+        self.write_side.is_clogged()
     }
 
     /// Ends our direction once everything unsent has left: see [`Stream::finish`].
     pub fn finish(&mut self) {
-        self.control.finish();
+        self.write_side.finish();
     }
 
     /// Closes the connection gracefully: see [`Stream::close`].
     pub fn close(&mut self) {
-        self.control.close();
+        self.write_side.close();
     }
 
     /// Closes the connection gracefully and gives a reason: see [`Stream::close_with`].
     pub fn close_with(&mut self, reason: impl Into<Failure>) {
-        self.control.reject(reason.into());
-        self.control.close();
+        self.write_side.reject(reason.into());
+        self.write_side.close();
     }
 
     /// Closes the connection at once with a reset: see [`Stream::abort`].
     pub fn abort(&mut self) {
-        self.control.abort();
+        self.write_side.abort();
     }
 
     /// Closes the connection at once and gives a reason: see [`Stream::abort_with`].
     pub fn abort_with(&mut self, reason: impl Into<Failure>) {
-        self.control.reject(reason.into());
-        self.control.abort();
+        self.write_side.reject(reason.into());
+        self.write_side.abort();
     }
 
     /// Stops reading: see [`Stream::pause`].
     pub fn pause(&mut self) {
-        self.control.pause();
+        self.write_side.pause();
     }
 }
 

@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use super::Stream;
 use crate::deadlines::Passed;
-use crate::interest::Readiness;
 use crate::observer::Step;
+use crate::readiness::Readiness;
 use crate::resources::Resources;
 use crate::transfer::{self, Begun, StopReason, Transferred};
 

@@ -94,7 +94,7 @@ impl Write for WriteHalf<'_> {
     ///
     /// Returns `WouldBlock` if nothing fits, and `BrokenPipe` if bytes can no longer leave.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.control.write(bytes)
+        self.write_side.write(bytes)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -125,12 +125,12 @@ impl Write for WriteHalf<'_> {
     /// Returns `BrokenPipe` if the bytes are lost: they can no longer leave, or there are too many,
     /// which ends the connection.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.control.write_whole(bytes)
+        self.write_side.write_whole(bytes)
     }
 
     /// Appends all of the formatted text or nothing: see [`write_all`](Self::write_all).
     fn write_fmt(&mut self, what: fmt::Arguments<'_>) -> io::Result<()> {
-        self.control.write_formatted(what)
+        self.write_side.write_formatted(what)
     }
 
     /// Does nothing: the bytes leave at a later call into the loop.

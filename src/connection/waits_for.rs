@@ -81,7 +81,7 @@ impl Stream {
             return WaitsFor::Loop;
         }
         // It could go on now, and is in no queue.
-        if exchange.next_event().is_some() || exchange.can_fill() || exchange.can_flush() {
+        if exchange.next_pending().is_some() || exchange.can_fill() || exchange.can_flush() {
             return WaitsFor::Nobody;
         }
         let interest = self.standing.interest;

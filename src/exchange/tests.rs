@@ -8,6 +8,8 @@ mod walk;
 
 use super::*;
 use crate::event::Deadline;
+use crate::interest::Interest;
+use crate::pending_events::PendingEvents;
 use crate::pool::Pool;
 use crate::state::tests::table;
 
@@ -36,7 +38,7 @@ fn receive(exchange: &mut Exchange, bytes: &[u8]) {
 
 fn all_pending(exchange: &mut Exchange) -> Vec<Pending> {
     std::iter::from_fn(|| {
-        let pending = exchange.next_event()?;
+        let pending = exchange.next_pending()?;
         exchange.delivered(pending);
         Some(pending)
     })

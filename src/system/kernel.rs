@@ -25,7 +25,8 @@ pub(crate) use self::listener::KernelListener;
 pub(crate) use self::socket::KernelSocket;
 use super::Watched;
 use crate::attempt::was_interrupted;
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
+use crate::readiness::Readiness;
 
 /// The highest two bits of a token say what kind of slot it names.
 const KIND: usize = 3 << (usize::BITS - 2);

@@ -49,7 +49,8 @@ use super::{Answer, ConnectOutcome, PeerAddr, Question, Socket, Watched, no_ip_a
 #[cfg(unix)]
 use crate::address::UnixAddress;
 use crate::attempt::{Attempt, Peek, attempt, was_interrupted};
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
+use crate::readiness::Readiness;
 
 pub use faults::Faults;
 pub(crate) use hosts::Host;

@@ -150,7 +150,7 @@ fn filled(exchange: &mut Exchange, answers: &[Answer], short_proves_empty: bool)
 
 fn all_pending(exchange: &mut Exchange) -> Vec<Pending> {
     std::iter::from_fn(|| {
-        let pending = exchange.next_event()?;
+        let pending = exchange.next_pending()?;
         exchange.delivered(pending);
         Some(pending)
     })

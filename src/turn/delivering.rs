@@ -1,4 +1,4 @@
-//! Serves one connection: which of its pending events were delivered.
+//! Delivers the events of the connection at hand, one for each call of the program.
 //!
 //! A service goes through the list of pending events once. An event that becomes pending again, or
 //! that comes before those already delivered, waits for the next turn. Only `Received` is repeated
@@ -87,7 +87,7 @@ impl<T> Turns<T> {
         let at_hand = service.as_mut()?;
         let (slot, delivered) = (at_hand.slot, at_hand.delivered);
         if let Some(connection) = connections.at(slot)
-            && let Some(pending) = connection.stream.exchange.next_event()
+            && let Some(pending) = connection.stream.exchange.next_pending()
         {
             // Only a repeat is delivered again in the same service.
             let is_next = delivered.is_none_or(|delivered| pending > delivered.last);

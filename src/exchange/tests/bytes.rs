@@ -112,7 +112,7 @@ fn marks_raised_before_it_is_connected_drain_it_after_connected() {
     let mut exchange = Exchange::connecting(small());
     exchange.send(b"0123456789");
     exchange.set_limits(marks(10, 11));
-    assert_eq!(exchange.next_event(), None);
+    assert_eq!(exchange.next_pending(), None);
     exchange.connected();
     assert_eq!(all_pending(&mut exchange), [Pending::Connected, Pending::Drained]);
 }

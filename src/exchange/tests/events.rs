@@ -271,7 +271,7 @@ fn ended_exchange_that_is_paused_holds_back_what_it_had_received() {
     receive(&mut exchange, b"abc");
     exchange.read_failed(CloseReason::Reset);
     exchange.pause();
-    assert_eq!(exchange.next_event(), Some(Pending::Closed));
+    assert_eq!(exchange.next_pending(), Some(Pending::Closed));
     exchange.resume();
     assert_eq!(all_pending(&mut exchange), [Pending::Received, Pending::Closed]);
     // Nothing is left to hold back, and so nothing to announce.
@@ -288,7 +288,7 @@ fn announced_again_and_consumed_before_its_delivery_is_not_delivered() {
     exchange.pause();
     exchange.resume();
     exchange.consume(3);
-    assert_eq!(exchange.next_event(), None);
+    assert_eq!(exchange.next_pending(), None);
     receive(&mut exchange, b"d");
     assert_eq!(all_pending(&mut exchange), [Pending::Received]);
 }

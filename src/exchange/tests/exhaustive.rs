@@ -6,7 +6,7 @@
 //! edge, late or without a reason; a transfer is cut short anywhere, or blocks; registering fails;
 //! a deadline passes; the program does any of what it can do, at any time. Each step runs the
 //! shipped code: the exchange, `transfer::fill` and `transfer::flush`. What `serving.rs`,
-//! `settling.rs`, `ready.rs` and `turn.rs` do around it is written again in `world.rs`, for one
+//! `settling.rs`, `ready_queues.rs` and `turn.rs` do around it is written again in `world.rs`, for one
 //! connection, so that a state can be kept in a few bytes; those files themselves are searched in
 //! `src/simulation/tests/exhaustive.rs`, with two connections and far fewer states.
 //!
@@ -288,7 +288,7 @@ fn check(world: &World) {
         assert!(!is_closed, "Closed is pending and will not be delivered");
         assert_eq!(world.interest, rule, "the kernel was asked for the interest");
         assert_eq!(world.awaits, exchange.phase(), "the deadline is the phase's");
-        assert_eq!(exchange.next_event(), None, "an event is pending and will not be delivered");
+        assert_eq!(exchange.next_pending(), None, "an event is pending and will not be delivered");
         check_reading_program(world);
     }
     assert!(!exchange.advance(), "it could go on");

@@ -132,7 +132,7 @@ impl Walk {
     }
 
     fn deliver(&mut self) {
-        let Some(event) = self.exchange.next_event() else { return };
+        let Some(event) = self.exchange.next_pending() else { return };
         self.steps.push("delivered");
         let held = matches!(event, Pending::Received | Pending::PeerFinished);
         assert!(!(held && self.exchange.paused), "{event:?} while paused: {:?}", self.steps);

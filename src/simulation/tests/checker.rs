@@ -16,7 +16,7 @@ use crate::event::{CloseReason, Deadline, Event};
 use crate::event_loop::EventLoop;
 use crate::exchange::Coupling;
 use crate::observer::Step;
-use crate::ready::TURNS_IN_A_ROW;
+use crate::ready_queues::TURNS_IN_A_ROW;
 use crate::simulation::Simulation;
 use crate::slots::{ConnectionId, ListenerId};
 use crate::system::simulated::lock;
@@ -499,7 +499,7 @@ fn check_settled<T>(simulation: &Simulation, connection: &Connection<T>) {
     } else if exchange.takes_bytes() {
         assert!(exchange.unsent() <= exchange.limits().high_water, "5: not clogged above the mark");
     }
-    let waits = exchange.can_fill() || exchange.can_flush() || exchange.next_event().is_some();
+    let waits = exchange.can_fill() || exchange.can_flush() || exchange.next_pending().is_some();
     assert!(!waits || stream.standing.queued != Queued::No, "3: ready and not queued: {stream:?}");
     let next = stream.deadlines.as_ref().and_then(|it| it.next(exchange.limits()));
     let alarm = stream.deadlines.as_ref().and_then(|it| it.alarm);

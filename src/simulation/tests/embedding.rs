@@ -213,7 +213,7 @@ impl Run {
         let has_left = turns.listeners.ready_count() > 0
             || turns.connections.all().any(|connection| {
                 let exchange = &connection.exchange;
-                exchange.can_fill() || exchange.can_flush() || exchange.next_event().is_some()
+                exchange.can_fill() || exchange.can_flush() || exchange.next_pending().is_some()
             });
         let now = self.simulation.now();
         let until = leaving.as_ref().and_then(Leaving::rings_at);

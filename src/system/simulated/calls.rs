@@ -10,7 +10,7 @@ use super::socket::UNIX_DOMAIN;
 use super::socket::{Connect, Entry, Listener, Stream, is_unix};
 #[cfg(unix)]
 use crate::address::UnixAddress;
-use crate::interest::Readiness;
+use crate::readiness::Readiness;
 use crate::system::ConnectOutcome;
 
 /// `ENFILE` and `EMFILE`: the system or the process has no descriptor left. There is no `ErrorKind`

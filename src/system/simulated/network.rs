@@ -18,7 +18,7 @@ use super::script::{Failing, Script};
 use super::socket::{Connect, Entry, Stream};
 #[cfg(unix)]
 use crate::address::UnixAddress;
-use crate::interest::Readiness;
+use crate::readiness::Readiness;
 
 #[derive(Debug)]
 pub(crate) struct Network {

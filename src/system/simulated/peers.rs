@@ -11,7 +11,7 @@ use super::socket::Connect;
 use super::socket::{Entry, Stream};
 #[cfg(test)]
 use crate::interest::Interest;
-use crate::interest::Readiness;
+use crate::readiness::Readiness;
 
 /// What is true of a socket, and what will be reported to its loop.
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
-use crate::interest::Readiness;
+use crate::readiness::Readiness;
 
 /// What a test makes the kernel do at chosen calls.
 #[derive(Default)]

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
+use crate::readiness::Readiness;
 use crate::system::Watched;
 
 /// A registration of one socket with one loop.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::network::Network;
 use super::socket::{Entry, Watch};
-use crate::interest::{Interest, Readiness};
+use crate::interest::Interest;
+use crate::readiness::Readiness;
 use crate::system::Watched;
 
 /// The beginning of the error of a wait that would last forever; the loop adds what it waits for.

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::super::*;
 use crate::attempt::Peek;
+use crate::interest::Interest;
 use crate::system::simulated::Choices;
 
 /// The bytes that each buffer of the socket holds.

@@ -7,7 +7,7 @@ use super::kernel::{BUFFER, Connect, Kernel, Reset, Socket};
 use crate::attempt::is_would_block;
 use crate::buffer::Marks;
 use crate::event::Deadline;
-use crate::exchange::control::Ending;
+use crate::exchange::write_side::Ending;
 use crate::system::simulated::Choices;
 use crate::transfer::{self, StopReason};
 
@@ -32,9 +32,9 @@ pub(super) struct Kept {
 
 impl Kept {
     fn of(exchange: &Exchange) -> Self {
-        let Exchange { read_buffer, control } = exchange;
-        let Control { write_buffer, limits: _, ending, state, pending, .. } = control;
-        let Control { readiness, coupling, paused, half_open, clogged, behind, .. } = control;
+        let Exchange { read_buffer, write_side } = exchange;
+        let WriteSide { write_buffer, limits: _, ending, state, pending, .. } = write_side;
+        let WriteSide { readiness, coupling, paused, half_open, clogged, behind, .. } = write_side;
         let reason = ending.as_ref().and_then(|ending| ending.reason);
         let reason = match (state, reason) {
             // How it was ended matters only for the socket that is closed.
@@ -61,7 +61,7 @@ impl Kept {
     /// Returns the exchange again, with numbered bytes.
     fn exchange(&self, limits: Arc<ConnectionLimits>) -> Exchange {
         let ending = self.reason.map(|reason| Ending { reason: Some(reason), ..Ending::default() });
-        let control = Control {
+        let write_side = WriteSide {
             write_buffer: Buffer::default(),
             limits,
             ending: ending.map(Box::new),
@@ -74,7 +74,7 @@ impl Kept {
             clogged: self.clogged,
             behind: self.behind,
         };
-        let mut exchange = Exchange { read_buffer: Buffer::default(), control };
+        let mut exchange = Exchange { read_buffer: Buffer::default(), write_side };
         exchange.read_buffer.append(&FIRST_READ[..usize::from(self.received)]);
         exchange.read_buffer.set_marks(self.marks);
         exchange.write_buffer.append(&FIRST_SENT[..usize::from(self.unsent)]);
@@ -522,7 +522,7 @@ impl<'l> Life<'l> {
         self.world.program.was_clogged |= self.exchange.clogged;
     }
 
-    // The loop: the order of `serving.rs`, `settling.rs`, `ready.rs` and `turn.rs`, for one
+    // The loop: the order of `serving.rs`, `settling.rs`, `ready_queues.rs` and `turn.rs`, for one
     // connection.
 
     /// The program calls into the loop.
@@ -571,7 +571,7 @@ impl<'l> Life<'l> {
 
     fn go_on(&mut self) {
         let Some(service) = self.world.service else { return };
-        if let Some(pending) = self.exchange.next_event() {
+        if let Some(pending) = self.exchange.next_pending() {
             let is_next = service.last.is_none_or(|last| pending > last);
             let is_repeat = !is_next && self.exchange.is_repeat_next();
             if is_next || is_repeat && !service.is_spent {
@@ -662,7 +662,7 @@ impl<'l> Life<'l> {
 
     fn requeue(&mut self) {
         let may_wait = self.world.yielded && self.exchange.is_repeat_next();
-        if self.exchange.next_event().is_some() && !may_wait {
+        if self.exchange.next_pending().is_some() && !may_wait {
             self.world.queued = Queue::Fresh;
         } else if may_wait || self.exchange.can_fill() || self.exchange.can_flush() {
             self.push(if self.world.yielded { Queue::Deferred } else { Queue::Fresh });

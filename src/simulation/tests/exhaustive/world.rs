@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::settings::{Beginning, Does, Setting};
 use crate::connection::Stream;
-use crate::interest::Readiness;
 use crate::limits::ConnectionLimits;
+use crate::readiness::Readiness;
 use crate::simulation::Simulation;
 use crate::simulation::tests::acts::Change;
 use crate::simulation::tests::flow::{Flow, PeerEnd};

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::connection::{Connection, Queued, Standing};
 use crate::cost;
-use crate::interest::Readiness;
+use crate::readiness::Readiness;
 use crate::slots::ConnectionId;
 
 /// Maximum number of turns in a row in which the same deferred connection is served while others
@@ -26,7 +26,7 @@ use crate::slots::ConnectionId;
 pub(crate) const TURNS_IN_A_ROW: u32 = 8;
 
 #[derive(Debug, Default)]
-pub(crate) struct Ready {
+pub(crate) struct ReadyQueues {
     fresh: Vec<ConnectionId>,
     /// The connections that were fresh when the stage began, and how many of them were taken.
     batch: Vec<ConnectionId>,
@@ -37,7 +37,7 @@ pub(crate) struct Ready {
     at_hand: Option<(ConnectionId, u32)>,
 }
 
-impl Ready {
+impl ReadyQueues {
     /// Records what the kernel has reported about a connection (edge-triggered: once for each
     /// change), and queues it.
     pub(crate) fn record<T>(&mut self, connection: &mut Connection<T>, reported: Readiness) {
@@ -52,7 +52,7 @@ impl Ready {
         // A connection that has spent its budget of repeats waits in the deferred queue like any
         // other that has yielded.
         let may_wait = yielded && exchange.is_repeat_next();
-        if exchange.next_event().is_some() && !may_wait {
+        if exchange.next_pending().is_some() && !may_wait {
             if queued == Queued::Deferred {
                 // Rare: the program acted on a connection that waits in the deferred queue.
                 let id = connection.id();
@@ -187,7 +187,7 @@ impl DeferredQueue {
 }
 
 #[cfg(test)]
-impl Ready {
+impl ReadyQueues {
     /// The ids in the queues, from their fronts: the batch, fresh, and deferred.
     pub(crate) fn queues(&self) -> [Vec<ConnectionId>; 3] {
         let deferred = self.deferred.places.values().copied().collect();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     /// Returns the slots that are in the two queues.
-    fn queues(ready: &Ready) -> (Vec<u32>, Vec<u32>) {
+    fn queues(ready: &ReadyQueues) -> (Vec<u32>, Vec<u32>) {
         let [batch, fresh, deferred] = ready.queues().map(|queue| {
             let slots = queue.iter().map(|id| id.slot);
             slots.collect::<Vec<u32>>()
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn report_queues_a_connection_once_and_is_remembered_each_time() {
-        let (mut ready, mut one, mut other) = (Ready::default(), at_rest(1), at_rest(2));
+        let (mut ready, mut one, mut other) = (ReadyQueues::default(), at_rest(1), at_rest(2));
         ready.record(&mut one, Readiness::READABLE);
         ready.record(&mut other, Readiness::READABLE);
         ready.record(&mut one, Readiness::WRITABLE);
@@ -264,7 +264,7 @@ mod tests {
         let ways: [Prepare; 2] = [&can_fill, &can_flush];
         for prepare in ways {
             for (yielded, expected) in [(false, (vec![1], vec![])), (true, (vec![], vec![1]))] {
-                let (mut ready, mut connection) = (Ready::default(), at_rest(1));
+                let (mut ready, mut connection) = (ReadyQueues::default(), at_rest(1));
                 ready.requeue(&mut connection);
                 assert!(ready.is_empty(), "it waits for the kernel");
                 prepare(&mut connection);
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn deferred_one_with_a_pending_event_moves_forward_alone() {
-        let mut ready = Ready::default();
+        let mut ready = ReadyQueues::default();
         let mut connections = [at_rest(1), at_rest(2), at_rest(3)];
         for connection in &mut connections {
             connection.stream.exchange.set_readiness(Readiness::READABLE);
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn chosen_deferred_one_that_moved_forward_is_served_there_alone() {
-        let mut ready = Ready::default();
+        let mut ready = ReadyQueues::default();
         let mut connection = deferred(1);
         ready.requeue(&mut connection);
         ready.choose_deferred(|_| true);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     /// Serves the deferred connection of a turn, which can go on.
-    fn serve_deferred(ready: &mut Ready, connections: &mut [Connection<()>]) -> u32 {
+    fn serve_deferred(ready: &mut ReadyQueues, connections: &mut [Connection<()>]) -> u32 {
         ready.choose_deferred(|_| true);
         ready.begin_batch();
         let id = ready.take_deferred().expect("somebody is deferred");
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn deferred_one_that_can_go_on_has_its_turns_in_a_row_and_then_the_next() {
-        let mut ready = Ready::default();
+        let mut ready = ReadyQueues::default();
         let mut connections = [deferred(1), deferred(2), deferred(3)];
         connections.iter_mut().for_each(|connection| ready.requeue(connection));
         let served = (0..26).map(|_| serve_deferred(&mut ready, &mut connections));
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn deferred_one_alone_goes_on_and_who_comes_then_waits_for_its_row_at_most() {
         for alone in 1..20 {
-            let mut ready = Ready::default();
+            let mut ready = ReadyQueues::default();
             let mut connections = [deferred(1), deferred(2)];
             ready.requeue(&mut connections[0]);
             for _ in 0..alone {
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn deferred_one_that_could_not_go_on_stands_behind_the_others_when_it_comes_again() {
-        let mut ready = Ready::default();
+        let mut ready = ReadyQueues::default();
         let mut connections = [deferred(1), deferred(2)];
         connections.iter_mut().for_each(|connection| ready.requeue(connection));
         connections[0].exchange.set_readiness(Readiness::default());
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn who_is_fresh_while_a_batch_is_taken_waits_for_the_next() {
-        let (mut ready, mut one, mut other) = (Ready::default(), at_rest(1), at_rest(2));
+        let (mut ready, mut one, mut other) = (ReadyQueues::default(), at_rest(1), at_rest(2));
         ready.record(&mut one, Readiness::READABLE);
         ready.begin_batch();
         ready.record(&mut other, Readiness::READABLE);
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn deferred_ones_that_have_gone_cost_no_turn() {
-        let mut ready = Ready::default();
+        let mut ready = ReadyQueues::default();
         let mut connections = [deferred(1), deferred(2), deferred(3), deferred(4)];
         connections.iter_mut().for_each(|connection| ready.requeue(connection));
         let [_, _, three, _] = &connections;
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn deferred_ones_that_move_forward_together_cost_one_step_each() {
         let steps_of = |count: u32| {
-            let mut ready = Ready::default();
+            let mut ready = ReadyQueues::default();
             let mut connections: Vec<_> = (0..count).map(deferred).collect();
             connections.iter_mut().for_each(|connection| ready.requeue(connection));
             let steps = cost::steps_of(|| {
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn nobody_is_deferred_takes_nobody() {
-        let mut ready = Ready::default();
+        let mut ready = ReadyQueues::default();
         ready.choose_deferred(|_| true);
         assert_eq!(ready.take_deferred(), None);
     }

@@ -12,9 +12,9 @@ use super::{Behind, Coupling, Phase};
 use crate::attempt::would_block;
 use crate::buffer::Buffer;
 use crate::event::{CloseReason, Deadline, Failure};
-use crate::interest::Readiness;
 use crate::limits::ConnectionLimits;
 use crate::pending_events::{Pending, PendingEvents};
+use crate::readiness::Readiness;
 use crate::state::{Input, State};
 
 /// How the connection ended, and how many bytes were lost.
@@ -27,10 +27,10 @@ pub(super) struct Ending {
     pub(super) lost: u64,
 }
 
-// `repr(C)` keeps the fields that `Control::stands_at` compares side by side.
+// `repr(C)` keeps the fields that `WriteSide::stands_at` compares side by side.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Control {
+pub(crate) struct WriteSide {
     pub(super) write_buffer: Buffer,
     pub(super) limits: Arc<ConnectionLimits>,
     /// Allocated only when something has ended or was lost.
@@ -45,7 +45,7 @@ pub(crate) struct Control {
     pub(super) behind: Behind,
 }
 
-impl Control {
+impl WriteSide {
     pub(super) fn new(state: State, coupling: Coupling, limits: Arc<ConnectionLimits>) -> Self {
         Self {
             write_buffer: Buffer::default(),
@@ -165,19 +165,6 @@ impl Control {
             && self.coupling != Coupling::Writer { has_unsent: true }
     }
 
-    pub(crate) fn wants_write(&self) -> bool {
-        self.is_connecting() || self.has_sendable() && !self.readiness.is_writable()
-    }
-
-    pub(crate) fn can_flush(&self) -> bool {
-        self.readiness.is_writable() && self.has_sendable()
-    }
-
-    /// Returns whether there are unsent bytes that may leave now.
-    pub(super) fn has_sendable(&self) -> bool {
-        self.unsent() > 0 && !self.is_connecting() && !self.is_closed()
-    }
-
     pub(crate) fn phase(&self) -> Phase {
         match self.state {
             State::Connecting | State::ConnectingToFinish | State::ConnectingToClose => {
@@ -188,14 +175,6 @@ impl Control {
             State::Closing | State::BothClosing => Phase::Closing,
             _ if self.has_sendable() && !self.readiness.is_writable() => Phase::Stalled,
             _ => Phase::Unbounded,
-        }
-    }
-
-    pub(super) fn is_held_back(&self) -> bool {
-        match self.coupling {
-            Coupling::None => false,
-            Coupling::Itself => self.unsent() > 0,
-            Coupling::Writer { has_unsent } => has_unsent,
         }
     }
 
@@ -536,7 +515,7 @@ impl Drop for Appending<'_> {
 }
 
 #[cfg(test)]
-impl Control {
+impl WriteSide {
     pub(crate) fn set_readiness(&mut self, readiness: Readiness) {
         self.readiness = readiness;
     }
