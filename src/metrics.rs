@@ -6,22 +6,25 @@
 /// They are what a program cannot count from its events. An [`Observer`](crate::Observer) could
 /// count the same from the steps that it is shown; keeping these costs an addition each, whether or
 /// not somebody reads them.
+// `repr(C)` keeps the order, which matters: see below.
+#[repr(C)]
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// How many times the loop has waited, which is how many turns it has had.
     pub waits: u64,
-    /// How many times bytes were read into a buffer, or discarded.
+    /// How many fills have brought bytes. A fill is one read, or several in a row.
     pub fills: u64,
-    /// How many times bytes were written from a buffer.
+    /// How many flushes have taken bytes. A flush is one write, or several in a row.
     pub flushes: u64,
-    /// How many times the kernel was given another interest (`epoll_ctl`).
+    /// How many times a connection's interest has changed (`epoll_ctl`). Where a connect tries
+    /// several addresses, the attempts are not counted.
     pub interest_changes: u64,
     // A count and its sum are not neighbours, which the compiler would add to as a vector, by three
     // times the instructions.
     /// How many events the kernel has reported.
     pub events: u64,
-    /// How many bytes were read, also those that were discarded.
+    /// How many bytes were read, including those that were discarded.
     pub bytes_read: u64,
     /// How many bytes were written: the kernel has taken them, and the peer may not have.
     pub bytes_written: u64,

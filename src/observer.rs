@@ -1,6 +1,6 @@
 //! The steps of a loop, for logs, counters, pictures and tests.
 //!
-//! Every step goes through [`Observers`], which costs one comparison while nothing observes. The
+//! Every step goes through [`Observers`], which costs a comparison or two while nothing observes. The
 //! `log` lines, with the target `readiness`, are made from the same steps that an [`Observer`] is
 //! shown. A line begins with the id it is about and shows sizes, never bytes.
 //!
@@ -218,13 +218,15 @@ pub trait Observer: Send {
 
     /// Returns whether the observer is to be shown the steps that occur with every message too.
     ///
-    /// They are [`Ready`](Step::Ready), [`Filled`](Step::Filled), [`Discarded`](Step::Discarded),
+    /// These are [`Ready`](Step::Ready), [`Filled`](Step::Filled), [`Discarded`](Step::Discarded),
     /// [`ReadBlocked`](Step::ReadBlocked), [`PeerEnded`](Step::PeerEnded),
     /// [`Queued`](Step::Queued), [`Flushed`](Step::Flushed) and
-    /// [`WriteBlocked`](Step::WriteBlocked), and making them costs time. Asked once per turn, right
-    /// before it waits, so an observer can rest at hardly any cost until somebody looks. By default
-    /// it is shown everything. [`EventLoop::metrics`](crate::EventLoop::metrics) has the sums of all
-    /// steps in any case.
+    /// [`WriteBlocked`](Step::WriteBlocked), and making them costs time. The loop asks when the
+    /// observer is set, and then once per turn, right before it waits. So an observer can rest until
+    /// somebody looks, at the cost of a call for each wait. If the program's logger wants the level
+    /// trace, the observer is shown everything too. By default it wants everything.
+    ///
+    /// [`EventLoop::metrics`](crate::EventLoop::metrics) counts turns, reads and writes in any case.
     fn wants_everything(&self) -> bool {
         true
     }
@@ -276,7 +278,7 @@ impl Observers {
         self.level == LevelFilter::Trace
     }
 
-    /// Shows a step to the observer, and to the logger if it wants its level.
+    /// Shows a step to the observer, and to the logger if that wants its level.
     #[inline]
     pub(crate) fn see(&mut self, step: Step) {
         if self.observer.is_some() || step.level() <= self.level {

@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Instant;
 
-use readiness::{CloseReason, ConnectionId, Event, EventLoop, Limits, ListenerId, Metrics};
+use readiness::{ConnectionId, Event, EventLoop, Limits, ListenerId, Metrics};
 use socket2::{Domain, Socket, Type};
 
 use super::child::{self, Child};
@@ -64,8 +64,6 @@ pub struct Report {
     pub waits: u64,
     pub fills: u64,
     pub flushes: u64,
-    /// Connections that the peer has reset.
-    pub resets: u64,
     /// Connections that are there, without the one that asks.
     pub connections: u64,
 }
@@ -98,7 +96,6 @@ impl Server {
             fills: next() - self.asked,
             // The answer itself has not left when it is made.
             flushes: next() - (self.asked - 1),
-            resets: next(),
             connections: next(),
         }
     }
@@ -162,7 +159,6 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
     let mut limits = Limits::default();
     limits.spin = matches!(protocol, Protocol::SpinningEcho).then_some(10 * PATIENCE);
     let mut server: EventLoop = EventLoop::with_limits(limits).unwrap();
-    let mut resets = 0;
     let listener = match protocol {
         Protocol::NarrowEcho | Protocol::NarrowReply => {
             server.adopt_listener(with_small_buffers(), |_| ()).unwrap()
@@ -184,7 +180,7 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
                 let asked = server[id].received().to_vec();
                 server[id].consume(asked.len());
                 let line = match &asked[..] {
-                    b"counts" => tell(&server, resets),
+                    b"counts" => tell(&server),
                     b"stalled" => describe_stalled(&server),
                     _ => describe_peers(&server, listener),
                 };
@@ -192,7 +188,6 @@ pub fn serve(protocol: Protocol, commands: Receiver<String>) {
                 server[id].send(b"\n");
             }
             Event::Received(id) => answer(&mut server, id, protocol),
-            Event::Closed(_, CloseReason::Reset) => resets += 1,
             _ => {}
         }
     }
@@ -219,10 +214,10 @@ fn answer(server: &mut EventLoop, id: ConnectionId, protocol: Protocol) {
     }
 }
 
-fn tell(server: &EventLoop, resets: u64) -> String {
+fn tell(server: &EventLoop) -> String {
     let Metrics { waits, fills, flushes, .. } = server.metrics();
     let connections = server.connection_count() - 1;
-    format!("{waits} {fills} {flushes} {resets} {connections}")
+    format!("{waits} {fills} {flushes} {connections}")
 }
 
 fn describe_stalled(server: &EventLoop) -> String {

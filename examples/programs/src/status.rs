@@ -76,11 +76,11 @@ pub struct StatusPage {
     sample: Sample,
 }
 
-/// The bytes of connections to the page, which the loop counts like all others.
+/// The bytes of requests to the page and of its answers, which the loop counts like all others.
 #[derive(Debug, Default)]
 struct OwnBytes {
     read: u64,
-    /// Those sent, without those that were never to leave.
+    /// All that was sent. What the kernel has not taken is subtracted when a connection closes.
     sent: u64,
 }
 
@@ -176,7 +176,7 @@ impl StatusPage {
             Event::Closed(..) => {
                 let stream = &mut event_loop[id];
                 self.discard(stream);
-                self.own.sent -= unwritten(stream);
+                self.own.sent = self.own.sent.saturating_sub(unwritten(stream));
                 self.viewers.swap_remove(place);
                 self.rest_unless_watched(event_loop);
             }
@@ -287,16 +287,18 @@ impl StatusPage {
         self.own.read += count as u64;
     }
 
-    /// Returns what the loop has done, without the bytes of the page.
+    /// Returns what the loop has done, without the bytes of requests to the page and of its answers.
+    /// What a viewer sends after its answer is discarded by the loop, and counted.
     fn metrics<T>(&self, event_loop: &EventLoop<T>) -> Metrics {
         let mut metrics = event_loop.metrics();
         let (mut read, mut written) = (self.own.read, self.own.sent);
         for viewer in self.viewers.iter().filter_map(|viewer| event_loop.get(viewer.id)) {
             read += viewer.received().len() as u64;
-            written -= unwritten(viewer);
+            // The program may have sent something to it, too, as to all its connections.
+            written = written.saturating_sub(unwritten(viewer));
         }
-        metrics.bytes_read -= read;
-        metrics.bytes_written -= written;
+        metrics.bytes_read = metrics.bytes_read.saturating_sub(read);
+        metrics.bytes_written = metrics.bytes_written.saturating_sub(written);
         metrics
     }
 

@@ -27,15 +27,23 @@ struct Text(String);
 impl Text {
     fn counters(&mut self, seen: &Seen, metrics: &Metrics) {
         let counts = &seen.counts;
-        self.counter("turns_total", "Turns of the loop: how often it has waited.", metrics.waits);
-        self.counter("events_total", "Events that the kernel has reported.", metrics.events);
-        self.counter("fills_total", "Reads that have brought bytes.", metrics.fills);
-        self.counter("flushes_total", "Writes that have taken bytes.", metrics.flushes);
-        let help = "Bytes read, without the page's own.";
+        self.counter("turns_total", "Turns of the loop, the page's own too.", metrics.waits);
+        self.counter(
+            "events_total",
+            "Events that the kernel has reported, the page's own too.",
+            metrics.events,
+        );
+        self.counter("fills_total", "Fills of a read buffer, the page's own too.", metrics.fills);
+        self.counter(
+            "flushes_total",
+            "Flushes of a write buffer, the page's own too.",
+            metrics.flushes,
+        );
+        let help = "Bytes read, without requests to the page.";
         self.counter("read_bytes_total", help, metrics.bytes_read);
-        let help = "Bytes written, without the page's own.";
+        let help = "Bytes written, without answers of the page.";
         self.counter("written_bytes_total", help, metrics.bytes_written);
-        let help = "Times that the kernel was given another interest.";
+        let help = "Times that an interest has changed, the page's own too.";
         self.counter("interest_changes_total", help, metrics.interest_changes);
         self.counter("accepted_total", "Connections that were accepted.", counts.accepted);
         self.counter("connected_total", "Connects that have succeeded.", counts.connected);

@@ -50,7 +50,7 @@ pub(super) fn of(
         "connected": counts.connected,
         "accept_failures": counts.accept_failures,
         "closed": counts.closed,
-        "skips_steps": seen.is_full(),
+        "skips_steps": seen.skips_steps(),
         "descriptors": descriptors,
         "descriptors_max": descriptors_max,
         "listeners": listeners,

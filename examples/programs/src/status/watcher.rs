@@ -77,7 +77,8 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records from the next turn on. The timer is the page's own.
+    /// Records from here on, the steps of messages from the next turn on. The timer is the page's
+    /// own.
     pub(super) fn watch(&self, timer: TimerId) {
         let mut seen = self.lock();
         (seen.timer, seen.watched_since) = (Some(timer), Some(Instant::now()));
@@ -136,8 +137,13 @@ impl Seen {
     }
 
     /// Returns whether changes alone are recorded for the rest of this period.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.steps.len() - self.changes >= STEPS_MAX
+    }
+
+    /// Returns whether steps of this period may be missing.
+    pub(super) fn skips_steps(&self) -> bool {
+        self.is_full() || self.changes >= CHANGES_MAX
     }
 
     /// Returns whether a step is about the page itself.
@@ -265,5 +271,34 @@ fn reason_name(reason: CloseReason) -> &'static str {
         CloseReason::Rejected(_) => "rejected",
         CloseReason::Failed(_) => "failed",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use readiness::EventLoop;
+    use std::io;
+
+    #[test]
+    fn everything_is_wanted_only_while_somebody_watches_and_the_period_has_room() -> io::Result<()>
+    {
+        let mut event_loop: EventLoop = EventLoop::new()?;
+        let listener = event_loop.listen("127.0.0.1:0")?;
+        let timer = event_loop.set_timer(Duration::from_secs(1));
+        let shared = Arc::new(Shared::new(listener));
+        let mut watcher = Watcher::new(Arc::clone(&shared));
+        assert!(!watcher.wants_everything());
+        shared.watch(timer);
+        for _ in 0..STEPS_MAX {
+            assert!(watcher.wants_everything());
+            watcher.observe(Step::Woken);
+        }
+        assert!(!watcher.wants_everything() && shared.lock().skips_steps());
+        shared.lock().take_steps();
+        assert!(watcher.wants_everything());
+        shared.rest();
+        assert!(!watcher.wants_everything());
+        Ok(())
     }
 }
