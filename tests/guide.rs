@@ -163,13 +163,17 @@ fn lesson_of_the_page_is_that_of_the_recorded_run() {
 
 // The links.
 
-/// Returns the pages for readers, by their place in the repository.
-fn pages() -> Vec<String> {
+/// The folders of the guide.
+const GUIDE: [&str; 2] = ["docs", "docs/ja"];
+
+/// Returns the pages at the top and in these folders, by their place in the repository.
+fn pages(folders: &[&str]) -> Vec<String> {
     let at_the_top =
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
     let mut pages: Vec<String> = at_the_top.map(String::from).to_vec();
-    for folder in ["docs", "docs/ja"] {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
+    for folder in folders {
+        // Some are not in a package.
+        for entry in fs::read_dir(root().join(folder)).into_iter().flatten() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
                 pages.push(format!("{folder}/{name}"));
@@ -235,7 +239,7 @@ fn anchors(page: &str) -> Vec<String> {
 fn relative_links_lead_to_files_and_headings_that_exist() {
     let mut broken = Vec::new();
     let mut count = 0;
-    for name in pages() {
+    for name in pages(&[&GUIDE[..], &["docs/exercises", "benches", "tests"]].concat()) {
         let page = read(&name);
         for link in links(&page).into_iter().filter(|link| !link.contains("://")) {
             count += 1;
@@ -271,7 +275,7 @@ fn links_and_anchors_are_found_in_prose_and_not_in_code() {
 #[test]
 fn files_of_source_and_tests_that_the_pages_name_exist() {
     let mut missing = Vec::new();
-    for name in pages() {
+    for name in pages(&GUIDE) {
         let page = read(&name);
         let quoted = prose(&page).join("\n");
         for word in quoted.split('`').skip(1).step_by(2) {
