@@ -6,8 +6,6 @@
 /// They are what a program cannot count from its events. An [`Observer`](crate::Observer) could
 /// count the same from the steps that it is shown; keeping these costs an addition each, whether or
 /// not somebody reads them.
-// `repr(C)` keeps the order, which matters: see below.
-#[repr(C)]
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
@@ -20,8 +18,8 @@ pub struct Metrics {
     /// How many times a connection's interest has changed (`epoll_ctl`). Where a connect tries
     /// several addresses, the attempts are not counted.
     pub interest_changes: u64,
-    // A count and its sum are not neighbours, which the compiler would add to as a vector, by three
-    // times the instructions.
+    // A count and its sum are not neighbours: the compiler would add to both as a vector, with three
+    // times the instructions. `.ci/instructions` shows it.
     /// How many events the kernel has reported.
     pub events: u64,
     /// How many bytes were read, including those that were discarded.
