@@ -9,12 +9,14 @@
 //! | file | |
 //! |---|---|
 //! | `exchange/write_side.rs` | what sending needs: the write buffer, and the state of both directions |
+//! | `exchange/readiness.rs` | what the kernel has reported, until it is disproved |
 //! | `exchange/wants.rs` | whether to read and to write |
 //! | `exchange/events.rs` | which event comes next |
 //!
 //! Here is what is left: the read buffer, and what concerns both sides.
 
 mod events;
+mod readiness;
 mod wants;
 mod write_side;
 

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_a_block_or_less_moves_to_a_right_sized_one() {
+    fn a_third_of_a_block_or_less_moves_to_a_right_sized_one() {
         let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
         pool.room(&mut buffer, 5)[..5].copy_from_slice(b"half ");
         buffer.extend(5);

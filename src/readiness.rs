@@ -1,7 +1,7 @@
 //! What the kernel has reported about a socket, and the loop remembers.
 //!
 //! The kernel reports an edge once (*edge-triggered*), so the answer is remembered for each connection,
-//! in `exchange/write_side.rs`, until a transfer disproves it (`EAGAIN`).
+//! by `exchange/readiness.rs`, until a transfer disproves it (`EAGAIN`).
 
 use std::fmt;
 use std::ops::BitOr;

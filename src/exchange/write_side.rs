@@ -112,10 +112,6 @@ impl WriteSide {
         self.coupling
     }
 
-    pub(crate) fn readiness(&self) -> Readiness {
-        self.readiness
-    }
-
     /// Returns why the connection was closed, once it is. The program's own reason takes
     /// precedence.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
@@ -454,38 +450,6 @@ impl WriteSide {
         }
     }
 
-    // The remembered readiness: every change of it.
-
-    /// Remembers what the kernel has reported (edge-triggered: it does so once).
-    pub(crate) fn reported(&mut self, readiness: Readiness) {
-        self.readiness.add(readiness);
-    }
-
-    /// Forgets readiness that a transfer has disproved.
-    pub(crate) fn disproved(&mut self, readiness: Readiness) {
-        self.readiness.clear(readiness);
-    }
-
-    /// Makes one read due: no edge is promised for what arrived before readable was asked for.
-    pub(crate) fn try_read(&mut self) {
-        self.readiness.add(Readiness::READABLE);
-    }
-
-    /// Makes reads due until one finds the socket empty, however little each returns.
-    pub(crate) fn try_read_to_the_end(&mut self) {
-        self.readiness.add(Readiness::READABLE | Readiness::HUP);
-    }
-
-    /// Makes one write due: kernels take bytes long before they report that there is room.
-    pub(crate) fn try_write(&mut self) {
-        self.readiness.add(Readiness::WRITABLE);
-    }
-
-    /// Clears what was reported about a connect, which is checked now.
-    pub(crate) fn take_readiness(&mut self) -> Readiness {
-        std::mem::take(&mut self.readiness)
-    }
-
     /// Returns the buffer to write from.
     #[inline]
     pub(crate) fn write_buffer(&mut self) -> &mut Buffer {
@@ -511,12 +475,5 @@ impl fmt::Write for Appending<'_> {
 impl Drop for Appending<'_> {
     fn drop(&mut self) {
         self.buffer.truncate(self.before);
-    }
-}
-
-#[cfg(test)]
-impl WriteSide {
-    pub(crate) fn set_readiness(&mut self, readiness: Readiness) {
-        self.readiness = readiness;
     }
 }
