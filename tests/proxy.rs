@@ -418,7 +418,13 @@ fn thousand_clients_at_once_have_their_own_connections() {
         let mut servers: Vec<TcpStream> = accepting.join().unwrap();
         for server in &mut servers {
             let mut number = [0; 8];
-            server.read_exact(&mut number).unwrap();
+            server.read_exact(&mut number).unwrap_or_else(|error| {
+                // Both sockets of this connection, and the clients' whose bytes nobody has taken.
+                let own = common::sockets_at(server.peer_addr().unwrap().port());
+                let waits = |line: &String| !line.contains("00000000:00000000");
+                let clients = common::sockets_at(between.address.port()).filter(waits);
+                panic!("{error}: {:#?}", own.chain(clients).collect::<Vec<_>>());
+            });
             server.write_all(&number).unwrap();
             server.write_all(&pattern(usize::from_be_bytes(number), 1000)).unwrap();
         }

@@ -48,6 +48,15 @@ pub fn peer(address: SocketAddr) -> TcpStream {
     peer
 }
 
+/// Returns what the kernel says of the TCP sockets at a port, for the message of a failure: their
+/// states, their queues and their timers. It says nothing where it has no such table.
+pub fn sockets_at(port: u16) -> impl Iterator<Item = String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let ending = format!(":{port:04X} ");
+    let lines = table.lines().filter(|line| line.contains(&ending)).map(str::to_owned);
+    lines.collect::<Vec<_>>().into_iter()
+}
+
 /// Sets a socket to be closed by a reset, as a peer that fails does.
 pub fn reset(peer: TcpStream) {
     socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();

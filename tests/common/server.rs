@@ -125,10 +125,7 @@ impl Server {
             }
             if Instant::now() > end {
                 let who = self.ask(b"who");
-                let ports = format!(":{:04X} ", self.address.port());
-                let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-                let sockets: Vec<&str> =
-                    table.lines().filter(|line| line.contains(&ports)).take(8).collect();
+                let sockets: Vec<String> = super::sockets_at(self.address.port()).take(8).collect();
                 panic!("the server gets no further than {report:?}: {who}\n{sockets:#?}");
             }
         }
