@@ -77,8 +77,9 @@ impl Stream {
             self.flush(None, resources);
             if self.unsent() == 0 {
                 // Bytes left over from an earlier turn have left; what the program sends now has a
-                // second budget.
+                // second budget. Their block can serve what is read next.
                 self.standing.flushed = 0;
+                resources.pool.reclaim_empty(self.exchange.write_buffer());
             }
         }
         // Bytes that the program has left are announced before anything is read after them.
@@ -128,6 +129,10 @@ impl Stream {
 
     /// Fills the read buffer. `begun` is the outcome of the first read, if it was made already.
     pub(super) fn fill(&mut self, begun: Option<io::Result<usize>>, resources: &mut Resources) {
+        debug_assert!(
+            self.unsent() > 0 || !self.exchange.write_buffer().has_block(),
+            "no empty block is held while another is taken: {self:?}"
+        );
         let Some(socket) = &self.socket else { return };
         let discards = self.exchange.discards();
         let short_proves_empty = resources.system.short_proves_blocked(socket);
