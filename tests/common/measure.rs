@@ -58,9 +58,9 @@ pub fn descriptors_max(process: u32) -> usize {
     line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
 }
 
-/// Returns the kernel's table of the TCP sockets of IPv4: the fields of each line.
+/// Returns the kernel's table of the TCP sockets of IPv4, where it has one: the fields of each line.
 pub fn tcp_table() -> Vec<Vec<String>> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     table.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
