@@ -167,21 +167,15 @@ impl Failure {
     }
 }
 
-impl Failure {
-    pub(crate) fn of(error: &io::Error) -> Self {
-        Self { kind: error.kind(), code: error.raw_os_error().and_then(NonZero::new) }
-    }
-}
-
 impl From<&io::Error> for Failure {
     fn from(error: &io::Error) -> Self {
-        Self::of(error)
+        Self { kind: error.kind(), code: error.raw_os_error().and_then(NonZero::new) }
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::of(&error)
+        Self::from(&error)
     }
 }
 
@@ -207,7 +201,7 @@ impl CloseReason {
         match error.kind() {
             ConnectionReset | ConnectionAborted | BrokenPipe => Self::Reset,
             ConnectionRefused => Self::Refused,
-            _ => Self::Failed(Failure::of(error)),
+            _ => Self::Failed(Failure::from(error)),
         }
     }
 

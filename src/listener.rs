@@ -383,7 +383,7 @@ impl<T> Listeners<T> {
         limits: &Limits,
         resources: &mut Resources,
     ) -> Accept<T> {
-        let failure = Failure::of(error);
+        let failure = Failure::from(error);
         self.back_off(id, error, limits, resources);
         let listener = self.slots.get_mut(id);
         let Some(listener) = listener.filter(|listener| !listener.is_failure_reported) else {
@@ -475,7 +475,7 @@ impl<T> Listeners<T> {
         let at = resources.system.now().checked_add(pause);
         let alarm = at.map(|at| resources.alarms.set(at, AlarmTarget::Listener(id)));
         let _ = self.set_accepting(id, Accepting::OutOfRoom(alarm), resources);
-        resources.observers.see(Step::AcceptPaused { id, failure: Failure::of(error), pause });
+        resources.observers.see(Step::AcceptPaused { id, failure: Failure::from(error), pause });
     }
 }
 

@@ -157,7 +157,7 @@ impl Stream {
                 ConnectOutcome::Failed(error) => {
                     close(socket, id.slot, &resources.system);
                     race.failure = Some(CloseReason::of(&error));
-                    let failure = Failure::of(&error);
+                    let failure = Failure::from(&error);
                     resources.observers.see(Step::AttemptFailed { id, address, failure });
                 }
             }
@@ -188,7 +188,7 @@ impl Stream {
                 }
                 Err(error) => {
                     race.failure = Some(CloseReason::of(&error));
-                    let failure = Failure::of(&error);
+                    let failure = Failure::from(&error);
                     resources.observers.see(Step::AttemptFailed { id, address, failure });
                 }
             }
