@@ -25,7 +25,6 @@ mod settling;
 mod std_io;
 mod waits_for;
 
-use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
@@ -46,6 +45,7 @@ use crate::slots::ConnectionId;
 use crate::system::Socket;
 
 /// One connection of a loop: a [`Stream`], to which it derefs, and the program's own state.
+#[derive(Debug)]
 pub struct Connection<T> {
     /// The program's own state for this connection.
     pub data: T,
@@ -53,10 +53,6 @@ pub struct Connection<T> {
 }
 
 impl<T> Connection<T> {
-    pub(crate) fn new(data: T, stream: Stream) -> Self {
-        Self { data, stream }
-    }
-
     /// Lends the program's state and the stream at once, as a protocol's state machine needs both.
     ///
     /// ```
@@ -118,13 +114,11 @@ impl<T> Connection<T> {
     /// # }
     /// ```
     pub fn attend(&mut self, handle: impl FnOnce(&mut Self) -> io::Result<()>) {
-        match handle(self) {
-            Ok(()) => {}
-            Err(error) if is_would_block(&error) => {}
-            Err(error) => {
-                log_rejected(self.id(), &error);
-                self.close_with(error);
-            }
+        if let Err(error) = handle(self)
+            && !is_would_block(&error)
+        {
+            log_rejected(self.id(), &error);
+            self.close_with(error);
         }
     }
 }
@@ -143,26 +137,19 @@ impl<T> DerefMut for Connection<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Connection<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("data", &self.data)
-            .field("stream", &self.stream)
-            .finish()
-    }
-}
-
 /// The queue in which a connection waits to be served, if in any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Queued {
+    #[default]
     No,
     Fresh,
     Deferred,
 }
 
 /// Whether other connections are coupled to this one as their writer, and whether they may read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Readers {
+    #[default]
     None,
     /// They may read: this connection has nothing unsent.
     Read,
@@ -178,7 +165,7 @@ impl Readers {
 
 /// How a connection stands with the loop.
 // `repr(C)` keeps the fields that `Stream::may_send_only` compares side by side.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Standing {
     /// Bytes that count against the write budget of turn `flushed_in`.
@@ -247,21 +234,9 @@ impl Stream {
         socket: Option<Socket>,
         exchange: Exchange,
     ) -> Self {
-        let standing = Standing {
-            flushed: 0,
-            moved_at: 0,
-            dirty: false,
-            yielded: false,
-            readers: Readers::None,
-            interest: Interest::None,
-            flushed_in: 0,
-            queued: Queued::No,
-        };
-        let mut stream = Self { exchange, socket, standing, id, origin, deadlines: None };
-        if stream.exchange.limits().idle_timeout.is_some() {
-            stream.deadlines_mut();
-        }
-        stream
+        let idle_timeout = exchange.limits().idle_timeout;
+        let deadlines = idle_timeout.map(|_| Box::new(Deadlines::new(idle_timeout)));
+        Self { exchange, socket, standing: Standing::default(), id, origin, deadlines }
     }
 
     /// Returns the id of this connection.

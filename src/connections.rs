@@ -93,15 +93,16 @@ impl<T> Connections<T> {
         !self.dirty.is_empty()
     }
 
-    /// Adds the connection that `make` creates for its id.
+    /// Adds a connection with the stream that `make` creates for its id.
     pub(crate) fn insert(
         &mut self,
-        make: impl FnOnce(ConnectionId) -> Connection<T>,
+        data: T,
+        make: impl FnOnce(ConnectionId) -> Stream,
     ) -> ConnectionId {
         let entry = self.slots.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("descriptors number below 2^32");
         let id = ConnectionId { slot, generation: self.generations.next() };
-        entry.insert(make(id));
+        entry.insert(Connection { data, stream: make(id) });
         id
     }
 
@@ -340,7 +341,7 @@ mod tests {
     fn insert(connections: &mut Connections<usize>, data: usize) -> ConnectionId {
         let peer = Origin::connected(([127, 0, 0, 1], 80).into());
         let exchange = Exchange::accepted(Arc::default());
-        connections.insert(|id| Connection::new(data, Stream::new(id, peer, None, exchange)))
+        connections.insert(data, |id| Stream::new(id, peer, None, exchange))
     }
 
     fn dirty(connections: &mut Connections<usize>) -> Vec<u32> {

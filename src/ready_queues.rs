@@ -222,7 +222,7 @@ mod tests {
         exchange.delivered(Pending::Accepted);
         exchange.set_readiness(Readiness::default());
         let peer = Origin::connected(([127, 0, 0, 1], 80).into());
-        Connection::new((), Stream::new(id, peer, None, exchange))
+        Connection { data: (), stream: Stream::new(id, peer, None, exchange) }
     }
 
     /// Returns the slots that are in the two queues.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Turns;
-use crate::connection::{Connecting, Connection, Origin, Race, Stream};
+use crate::connection::{Connecting, Origin, Race, Stream};
 use crate::event::CloseReason;
 use crate::exchange::Exchange;
 use crate::observer::{Step, log_unresolved};
@@ -19,9 +19,8 @@ impl<T> Turns<T> {
             // So that it is read to `EAGAIN` before it is closed.
             exchange.try_read_to_the_end();
         }
-        let id = self
-            .connections
-            .insert(|id| Connection::new(data, Stream::new(id, origin, Some(socket), exchange)));
+        let id =
+            self.connections.insert(data, |id| Stream::new(id, origin, Some(socket), exchange));
         self.note_moved(id);
         id
     }
@@ -39,9 +38,7 @@ impl<T> Turns<T> {
             exchange.end(CloseReason::of(error));
         }
         let socket = socket.and_then(Result::ok);
-        let id = self
-            .connections
-            .insert(|id| Connection::new(data, Stream::new(id, origin, socket, exchange)));
+        let id = self.connections.insert(data, |id| Stream::new(id, origin, socket, exchange));
         self.note_moved(id);
         self.connections.lend(id.slot);
         id
