@@ -35,7 +35,7 @@ pub(crate) enum Passed {
 }
 
 /// When things began and when they last moved, and the alarm for the next deadline.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     phase: Phase,
     /// When the phase began; `None` until the loop has first looked at the connection.
@@ -48,34 +48,19 @@ pub(crate) struct Deadlines {
     /// Since when the read buffer has been full without progress. It is separate from the phase,
     /// because a connection can be stalled in writing at the same time.
     full_since: Option<Instant>,
-    idle_timeout: Option<Duration>,
-    program: ProgramDeadline,
-    /// When another attempt to connect is due.
-    again: Option<Instant>,
+    pub(crate) idle_timeout: Option<Duration>,
+    /// The deadline that the program set.
+    program: Option<Instant>,
+    /// The same, until the loop first looks at it: the time counts from there.
+    program_after: Option<Duration>,
+    /// When another attempt to connect is due, if one is.
+    pub(crate) again: Option<Instant>,
     pub(crate) alarm: Option<Alarm>,
-}
-
-/// The deadline that the program set. The time counts from when the loop first looks at it.
-#[derive(Clone, Copy, Debug)]
-enum ProgramDeadline {
-    None,
-    After(Duration),
-    At(Instant),
 }
 
 impl Deadlines {
     pub(crate) fn new(idle_timeout: Option<Duration>) -> Self {
-        Self {
-            phase: Phase::Unbounded,
-            began: None,
-            moved: None,
-            flushed: None,
-            full_since: None,
-            idle_timeout,
-            program: ProgramDeadline::None,
-            again: None,
-            alarm: None,
-        }
+        Self { idle_timeout, ..Self::default() }
     }
 
     /// Notes what the exchange waits for now, and whether the read buffer is full without progress.
@@ -94,9 +79,8 @@ impl Deadlines {
             self.began = Some(now);
         }
         self.moved.get_or_insert(now);
-        if let ProgramDeadline::After(after) = self.program {
-            let at = now.checked_add(after);
-            self.program = at.map_or(ProgramDeadline::None, ProgramDeadline::At);
+        if let Some(after) = self.program_after.take() {
+            self.program = now.checked_add(after);
         }
     }
 
@@ -111,27 +95,8 @@ impl Deadlines {
         self.flushed = Some(now);
     }
 
-    pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.idle_timeout = timeout;
-    }
-
-    pub(crate) fn has_idle_timeout(&self) -> bool {
-        self.idle_timeout.is_some()
-    }
-
     pub(crate) fn set_program(&mut self, after: Option<Duration>) {
-        self.program = after.map_or(ProgramDeadline::None, ProgramDeadline::After);
-    }
-
-    /// Sets when another attempt to connect is due, or that none is.
-    pub(crate) fn set_again(&mut self, at: Option<Instant>) {
-        self.again = at;
-    }
-
-    /// Returns when another attempt to connect is due, if one is.
-    fn again(&self) -> Option<(Instant, Passed)> {
-        let at = self.again.filter(|_| self.phase == Phase::Connecting)?;
-        Some((at, Passed::Again))
+        (self.program, self.program_after) = (None, after);
     }
 
     /// Returns the earliest deadline and what it is, if there is one. A time that the clock cannot
@@ -142,43 +107,38 @@ impl Deadlines {
         let since_moved = began.max(moved);
         let phase = match self.phase {
             Phase::Unbounded => None,
-            Phase::Connecting => {
-                limit(Deadline::Connect, began.checked_add(limits.connect_deadline))
+            Phase::Connecting => limit(Deadline::Connect, began, limits.connect_deadline),
+            Phase::Stalled | Phase::Closing => {
+                limit(Deadline::StalledWrite, since_flushed, limits.stalled_write_deadline)
             }
-            Phase::Stalled | Phase::Closing => limit(
-                Deadline::StalledWrite,
-                since_flushed.checked_add(limits.stalled_write_deadline),
-            ),
-            Phase::Broken => limit(Deadline::Close, began.checked_add(limits.close_deadline)),
-            Phase::Lingering => {
-                let quiet = since_moved.checked_add(limits.close_quiet_deadline);
-                let whole = began.checked_add(limits.close_deadline);
-                limit(Deadline::Close, quiet.into_iter().chain(whole).min())
-            }
+            Phase::Broken => limit(Deadline::Close, began, limits.close_deadline),
+            Phase::Lingering => earliest([
+                limit(Deadline::Close, since_moved, limits.close_quiet_deadline),
+                limit(Deadline::Close, began, limits.close_deadline),
+            ]),
         };
-        let idle = match self.phase {
-            Phase::Unbounded | Phase::Stalled => self.idle_timeout,
-            // In the other phases, other deadlines end the connection, and unsent bytes may leave
-            // until then.
-            Phase::Connecting | Phase::Closing | Phase::Broken | Phase::Lingering => None,
-        };
-        let idle = idle.and_then(|timeout| moved.checked_add(timeout));
-        let program = match self.program {
-            ProgramDeadline::At(at) => Some((at, Passed::Program)),
-            ProgramDeadline::None | ProgramDeadline::After(_) => None,
-        };
-        let full =
-            self.full_since.and_then(|since| since.checked_add(limits.stalled_read_deadline));
-        let full = limit(Deadline::StalledRead, full);
+        let full = self
+            .full_since
+            .and_then(|since| limit(Deadline::StalledRead, since, limits.stalled_read_deadline));
+        // In the other phases, other deadlines end the connection, and unsent bytes may leave until
+        // then.
+        let may_idle = matches!(self.phase, Phase::Unbounded | Phase::Stalled);
+        let idle_timeout = self.idle_timeout.filter(|_| may_idle);
+        let idle = idle_timeout.and_then(|timeout| limit(Deadline::Idle, moved, timeout));
+        let program = self.program.map(|at| (at, Passed::Program));
+        let again = self.again.filter(|_| self.phase == Phase::Connecting);
         // Of several at the same time the first takes effect: no attempt to connect is made once
         // the deadline has passed.
-        let all = [phase, full, limit(Deadline::Idle, idle), program, self.again()];
-        all.into_iter().flatten().min_by_key(|(at, _)| *at)
+        earliest([phase, full, idle, program, again.map(|at| (at, Passed::Again))])
     }
 }
 
-fn limit(deadline: Deadline, at: Option<Instant>) -> Option<(Instant, Passed)> {
-    Some((at?, Passed::Limit(deadline)))
+fn limit(deadline: Deadline, since: Instant, within: Duration) -> Option<(Instant, Passed)> {
+    Some((since.checked_add(within)?, Passed::Limit(deadline)))
+}
+
+fn earliest<const N: usize>(all: [Option<(Instant, Passed)>; N]) -> Option<(Instant, Passed)> {
+    all.into_iter().flatten().min_by_key(|(at, _)| *at)
 }
 
 #[cfg(test)]
@@ -263,9 +223,9 @@ mod tests {
         let start = Instant::now();
         let mut deadlines = started(start, None);
         deadlines.moved(start + 3 * SECOND);
-        deadlines.set_idle_timeout(Some(9 * SECOND));
+        deadlines.idle_timeout = Some(9 * SECOND);
         assert_eq!(next_after(&deadlines, start), Some((12, Passed::Limit(Deadline::Idle))));
-        deadlines.set_idle_timeout(None);
+        deadlines.idle_timeout = None;
         assert_eq!(next_after(&deadlines, start), None);
     }
 

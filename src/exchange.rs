@@ -43,8 +43,9 @@ pub(crate) enum Coupling {
 }
 
 /// What an exchange waits for, as far as a deadline bounds the wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
+    #[default]
     Unbounded,
     Connecting,
     /// The kernel to take unsent bytes.

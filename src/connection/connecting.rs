@@ -167,7 +167,7 @@ impl Stream {
             self.origin = Origin::connected(address);
             self.socket = Some(socket);
             self.standing.interest = Interest::Writable;
-            self.deadlines_mut().set_again(None);
+            self.deadlines_mut().again = None;
             self.has_connected(resources);
         } else if race.running.is_empty() {
             self.begin_attempt(resources);
@@ -202,7 +202,7 @@ impl Stream {
         } else {
             resources.system.now().checked_add(STAGGER)
         };
-        self.deadlines_mut().set_again(next);
+        self.deadlines_mut().again = next;
     }
 
     /// Begins a race for these addresses.
@@ -219,7 +219,7 @@ impl Stream {
 
     /// Makes the attempt that could not begin earlier or whose turn it is now.
     pub(super) fn connect_again(&mut self, resources: &mut Resources) {
-        self.deadlines_mut().set_again(None);
+        self.deadlines_mut().again = None;
         #[cfg(unix)]
         if matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Retry { .. }))
         {
@@ -254,7 +254,7 @@ impl Stream {
         let Connecting::Retry { backoff, .. } = &mut **connecting else { return };
         let pause = backoff.take();
         let at = resources.system.now().checked_add(pause);
-        self.deadlines_mut().set_again(at);
+        self.deadlines_mut().again = at;
         resources.observers.see(Step::ConnectPaused { id: self.id(), pause });
     }
 

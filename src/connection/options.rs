@@ -35,7 +35,7 @@ impl Stream {
     /// Returns `InvalidInput` if the timeout is zero; then nothing is changed.
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         check_idle_timeout(timeout)?;
-        self.deadlines_mut().set_idle_timeout(timeout);
+        self.deadlines_mut().idle_timeout = timeout;
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl Stream {
         // Also if the limit is the same as before: `set_idle_timeout` may have changed the timeout
         // since.
         if self.deadlines.is_some() || limits.idle_timeout.is_some() {
-            self.deadlines_mut().set_idle_timeout(limits.idle_timeout);
+            self.deadlines_mut().idle_timeout = limits.idle_timeout;
         }
         if self.listener().is_some() && limits.reads_while_unsent != before.reads_while_unsent {
             self.exchange.set_reads_while_unsent(limits.reads_while_unsent);

@@ -122,8 +122,7 @@ impl Stream {
 
     /// Returns the deadline that has passed by `now`, if one has.
     fn passed(&mut self, now: Instant) -> Option<Passed> {
-        self.note_phase(now)?;
-        let (at, passed) = self.deadlines.as_ref()?.next(self.exchange.limits())?;
+        let (at, passed) = self.next_deadline(now)?;
         (at <= now).then_some(passed)
     }
 

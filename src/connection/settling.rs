@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use super::{Readers, Stream};
+use crate::deadlines::Passed;
 use crate::event::CloseReason;
 use crate::exchange::Phase;
 use crate::interest::Interest;
@@ -187,55 +188,38 @@ impl Stream {
     /// Sets the alarm for the next deadline. An earlier alarm stays and is set again when it fires,
     /// so activity costs nothing here.
     fn set_alarm(&mut self, resources: &mut Resources) {
-        let next = self.next_deadline(|| resources.system.now());
-        let target = AlarmTarget::Connection(self.id());
-        let Some(deadlines) = &mut self.deadlines else { return };
-        match (next, deadlines.alarm) {
-            (Some(at), Some(alarm)) if alarm.at() <= at => {}
-            (Some(at), alarm) => {
-                resources.cancel(alarm);
-                deadlines.alarm = Some(resources.alarms.set(at, target));
-            }
-            (None, alarm) => {
-                resources.cancel(alarm);
-                deadlines.alarm = None;
-                // The deadlines remember an idle timeout that the program has set or removed, which
-                // matters in another phase.
-                let has_idle_timeout = deadlines.has_idle_timeout();
-                if !has_idle_timeout && self.exchange.limits().idle_timeout.is_none() {
-                    self.deadlines = None;
-                }
-            }
-        }
-        debug_assert!(
-            next.is_none_or(|at| {
-                let alarm = self.deadlines.as_ref().and_then(|deadlines| deadlines.alarm);
-                alarm.is_some_and(|alarm| alarm.at() <= at)
-            }),
-            "no alarm fires by the next deadline"
-        );
-    }
-
-    fn next_deadline(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         let is_bounded =
             self.exchange.phase() != Phase::Unbounded || self.exchange.is_stalled_in_reading();
         if self.deadlines.is_none() && !is_bounded {
-            return None;
+            return;
         }
-        let now = now();
+        let (target, now) = (AlarmTarget::Connection(self.id()), resources.system.now());
         self.deadlines_mut();
-        self.note_phase(now)?;
-        let next = self.deadlines.as_ref()?.next(self.exchange.limits());
         // A deadline that has passed already fires in the next turn, after all that are due in this
         // one.
-        next.map(|(at, _)| at.max(now))
+        let next = self.next_deadline(now).map(|(at, _)| at.max(now));
+        let Some(deadlines) = &mut self.deadlines else { return };
+        if next.is_none_or(|at| deadlines.alarm.is_none_or(|alarm| at < alarm.at())) {
+            resources.cancel(deadlines.alarm);
+            deadlines.alarm = next.map(|at| resources.alarms.set(at, target));
+        }
+        debug_assert!(
+            next.is_none_or(|at| deadlines.alarm.is_some_and(|alarm| alarm.at() <= at)),
+            "no alarm fires by the next deadline"
+        );
+        // The deadlines remember an idle timeout that the program has set or removed, which matters
+        // in another phase.
+        let idle_timeout = deadlines.idle_timeout.or(self.exchange.limits().idle_timeout);
+        if next.is_none() && idle_timeout.is_none() {
+            self.deadlines = None;
+        }
     }
 
-    /// Notes what the exchange waits for now, if the connection has deadlines at all.
-    pub(super) fn note_phase(&mut self, now: Instant) -> Option<()> {
-        let (phase, is_stalled) = (self.exchange.phase(), self.exchange.is_stalled_in_reading());
-        self.deadlines.as_mut()?.enter(phase, is_stalled, now);
-        Some(())
+    /// Notes what the exchange waits for now, and returns the next deadline, if it has any.
+    pub(super) fn next_deadline(&mut self, now: Instant) -> Option<(Instant, Passed)> {
+        let deadlines = self.deadlines.as_mut()?;
+        deadlines.enter(self.exchange.phase(), self.exchange.is_stalled_in_reading(), now);
+        deadlines.next(self.exchange.limits())
     }
 
     // Closing the socket.
