@@ -61,13 +61,6 @@ impl Connecting {
     pub(crate) fn retry(address: UnixAddress) -> Self {
         Self::Retry { address, backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX) }
     }
-
-    pub(super) fn race(&self) -> Option<&Race> {
-        match self {
-            Self::Race(race) => Some(race),
-            _ => None,
-        }
-    }
 }
 
 /// Attempts at several addresses, of which the first to succeed wins.
@@ -75,7 +68,7 @@ impl Connecting {
 pub(crate) struct Race {
     waiting: VecDeque<SocketAddr>,
     /// The sockets of the attempts under way, each registered for writable.
-    running: Vec<(SocketAddr, Socket)>,
+    pub(super) running: Vec<(SocketAddr, Socket)>,
     /// Why the last attempt failed.
     failure: Option<CloseReason>,
 }
@@ -87,20 +80,10 @@ impl Race {
         let prefers_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
         let (first, second): (Vec<_>, Vec<_>) =
             addresses.into_iter().partition(|address| address.is_ipv6() == prefers_v6);
-        let (mut first, mut second) = (first.into_iter(), second.into_iter());
-        let mut waiting = VecDeque::new();
-        loop {
-            let pair = [first.next(), second.next()];
-            if pair == [None, None] {
-                break;
-            }
-            waiting.extend(pair.into_iter().flatten());
-        }
+        let count = first.len().max(second.len());
+        let pairs = (0..count).flat_map(|at| [first.get(at), second.get(at)]);
+        let waiting = pairs.flatten().copied().collect();
         Self { waiting, running: Vec::new(), failure: None }
-    }
-
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.running.iter().map(|(_, socket)| socket)
     }
 
     fn close_all(&mut self, slot: u32, system: &System) {
@@ -125,7 +108,7 @@ impl Stream {
             return;
         }
         let is_hup = self.exchange.take_readiness().is_hup();
-        if matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Race(_))) {
+        if matches!(self.origin.connecting(), Some(Connecting::Race(_))) {
             return self.look_at_race(is_hup, resources);
         }
         let Some(socket) = &self.socket else { return };
@@ -144,7 +127,7 @@ impl Stream {
     /// Checks each attempt: the first that has succeeded wins, and those that failed are closed.
     fn look_at_race(&mut self, is_hup: bool, resources: &mut Resources) {
         let id = self.id();
-        let Some(race) = race(&mut self.origin) else { return };
+        let Some(Connecting::Race(race)) = self.origin.connecting_mut() else { return };
         let mut winner = None;
         for (address, socket) in mem::take(&mut race.running) {
             let outcome = match &winner {
@@ -178,7 +161,7 @@ impl Stream {
     /// under way, the connection ends with the reason of the last one.
     fn begin_attempt(&mut self, resources: &mut Resources) {
         let (id, limits) = (self.id(), self.exchange.limits().clone());
-        let Some(race) = race(&mut self.origin) else { return };
+        let Some(Connecting::Race(race)) = self.origin.connecting_mut() else { return };
         while let Some(address) = race.waiting.pop_front() {
             resources.observers.see(Step::Connecting { id, address: Some(address) });
             match attempt_at(address, id.slot, &limits, &resources.system) {
@@ -194,14 +177,11 @@ impl Stream {
             }
         }
         if race.running.is_empty() {
-            let failure = race.failure.unwrap_or(CloseReason::of(&no_address()));
-            return self.exchange.end(failure);
+            // There may have been no address at all.
+            let no_address = CloseReason::Failed(io::ErrorKind::InvalidInput.into());
+            return self.exchange.end(race.failure.unwrap_or(no_address));
         }
-        let next = if race.waiting.is_empty() {
-            None
-        } else {
-            resources.system.now().checked_add(STAGGER)
-        };
+        let next = race.waiting.front().and_then(|_| resources.system.now().checked_add(STAGGER));
         self.deadlines_mut().again = next;
     }
 
@@ -213,45 +193,35 @@ impl Stream {
 
     /// Returns whether its name is being resolved.
     pub(crate) fn is_resolving(&self) -> bool {
-        let Origin::Connecting(connecting) = &self.origin else { return false };
-        self.exchange.is_connecting() && matches!(**connecting, Connecting::Resolving { .. })
+        self.exchange.is_connecting()
+            && matches!(self.origin.connecting(), Some(Connecting::Resolving { .. }))
     }
 
     /// Makes the attempt that could not begin earlier or whose turn it is now.
     pub(super) fn connect_again(&mut self, resources: &mut Resources) {
         self.deadlines_mut().again = None;
         #[cfg(unix)]
-        if matches!(&self.origin, Origin::Connecting(it) if matches!(**it, Connecting::Retry { .. }))
+        if let (Some(Connecting::Retry { address, .. }), Some(socket)) =
+            (self.origin.connecting(), &self.socket)
         {
-            return self.retry(resources);
+            return match resources.system.connect_unix(socket, address) {
+                Attempt::NotReady => self.pause_connecting(resources),
+                Attempt::Failed(error) => self.exchange.end(CloseReason::of(&error)),
+                Attempt::Done(()) => {
+                    self.origin = Origin::ConnectedUnix;
+                    // It was registered before it was connected, so no event is promised.
+                    self.exchange.try_write();
+                    self.serve(resources);
+                }
+            };
         }
         self.begin_attempt(resources);
-    }
-
-    #[cfg(unix)]
-    fn retry(&mut self, resources: &mut Resources) {
-        let Origin::Connecting(connecting) = &self.origin else { return };
-        let (Connecting::Retry { address, .. }, Some(socket)) = (&**connecting, &self.socket)
-        else {
-            return;
-        };
-        match resources.system.connect_unix(socket, address) {
-            Attempt::NotReady => self.pause_connecting(resources),
-            Attempt::Failed(error) => self.exchange.end(CloseReason::of(&error)),
-            Attempt::Done(()) => {
-                self.origin = Origin::ConnectedUnix;
-                // It was registered before it was connected, so no event is promised.
-                self.exchange.try_write();
-                self.serve(resources);
-            }
-        }
     }
 
     /// Schedules another attempt of a connect that could not begin.
     #[cfg(unix)]
     pub(crate) fn pause_connecting(&mut self, resources: &mut Resources) {
-        let Origin::Connecting(connecting) = &mut self.origin else { return };
-        let Connecting::Retry { backoff, .. } = &mut **connecting else { return };
+        let Some(Connecting::Retry { backoff, .. }) = self.origin.connecting_mut() else { return };
         let pause = backoff.take();
         let at = resources.system.now().checked_add(pause);
         self.deadlines_mut().again = at;
@@ -261,19 +231,9 @@ impl Stream {
     /// Closes all attempts under way other than the connection's own socket.
     pub(super) fn close_attempts(&mut self, system: &System) {
         let slot = self.id().slot;
-        if let Some(race) = race(&mut self.origin) {
+        if let Some(Connecting::Race(race)) = self.origin.connecting_mut() {
             race.close_all(slot, system);
         }
-    }
-}
-
-fn race(origin: &mut Origin) -> Option<&mut Race> {
-    match origin {
-        Origin::Connecting(connecting) => match &mut **connecting {
-            Connecting::Race(race) => Some(race),
-            _ => None,
-        },
-        _ => None,
     }
 }
 
@@ -289,24 +249,6 @@ fn attempt_at(
         Err(error) => {
             system.close(socket);
             Err(error)
-        }
-    }
-}
-
-fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "there is no address to connect to")
-}
-
-#[cfg(test)]
-impl Stream {
-    /// Returns how many attempts are under way, each with its own socket.
-    pub(crate) fn attempt_count(&self) -> usize {
-        match &self.origin {
-            Origin::Connecting(connecting) => match &**connecting {
-                Connecting::Race(race) => race.running.len(),
-                _ => 0,
-            },
-            _ => 0,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
-use super::connecting::{Connecting, Race};
+use super::connecting::Connecting;
 use crate::slots::ListenerId;
 use crate::system::Socket;
 
@@ -59,13 +59,28 @@ impl Origin {
         }
     }
 
-    /// Returns the sockets of the attempts under way, if there are several.
-    pub(super) fn attempts(&self) -> impl Iterator<Item = &Socket> {
-        let race = match self {
-            Self::Connecting(connecting) => connecting.race(),
+    /// Returns what a connect that takes more than one attempt needs, while it is under way.
+    pub(super) fn connecting(&self) -> Option<&Connecting> {
+        match self {
+            Self::Connecting(connecting) => Some(connecting),
             _ => None,
+        }
+    }
+
+    pub(super) fn connecting_mut(&mut self) -> Option<&mut Connecting> {
+        match self {
+            Self::Connecting(connecting) => Some(connecting),
+            _ => None,
+        }
+    }
+
+    /// Returns the sockets of the attempts under way, if there are several.
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = &Socket> {
+        let running = match self.connecting() {
+            Some(Connecting::Race(race)) => race.running.as_slice(),
+            _ => &[],
         };
-        race.into_iter().flat_map(Race::sockets)
+        running.iter().map(|(_, socket)| socket)
     }
 
     /// Returns the peer's address, if it was stored.

@@ -364,7 +364,7 @@ impl Checker {
         let turns = event_loop.turns();
         let (mut open, mut watched) = (0, 0);
         for connection in turns.connections.all() {
-            let attempts = connection.stream.attempt_count();
+            let attempts = connection.stream.origin.attempts().count();
             open += usize::from(connection.stream.socket.is_some()) + attempts;
             watched += usize::from(connection.interest() != crate::Interest::None) + attempts;
         }

@@ -86,7 +86,7 @@ fn address_that_never_answers_delays_the_next_by_a_moment_and_one_that_refuses_b
         assert_eq!(client.next_event().unwrap(), Event::Connected(id));
         assert_eq!(simulation.now() - start, Duration::from_millis(delay));
         assert_eq!(client[id].peer_addr().unwrap(), address(2));
-        assert_eq!(client[id].stream.attempt_count(), 0);
+        assert_eq!(client[id].stream.origin.attempts().count(), 0);
         while simulation.step() {}
         peers.push(listener.accept().unwrap());
     }
