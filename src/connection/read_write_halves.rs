@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 
 use super::Stream;
+use crate::attempt::would_block;
 use crate::buffer::Buffer;
 use crate::event::{CloseReason, Failure};
 use crate::exchange::WriteSide;
@@ -17,7 +18,7 @@ use crate::exchange::WriteSide;
 /// No byte is searched twice for the same delimiter.
 #[derive(Debug)]
 pub struct ReadHalf<'s> {
-    buffer: &'s mut Buffer,
+    pub(super) buffer: &'s mut Buffer,
     /// The limit `read_buffer_max`.
     max: usize,
     end: Option<Result<(), CloseReason>>,
@@ -121,16 +122,15 @@ impl ReadHalf<'_> {
     /// connection ended if it did so before a delimiter. Nothing is consumed then.
     pub fn take_until(&mut self, delimiter: u8, max: usize) -> io::Result<Option<&[u8]>> {
         if max > self.max {
-            return Err(beyond_the_buffer("max"));
+            let message = "max is above read_buffer_max";
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
-        let received = self.buffer.len();
-        let count = match (self.buffer.find(delimiter), self.end) {
-            (Some(count), _) => count,
-            (None, Some(Ok(()))) => received,
-            (None, Some(Err(reason))) => return Err(reason.to_error()),
+        let count = match self.buffer.find(delimiter) {
+            Some(count) => count,
+            None if self.has_ended()? => self.buffer.len(),
             // With the delimiter it would be longer still.
-            (None, None) if received >= max => return Err(too_long(max)),
-            (None, None) => 0,
+            None if self.buffer.len() >= max => return Err(too_long(max)),
+            None => 0,
         };
         if count > max {
             return Err(too_long(max));
@@ -147,18 +147,16 @@ impl ReadHalf<'_> {
     /// finished before that many bytes, or the error with which the connection ended. Nothing is
     /// consumed then.
     pub fn take_exact(&mut self, count: usize) -> io::Result<Option<&[u8]>> {
-        if count == 0 {
-            return Ok(Some(&[]));
-        }
         if count <= self.buffer.len() {
-            return Ok(self.take(count));
+            return Ok(Some(self.buffer.take(count)));
         }
-        match self.end {
-            Some(Ok(())) => Err(ErrorKind::UnexpectedEof.into()),
-            Some(Err(reason)) => Err(reason.to_error()),
-            None if count > self.max => Err(never_whole()),
-            None => Ok(self.take(0)),
+        if self.has_ended()? {
+            return Err(ErrorKind::UnexpectedEof.into());
         }
+        if count > self.max {
+            return Err(never_whole());
+        }
+        Ok(self.take(0))
     }
 
     /// Takes `count` bytes. Zero means that the message is incomplete; the program knows it now, so
@@ -173,9 +171,11 @@ impl ReadHalf<'_> {
 
     // For the standard traits.
 
-    /// Returns how the input ends, once nothing more will be received.
-    pub(super) fn end(&self) -> Option<Result<(), CloseReason>> {
-        self.end
+    /// Returns whether nothing follows the received bytes. Fails if the connection ended with an
+    /// error.
+    pub(super) fn has_ended(&self) -> io::Result<bool> {
+        let end = self.end.transpose().map_err(CloseReason::to_error)?;
+        Ok(end.is_some())
     }
 
     /// Returns how many bytes there are up to and including the delimiter, or up to the end of
@@ -191,32 +191,15 @@ impl ReadHalf<'_> {
     /// Returns how many bytes are left, once the end of file has been received. A connection that
     /// ended with an error has none: its input is not whole.
     pub(super) fn whole_to_end(&mut self) -> io::Result<usize> {
-        match self.end {
-            Some(Ok(())) => Ok(self.buffer.len()),
-            Some(Err(reason)) => Err(reason.to_error()),
-            None if self.is_overfull && self.buffer.len() >= self.max => Err(never_whole()),
-            None => Err(self.incomplete()),
+        if self.has_ended()? {
+            return Ok(self.buffer.len());
         }
-    }
-
-    /// Returns why `count` bytes cannot be read now, if they cannot.
-    pub(super) fn check_exact(&mut self, count: usize) -> io::Result<()> {
-        if count <= self.buffer.len() {
-            return Ok(());
+        if self.is_overfull && self.buffer.len() >= self.max {
+            return Err(never_whole());
         }
-        Err(match self.end {
-            Some(Ok(())) => ErrorKind::UnexpectedEof.into(),
-            Some(Err(reason)) => reason.to_error(),
-            None if count > self.max => never_whole(),
-            None => self.incomplete(),
-        })
-    }
-
-    /// Returns `WouldBlock`: the message is incomplete, so `Received` is not repeated for the same
-    /// bytes.
-    fn incomplete(&mut self) -> io::Error {
+        // As in `take`.
         self.buffer.forget_progress();
-        crate::attempt::would_block()
+        Err(would_block())
     }
 }
 
@@ -275,10 +258,6 @@ impl WriteHalf<'_> {
     pub fn pause(&mut self) {
         self.write_side.pause();
     }
-}
-
-fn beyond_the_buffer(what: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, format!("{what} is above read_buffer_max"))
 }
 
 fn too_long(max: usize) -> io::Error {

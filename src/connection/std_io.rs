@@ -16,24 +16,20 @@ impl Read for ReadHalf<'_> {
         if into.is_empty() {
             return Ok(0);
         }
-        let available = self.fill_buf()?;
-        let count = available.len().min(into.len());
-        into[..count].copy_from_slice(&available[..count]);
+        let count = self.fill_buf()?.read(into)?;
         self.consume(count);
         Ok(count)
     }
 
     fn read_exact(&mut self, into: &mut [u8]) -> io::Result<()> {
-        self.check_exact(into.len())?;
-        into.copy_from_slice(&self.received()[..into.len()]);
-        self.consume(into.len());
+        let bytes = self.take_exact(into.len())?.ok_or_else(would_block)?;
+        into.copy_from_slice(bytes);
         Ok(())
     }
 
     fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         let count = self.whole_to_end()?;
-        into.extend_from_slice(self.received());
-        self.consume(count);
+        into.extend_from_slice(self.buffer.take(count));
         Ok(count)
     }
 
@@ -45,12 +41,10 @@ impl Read for ReadHalf<'_> {
 
 impl BufRead for ReadHalf<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match self.end() {
-            _ if !self.received().is_empty() => Ok(self.received()),
-            Some(Ok(())) => Ok(&[]),
-            Some(Err(reason)) => Err(reason.to_error()),
-            None => Err(would_block()),
+        if self.buffer.is_empty() && !self.has_ended()? {
+            return Err(would_block());
         }
+        Ok(self.received())
     }
 
     fn consume(&mut self, count: usize) {
@@ -59,8 +53,7 @@ impl BufRead for ReadHalf<'_> {
 
     fn read_until(&mut self, delimiter: u8, into: &mut Vec<u8>) -> io::Result<usize> {
         let count = self.whole_until(delimiter)?;
-        into.extend_from_slice(&self.received()[..count]);
-        self.consume(count);
+        into.extend_from_slice(self.buffer.take(count));
         Ok(count)
     }
 
@@ -100,15 +93,13 @@ impl Write for WriteHalf<'_> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut count = 0;
         for slice in slices {
-            match self.write(slice) {
-                Ok(taken) => {
-                    count += taken;
-                    if taken < slice.len() {
-                        break;
-                    }
-                }
-                Err(_) if count > 0 => break,
-                Err(error) => return Err(error),
+            let taken = match self.write(slice) {
+                Err(error) if count == 0 => return Err(error),
+                outcome => outcome.unwrap_or(0),
+            };
+            count += taken;
+            if taken < slice.len() {
+                break;
             }
         }
         Ok(count)
