@@ -94,6 +94,17 @@ impl DerefMut for Exchange {
     }
 }
 
+impl Coupling {
+    /// Returns whether it pauses the reading of a connection that itself has `unsent` bytes.
+    fn holds_back(self, unsent: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::Itself => unsent > 0,
+            Self::Writer { has_unsent } => has_unsent,
+        }
+    }
+}
+
 impl Exchange {
     /// Creates the exchange of an accepted connection: open, coupled to itself unless the limits
     /// say otherwise, and writable until disproved.
@@ -134,13 +145,10 @@ impl Exchange {
     /// Returns how the input ends, once nothing more will be received: with an end of file (the
     /// peer's, or because the program has closed) or with an error.
     pub(crate) fn end_of_input(&self) -> Option<Result<(), CloseReason>> {
-        if matches!(self.behind, Behind::End | Behind::Nothing) && !self.is_closed() {
-            return Some(Ok(()));
-        }
-        match self.close_reason()? {
-            _ if self.is_at_end() => Some(Ok(())),
-            CloseReason::Finished | CloseReason::Closed => Some(Ok(())),
-            reason => Some(Err(reason)),
+        match (self.close_reason(), self.behind) {
+            (_, Behind::End) | (None, Behind::Nothing) => Some(Ok(())),
+            (Some(CloseReason::Finished | CloseReason::Closed), _) => Some(Ok(())),
+            (reason, _) => reason.map(Err),
         }
     }
 
@@ -285,21 +293,16 @@ impl Exchange {
         let is_handled =
             self.next_pending().is_none() && !self.read_buffer.has_progress() && !self.paused;
         match self.state {
-            State::PeerFinished if !is_handled || self.half_open => false,
-            State::BothFinishing if !is_handled => false,
-            State::PeerFinished | State::BothFinishing => {
-                self.end(CloseReason::Finished);
-                false
-            }
-            State::BothClosing => {
-                self.end(CloseReason::Closed);
-                false
-            }
+            State::PeerFinished if self.half_open => {}
+            State::PeerFinished | State::BothFinishing if !is_handled => {}
+            State::PeerFinished | State::BothFinishing => self.end(CloseReason::Finished),
+            State::BothClosing => self.end(CloseReason::Closed),
             before => {
                 self.state = before.on(Input::AllSent);
-                self.state != before
+                return self.state != before;
             }
         }
+        false
     }
 
     /// Returns both buffers, so that they can release what they do not need.

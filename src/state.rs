@@ -89,11 +89,8 @@ impl State {
     /// Returns the state that follows from an input, as the table says.
     #[must_use]
     pub(crate) fn on(self, input: Input) -> Self {
-        use Input::{AllSent, Close, Connected, End, Finish, PeerEnded, WriteFailed};
-        use State::{
-            BothClosing, BothFinishing, Broken, Closed, Closing, Connecting, ConnectingToClose,
-            ConnectingToFinish, Finished, Finishing, Lingering, Open, PeerFinished,
-        };
+        use Input::*;
+        use State::*;
         match (self, input) {
             (_, End) => Closed,
 
@@ -145,26 +142,8 @@ impl State {
         }
     }
 
-    pub(crate) fn is_connecting(self) -> bool {
-        matches!(self, Self::Connecting | Self::ConnectingToFinish | Self::ConnectingToClose)
-    }
-
-    /// Returns whether the program has closed, or there is nothing left to close.
-    pub(crate) fn is_ending(self) -> bool {
-        use State::{BothClosing, Closed, Closing, ConnectingToClose, Lingering};
-        matches!(self, ConnectingToClose | Closing | BothClosing | Lingering | Closed)
-    }
-
-    /// Returns whether what the program sends can still leave.
-    pub(crate) fn takes_bytes(self) -> bool {
-        matches!(self, Self::Connecting | Self::Open | Self::PeerFinished)
-    }
-
     pub(crate) fn intake(self) -> Intake {
-        use State::{
-            BothClosing, BothFinishing, Broken, Closed, Closing, Connecting, ConnectingToClose,
-            ConnectingToFinish, Finished, Finishing, Lingering, Open, PeerFinished,
-        };
+        use State::*;
         match self {
             Connecting | ConnectingToFinish | ConnectingToClose => Intake::NotYet,
             Open | Finishing | Finished | Broken => Intake::Receives,

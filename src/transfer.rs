@@ -191,7 +191,7 @@ pub(crate) fn discard(socket: &mut impl Read, pool: &mut Pool, budget: usize) ->
 
 #[cold]
 fn read_failed(exchange: &mut Exchange, error: io::Error) -> StopReason {
-    exchange.read_failed(CloseReason::of(&error));
+    exchange.end(CloseReason::of(&error));
     StopReason::Failed
 }
 

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use super::Stream;
 use crate::deadlines::Passed;
+use crate::event::CloseReason;
 use crate::observer::Step;
 use crate::readiness::Readiness;
 use crate::resources::Resources;
@@ -114,7 +115,7 @@ impl Stream {
                     && !self.exchange.is_closed()
                 {
                     resources.observers.see(Step::DeadlinePassed { id: self.id(), deadline });
-                    self.exchange.pass(deadline);
+                    self.exchange.end(CloseReason::TimedOut(deadline));
                 }
             }
         }

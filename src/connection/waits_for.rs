@@ -87,9 +87,7 @@ impl Stream {
         let interest = self.standing.interest;
         let has_asked = interest == exchange.interest();
         match exchange.state() {
-            State::Connecting | State::ConnectingToFinish | State::ConnectingToClose => {
-                WaitsFor::Connect
-            }
+            _ if exchange.is_connecting() => WaitsFor::Connect,
             State::Lingering if has_asked => WaitsFor::PeerToFinish,
             State::Closed | State::Lingering => WaitsFor::Nobody,
             _ if !has_asked => WaitsFor::Nobody,

@@ -6,7 +6,7 @@
 //! bytes. `PeerFinished` and `Closed` wait for it. If the program consumes nothing from a full read
 //! buffer, `Full` becomes pending, once.
 
-use super::{Behind, Coupling, Exchange};
+use super::{Behind, Exchange};
 use crate::pending_events::{Pending, PendingEvents};
 use crate::state::Intake;
 
@@ -87,11 +87,7 @@ impl Exchange {
     /// not hold back the rest as long as they are within the budget. Bytes that the last flush left
     /// unsent do, on a connection that is coupled.
     pub(crate) fn may_repeat_at_once(&self, left_unsent: usize) -> bool {
-        let waits = match self.coupling() {
-            Coupling::None => false,
-            Coupling::Itself => left_unsent > 0,
-            Coupling::Writer { has_unsent } => has_unsent,
-        };
+        let waits = self.coupling.holds_back(left_unsent);
         self.may_repeat() && !waits && !self.has_spent_write_budget()
     }
 

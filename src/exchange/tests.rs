@@ -245,9 +245,9 @@ fn failure_in_every_state_closes_and_the_first_reason_stays() {
     type Fail = fn(&mut Exchange);
     let failures: [(Fail, CloseReason, &str); 4] = [
         (|exchange| exchange.end(CloseReason::Refused), CloseReason::Refused, "connect"),
-        (|exchange| exchange.read_failed(CloseReason::Refused), CloseReason::Refused, "read"),
+        (|exchange| exchange.end(CloseReason::Refused), CloseReason::Refused, "read"),
         (
-            |exchange| exchange.pass(Deadline::Idle),
+            |exchange| exchange.end(CloseReason::TimedOut(Deadline::Idle)),
             CloseReason::TimedOut(Deadline::Idle),
             "deadline",
         ),

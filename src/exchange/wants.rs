@@ -3,7 +3,7 @@
 //! All of it follows from the state of the exchange, and the interest follows from it, by the rule
 //! of `interest.rs`.
 
-use super::{Behind, Coupling, Exchange, WriteSide};
+use super::{Behind, Exchange, WriteSide};
 use crate::interest::Interest;
 use crate::state::Intake;
 
@@ -64,10 +64,6 @@ impl WriteSide {
     }
 
     pub(super) fn is_held_back(&self) -> bool {
-        match self.coupling {
-            Coupling::None => false,
-            Coupling::Itself => self.unsent() > 0,
-            Coupling::Writer { has_unsent } => has_unsent,
-        }
+        self.coupling.holds_back(self.unsent())
     }
 }

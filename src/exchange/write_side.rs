@@ -11,11 +11,11 @@ use std::sync::Arc;
 use super::{Behind, Coupling, Phase};
 use crate::attempt::would_block;
 use crate::buffer::Buffer;
-use crate::event::{CloseReason, Deadline, Failure};
+use crate::event::{CloseReason, Failure};
 use crate::limits::ConnectionLimits;
 use crate::pending_events::{Pending, PendingEvents};
 use crate::readiness::Readiness;
-use crate::state::{Input, State};
+use crate::state::{Input, Intake, State};
 
 /// How the connection ended, and how many bytes were lost.
 #[derive(Debug, Default)]
@@ -91,17 +91,18 @@ impl WriteSide {
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
-        self.state.is_connecting()
+        self.state.intake() == Intake::NotYet
     }
 
     /// Whether the program has closed, or there is nothing left to close.
     pub(crate) fn is_ending(&self) -> bool {
-        self.state.is_ending()
+        use State::*;
+        matches!(self.state, ConnectingToClose | Closing | BothClosing | Lingering | Closed)
     }
 
     /// Returns whether what the program sends can still leave.
     pub(crate) fn takes_bytes(&self) -> bool {
-        self.state.takes_bytes()
+        matches!(self.state, State::Connecting | State::Open | State::PeerFinished)
     }
 
     pub(crate) fn is_clogged(&self) -> bool {
@@ -163,9 +164,7 @@ impl WriteSide {
 
     pub(crate) fn phase(&self) -> Phase {
         match self.state {
-            State::Connecting | State::ConnectingToFinish | State::ConnectingToClose => {
-                Phase::Connecting
-            }
+            _ if self.is_connecting() => Phase::Connecting,
             State::Broken => Phase::Broken,
             State::Lingering => Phase::Lingering,
             State::Closing | State::BothClosing => Phase::Closing,
@@ -178,10 +177,7 @@ impl WriteSide {
 
     /// Appends `bytes`, or loses them if they can no longer leave.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        if self.has_room_for(bytes.len()) {
-            self.write_buffer.append(bytes);
-            self.notice_high_water();
-        } else {
+        if self.write_whole(bytes).is_err() {
             self.lose(bytes.len());
         }
     }
@@ -207,8 +203,7 @@ impl WriteSide {
 
     /// Appends all of `bytes`, or fails and appends none.
     pub(crate) fn write_whole(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let is_taken = bytes.is_empty() || self.has_room_for(bytes.len());
-        if !is_taken {
+        if !bytes.is_empty() && !self.has_room_for(bytes.len()) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.write_buffer.append(bytes);
@@ -376,12 +371,6 @@ impl WriteSide {
         }
     }
 
-    /// Records that a read failed, which ends both directions.
-    #[cold]
-    pub(crate) fn read_failed(&mut self, reason: CloseReason) {
-        self.end(reason);
-    }
-
     /// Records that the kernel took the first `count` unsent bytes.
     pub(crate) fn flushed(&mut self, count: usize) {
         self.write_buffer.consume(count);
@@ -420,11 +409,6 @@ impl WriteSide {
         self.ending.get_or_insert_default().reason.get_or_insert(reason);
         self.coupling = Coupling::None;
         self.pending.add(Pending::Closed);
-    }
-
-    /// Records that a deadline of the limits has passed.
-    pub(crate) fn pass(&mut self, deadline: Deadline) {
-        self.end(CloseReason::TimedOut(deadline));
     }
 
     /// Drops a pending `Deadline`: the program has set another deadline, or none.

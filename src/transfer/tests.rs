@@ -614,7 +614,7 @@ fn write_error_remains_the_reason_however_reading_ends() {
     let mut exchange = broken();
     filled(&mut exchange, &[bytes(b"abc"), WouldBlock], true);
     assert_eq!(exchange.phase(), Phase::Broken, "waits for what may still arrive");
-    exchange.pass(Deadline::Close);
+    exchange.end(CloseReason::TimedOut(Deadline::Close));
     assert_eq!(exchange.close_reason(), Some(CloseReason::Reset));
 }
 

@@ -101,7 +101,7 @@ fn closed_comes_through_a_pause_and_nothing_behind_it() {
     exchange.end(CloseReason::Reset);
     assert_eq!(all_pending(&mut exchange).last(), Some(&Pending::Closed));
     exchange.end(CloseReason::Aborted);
-    exchange.pass(Deadline::Idle);
+    exchange.end(CloseReason::TimedOut(Deadline::Idle));
     assert_eq!(exchange.pending, PendingEvents::default());
 }
 
@@ -141,7 +141,7 @@ fn closed_or_aborted_after_an_undelivered_end_gets_only_that() {
     for end in [|exchange| exchange.close(), |exchange| exchange.abort()] as [fn(&mut Exchange); 2]
     {
         let mut exchange = with_much_pending();
-        exchange.read_failed(CloseReason::Reset);
+        exchange.end(CloseReason::Reset);
         exchange.delivered(Pending::Accepted);
         end(&mut exchange);
         assert_eq!(all_pending(&mut exchange), [Pending::Closed]);
@@ -252,7 +252,7 @@ fn paused_exchange_that_was_aborted_or_closed_announces_nothing_when_resumed() {
         receive(&mut exchange, b"abc");
         exchange.delivered(Pending::Received);
         exchange.pause();
-        exchange.read_failed(CloseReason::Reset);
+        exchange.end(CloseReason::Reset);
         end(&mut exchange);
         exchange.resume();
         assert_eq!(all_pending(&mut exchange), [Pending::Closed]);
@@ -269,7 +269,7 @@ fn paused_exchange_that_was_aborted_or_closed_announces_nothing_when_resumed() {
 fn ended_exchange_that_is_paused_holds_back_what_it_had_received() {
     let mut exchange = open();
     receive(&mut exchange, b"abc");
-    exchange.read_failed(CloseReason::Reset);
+    exchange.end(CloseReason::Reset);
     exchange.pause();
     assert_eq!(exchange.next_pending(), Some(Pending::Closed));
     exchange.resume();

@@ -81,7 +81,7 @@ impl Walk {
             }
             15 if exchange.wants_read() && numbers.below(3) == 0 => {
                 self.steps.push("read_failed");
-                exchange.read_failed(CloseReason::Reset);
+                exchange.end(CloseReason::Reset);
             }
             15 if numbers.below(3) == 0 => {
                 self.steps.push("deadline");

@@ -754,7 +754,7 @@ impl<'l> Life<'l> {
             Deadline::Idle => held(exchange) == before,
         };
         if counts && !exchange.is_closed() {
-            self.exchange.pass(deadline);
+            self.exchange.end(CloseReason::TimedOut(deadline));
         }
     }
 
