@@ -41,11 +41,6 @@ impl Block {
         Self::new(vec![0; size], 0)
     }
 
-    /// Creates a block that holds just these bytes.
-    fn holding(bytes: &[u8]) -> Box<Self> {
-        Self::new(bytes.to_vec(), bytes.len())
-    }
-
     fn new(bytes: Vec<u8>, end: usize) -> Box<Self> {
         Box::new(Self { bytes, start: 0, end, searched: 0, delimiter: 0, marks: Marks::default() })
     }
@@ -183,7 +178,7 @@ impl Buffer {
         match &mut self.block {
             Some(block) => block.append(bytes),
             None if bytes.is_empty() => {}
-            None => self.block = Some(Block::holding(bytes)),
+            None => self.block = Some(Block::new(bytes.to_vec(), bytes.len())),
         }
     }
 
@@ -202,13 +197,10 @@ impl Buffer {
     ///
     /// Panics if the buffer holds fewer.
     pub(crate) fn take(&mut self, count: usize) -> &[u8] {
-        let held = self.len();
-        assert!(count <= held, "cannot take {count} bytes of {held}");
-        let Some(block) = &mut self.block else { return &[] };
-        let taken = block.start..block.start + count;
-        block.consume(count);
+        let start = self.block.as_ref().map_or(0, |block| block.start);
+        self.consume(count);
         // Consuming leaves the bytes where they are.
-        &block.bytes[taken]
+        self.block.as_ref().map_or(&[], |block| &block.bytes[start..start + count])
     }
 
     /// Moves all bytes to the back of `other`: the block itself if `other` is empty.
@@ -255,11 +247,7 @@ impl Buffer {
 
     /// Moves the bytes into a block of just their size and returns the one that held them.
     pub(crate) fn shrink(&mut self) -> Option<Box<Block>> {
-        let mut small = Block::holding(self.bytes());
-        if let Some(block) = &self.block {
-            small.remember(block);
-        }
-        self.block.replace(small)
+        self.move_into(Block::new(Vec::with_capacity(self.len()), 0))
     }
 
     /// Returns how many bytes there are up to and including the first delimiter, if there is one.
@@ -302,11 +290,6 @@ impl Buffer {
         }
     }
 
-    /// Restores the first `count` hidden bytes.
-    pub(crate) fn restore(&mut self, count: usize) {
-        self.extend(count);
-    }
-
     /// Returns the memory that the buffer's block takes, in bytes; zero at rest.
     pub(crate) fn capacity(&self) -> usize {
         self.block.as_ref().map_or(0, |block| block.capacity())
@@ -330,7 +313,7 @@ impl Buffer {
         &mut block.bytes[block.end..end]
     }
 
-    /// Makes the first `count` bytes of the room live.
+    /// Makes the first `count` bytes of the room live, which were read there or hidden.
     #[inline]
     pub(crate) fn extend(&mut self, count: usize) {
         if let Some(block) = &mut self.block {

@@ -138,11 +138,8 @@ impl<T> Connections<T> {
     #[inline]
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<T>> {
         let connection = self.slots.get_mut(id.slot as usize)?;
-        if connection.id().generation != id.generation {
-            return None;
-        }
-        mark_dirty(&mut self.dirty, connection);
-        Some(connection)
+        let is_it = connection.id().generation == id.generation;
+        is_it.then(|| lent(&mut self.dirty, connection))
     }
 
     /// Lends two connections at once.
@@ -175,10 +172,7 @@ impl<T> Connections<T> {
         let closed = self.closed.map(|slot| slot as usize);
         let dirty = &mut self.dirty;
         let open = self.slots.iter_mut().filter(move |(slot, _)| Some(*slot) != closed);
-        open.map(|(_, connection)| {
-            mark_dirty(dirty, connection);
-            connection
-        })
+        open.map(|(_, connection)| lent(dirty, connection))
     }
 
     /// Checks a bounded number of connections and continues from there the next time, so that all
@@ -202,8 +196,7 @@ impl<T> Connections<T> {
     /// Lends the connection in a slot, to be settled before anything else happens.
     pub(crate) fn lend(&mut self, slot: u32) -> Option<&mut Connection<T>> {
         let connection = self.slots.get_mut(slot as usize)?;
-        mark_dirty(&mut self.dirty, connection);
-        Some(connection)
+        Some(lent(&mut self.dirty, connection))
     }
 
     /// Removes the next connection from the list of dirty ones. Its slot may be vacant by now.
@@ -301,12 +294,14 @@ impl<T> Connections<T> {
     }
 }
 
-fn mark_dirty<T>(dirty: &mut Vec<Dirty>, connection: &mut Connection<T>) {
+/// Returns a connection that is lent to the program, and marks it as dirty.
+fn lent<'c, T>(dirty: &mut Vec<Dirty>, connection: &'c mut Connection<T>) -> &'c mut Connection<T> {
     let stream = &mut connection.stream;
     if !stream.standing.dirty {
         stream.standing.dirty = true;
         dirty.push(Dirty { slot: stream.id().slot, unsent: stream.unsent() });
     }
+    connection
 }
 
 #[cfg(test)]

@@ -36,12 +36,7 @@ impl Pool {
         if !buffer.has_block() {
             return buffer.put_block(self.take()).room(max);
         }
-        self.make_room(buffer, max);
-        buffer.room(max)
-    }
-
-    /// Gives a buffer a larger block if it needs one.
-    fn make_room(&mut self, buffer: &mut Buffer, max: usize) {
+        // Does it need a larger block?
         let wanted = buffer.len().saturating_add(max);
         if buffer.size() < wanted.min(BLOCK_SIZE) {
             let block = self.take();
@@ -51,6 +46,7 @@ impl Pool {
             let size = wanted.min(2 * buffer.size());
             self.give(buffer.move_into(Block::zeroed(size)));
         }
+        buffer.room(max)
     }
 
     #[inline]
@@ -67,8 +63,8 @@ impl Pool {
     /// at most a third is used, for a right-sized one.
     pub(crate) fn reclaim(&mut self, buffer: &mut Buffer) {
         self.reclaim_empty(buffer);
-        if buffer.has_block() {
-            self.right_size(buffer);
+        if buffer.has_block() && buffer.len() <= buffer.capacity() / 3 {
+            self.give(buffer.shrink());
         }
     }
 
@@ -76,13 +72,6 @@ impl Pool {
     pub(crate) fn reclaim_empty(&mut self, buffer: &mut Buffer) {
         if buffer.has_block() && buffer.is_empty() {
             self.give(buffer.take_block());
-        }
-    }
-
-    /// Takes back the block of a buffer that uses little of it.
-    fn right_size(&mut self, buffer: &mut Buffer) {
-        if buffer.len() <= buffer.capacity() / 3 {
-            self.give(buffer.shrink());
         }
     }
 

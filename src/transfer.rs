@@ -178,12 +178,10 @@ pub(crate) fn flush(
 pub(crate) fn discard(socket: &mut impl Read, pool: &mut Pool, budget: usize) -> usize {
     let mut block = pool.take();
     let mut count = 0;
-    while count < budget {
-        let room = block.room(budget - count);
-        match attempt(|| socket.read(room)) {
-            Attempt::Done(0) | Attempt::NotReady | Attempt::Failed(_) => break,
-            Attempt::Done(read) => count += read,
-        }
+    while count < budget
+        && let Attempt::Done(read @ 1..) = attempt(|| socket.read(block.room(budget - count)))
+    {
+        count += read;
     }
     pool.give(Some(block));
     count

@@ -224,7 +224,7 @@ impl WriteSide {
         if count > 0 && !self.has_room_for(count) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        self.write_buffer.restore(count);
+        self.write_buffer.extend(count);
         self.notice_high_water();
         Ok(())
     }
