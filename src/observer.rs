@@ -321,15 +321,10 @@ impl Observers {
     }
 }
 
-/// Logs the error for which the program has closed a connection; of the error itself only the kind
-/// and number are kept.
-pub(crate) fn log_rejected(id: ConnectionId, error: &dyn fmt::Display) {
-    log::debug!(target: TARGET, "{id} is rejected: {error}");
-}
-
-/// Logs a name that has no address.
-pub(crate) fn log_unresolved(id: ConnectionId, error: &dyn fmt::Display) {
-    log::debug!(target: TARGET, "{id} has no address: {error}");
+/// Logs the error for which the program has closed a connection, or for which a name has no address;
+/// of the error itself only the kind and number are kept.
+pub(crate) fn log_error(id: ConnectionId, what: &str, error: &dyn fmt::Display) {
+    log::debug!(target: TARGET, "{id} {what}: {error}");
 }
 
 /// Returns an address as a log line shows it. A Unix-domain address may be long and would take a

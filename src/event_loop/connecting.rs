@@ -7,7 +7,7 @@ use super::EventLoop;
 use crate::connection::{Origin, Race};
 use crate::event::CloseReason;
 use crate::names::{self, Target};
-use crate::observer::{Step, log_unresolved};
+use crate::observer::{Step, log_error};
 use crate::slots::ConnectionId;
 use crate::system::Socket;
 use crate::turn::Turns;
@@ -114,7 +114,7 @@ impl<T> EventLoop<T> {
             Err(error) => {
                 let reason = CloseReason::of(&error);
                 let id = self.turns.add_outgoing(data, Origin::Adopted, Some(Err(error)));
-                log_unresolved(id, &reason);
+                log_error(id, "has no address", &reason);
                 id
             }
         }

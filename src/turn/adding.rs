@@ -8,7 +8,7 @@ use super::Turns;
 use crate::connection::{Connecting, Origin, Race, Stream};
 use crate::event::CloseReason;
 use crate::exchange::Exchange;
-use crate::observer::{Step, log_unresolved};
+use crate::observer::{Step, log_error};
 use crate::slots::ConnectionId;
 use crate::system::{Question, Socket};
 
@@ -90,7 +90,7 @@ impl<T> Turns<T> {
                 connection.stream.begin_race(Race::new(addresses), &mut self.resources);
             }
             Err(error) => {
-                log_unresolved(id, &error);
+                log_error(id, "has no address", &error);
                 connection.stream.exchange.end(CloseReason::of(&error));
             }
         }
