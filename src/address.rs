@@ -8,6 +8,10 @@
 
 use std::fmt;
 use std::io;
+#[cfg(target_os = "android")]
+use std::os::android::net::SocketAddrExt;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -122,10 +126,6 @@ impl UnixAddress {
     /// Converts an address that the system has reported.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn of_system(&self) -> io::Result<SocketAddr> {
-        #[cfg(target_os = "android")]
-        use std::os::android::net::SocketAddrExt;
-        #[cfg(target_os = "linux")]
-        use std::os::linux::net::SocketAddrExt;
         match &self.name {
             Name::Path(path) => SocketAddr::from_pathname(path),
             #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -154,44 +154,22 @@ impl fmt::Display for UnixAddress {
     }
 }
 
-impl From<PathBuf> for UnixAddress {
-    fn from(path: PathBuf) -> Self {
-        Self { name: Name::Path(path), replaces: false }
-    }
+macro_rules! from_path {
+    ($($path:ty),*) => {$(
+        impl From<$path> for UnixAddress {
+            fn from(path: $path) -> Self {
+                Self { name: Name::Path(path.into()), replaces: false }
+            }
+        }
+    )*};
 }
 
-impl From<&Path> for UnixAddress {
-    fn from(path: &Path) -> Self {
-        path.to_path_buf().into()
-    }
-}
-
-impl From<&PathBuf> for UnixAddress {
-    fn from(path: &PathBuf) -> Self {
-        path.clone().into()
-    }
-}
-
-impl From<&str> for UnixAddress {
-    fn from(path: &str) -> Self {
-        PathBuf::from(path).into()
-    }
-}
-
-impl From<String> for UnixAddress {
-    fn from(path: String) -> Self {
-        PathBuf::from(path).into()
-    }
-}
+from_path!(PathBuf, &Path, &PathBuf, &str, String);
 
 /// What the system tells of a socket is an address again. One of a socket that has none is the
 /// empty path, to which no connect succeeds.
 impl From<SocketAddr> for UnixAddress {
     fn from(address: SocketAddr) -> Self {
-        #[cfg(target_os = "android")]
-        use std::os::android::net::SocketAddrExt;
-        #[cfg(target_os = "linux")]
-        use std::os::linux::net::SocketAddrExt;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(name) = address.as_abstract_name() {
             return Self::abstract_name(name);
@@ -235,11 +213,6 @@ mod tests {
     #[test]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn abstract_names_may_have_any_bytes_up_to_the_bound() {
-        #[cfg(target_os = "android")]
-        use std::os::android::net::SocketAddrExt;
-        #[cfg(target_os = "linux")]
-        use std::os::linux::net::SocketAddrExt;
-
         UnixAddress::abstract_name([0; LENGTH_MAX]).check().unwrap();
         for name in [&[][..], &[1; SIZE]] {
             let error = UnixAddress::abstract_name(name).check().unwrap_err();

@@ -19,24 +19,26 @@ use crate::waker::Waker;
 /// Maximum number of helper threads.
 const THREADS_MAX: usize = 4;
 
-/// The names that are being resolved for one loop.
-#[derive(Default)]
+/// The names that are being resolved for one loop, and the threads that do so.
 pub(crate) struct Names {
-    helpers: Option<Helpers>,
-    /// How many names are not answered yet.
-    open: usize,
-}
-
-struct Helpers {
     questions: Sender<Question>,
     /// The threads take turns at receiving from this end.
     asked: Arc<Mutex<Receiver<Question>>>,
     answering: Sender<Answer>,
     answers: Receiver<Answer>,
     threads: usize,
+    /// How many names are not answered yet.
+    open: usize,
 }
 
 impl Names {
+    pub(crate) fn new() -> Self {
+        let (questions, asked) = mpsc::channel();
+        let (answering, answers) = mpsc::channel();
+        let asked = Arc::new(Mutex::new(asked));
+        Self { questions, asked, answering, answers, threads: 0, open: 0 }
+    }
+
     /// Begins to resolve a name. The answer wakes the loop.
     pub(crate) fn ask(
         &mut self,
@@ -45,16 +47,15 @@ impl Names {
         system: &System,
     ) -> io::Result<()> {
         let Some(question) = system.ask_name(question) else { return Ok(()) };
-        let helpers = self.helpers.get_or_insert_with(Helpers::new);
-        if self.open >= helpers.threads && helpers.threads < THREADS_MAX {
-            let started = helpers.start(waker);
+        if self.open >= self.threads && self.threads < THREADS_MAX {
+            let started = self.start_thread(waker);
             // The threads that exist will resolve it later.
-            if helpers.threads == 0 {
+            if self.threads == 0 {
                 started?;
             }
         }
         // The receiving end is kept here, so this cannot fail.
-        let _ = helpers.questions.send(question);
+        let _ = self.questions.send(question);
         self.open += 1;
         Ok(())
     }
@@ -62,23 +63,15 @@ impl Names {
     /// Takes the next answer, if there is one.
     pub(crate) fn take_answer(&mut self, system: &System) -> Option<Answer> {
         if self.open > 0
-            && let Some(answer) = self.helpers.as_ref()?.answers.try_recv().ok()
+            && let Ok(answer) = self.answers.try_recv()
         {
             self.open -= 1;
             return Some(answer);
         }
         system.take_answer()
     }
-}
 
-impl Helpers {
-    fn new() -> Self {
-        let (questions, asked) = mpsc::channel();
-        let (answering, answers) = mpsc::channel();
-        Self { questions, asked: Arc::new(Mutex::new(asked)), answering, answers, threads: 0 }
-    }
-
-    fn start(&mut self, waker: &Waker) -> io::Result<()> {
+    fn start_thread(&mut self, waker: &Waker) -> io::Result<()> {
         let (asked, answering) = (Arc::clone(&self.asked), self.answering.clone());
         let waker = waker.clone();
         let name = String::from("readiness-names");
@@ -108,14 +101,12 @@ fn answer(question: &Question) -> Answer {
 }
 
 fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    match (host, port).to_socket_addrs() {
-        Ok(addresses) => Ok(addresses.collect()),
+    let addresses = (host, port).to_socket_addrs().map_err(|error| match error.raw_os_error() {
         // The resolver's own errors are not the system's and have no number.
-        Err(error) if error.raw_os_error().is_none() => {
-            Err(io::Error::new(io::ErrorKind::NotFound, error))
-        }
-        Err(error) => Err(error),
-    }
+        None => io::Error::new(io::ErrorKind::NotFound, error),
+        Some(_) => error,
+    })?;
+    Ok(addresses.collect())
 }
 
 /// What a name and a port stand for.
@@ -143,12 +134,11 @@ pub(crate) fn parse(name: &str) -> io::Result<Target<'_>> {
     if host.contains(['[', ']']) || host.contains(':') && scoped.is_none() {
         return refuse("an IPv6 address stands in brackets, as in [::1]:80");
     }
-    let port_has_sign = port.starts_with('+');
     if host.is_empty() || host.contains(char::is_whitespace) {
         return refuse("the name of a host is missing");
     }
     match port.parse() {
-        Ok(port) if !port_has_sign => Ok(Target::Host(host, port)),
+        Ok(number) if !port.starts_with('+') => Ok(Target::Host(host, number)),
         _ => refuse("the port is not a number up to 65535"),
     }
 }

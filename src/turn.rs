@@ -100,7 +100,7 @@ impl<T> Turns<T> {
             listeners: Listeners::new(),
             timers: Timers::default(),
             sources: Sources::default(),
-            names: Names::default(),
+            names: Names::new(),
             shutdown: Shutdown::No,
             connection_limits: Arc::new(limits.connection.clone()),
             spin: Spin::new(limits.spin),
