@@ -325,21 +325,20 @@ impl Buffer {
 }
 
 #[cfg(test)]
-impl Buffer {
-    pub(crate) fn marks(&self) -> Marks {
-        self.block.as_ref().map_or(Marks::default(), |block| block.marks)
-    }
-
-    pub(crate) fn set_marks(&mut self, marks: Marks) {
-        if let Some(block) = &mut self.block {
-            block.marks = marks;
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Buffer {
+        pub(crate) fn marks(&self) -> Marks {
+            self.block.as_ref().map_or(Marks::default(), |block| block.marks)
+        }
+
+        pub(crate) fn set_marks(&mut self, marks: Marks) {
+            if let Some(block) = &mut self.block {
+                block.marks = marks;
+            }
+        }
+    }
 
     #[test]
     fn empty_buffer_at_rest_is_one_pointer_without_a_block() {

@@ -305,26 +305,25 @@ fn lent<'c, T>(dirty: &mut Vec<Dirty>, connection: &'c mut Connection<T>) -> &'c
 }
 
 #[cfg(test)]
-impl<T> Connections<T> {
-    /// All slots, that of the one whose `Closed` is being handled too.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Connection<T>> {
-        self.slots.iter().map(|(_, connection)| connection)
-    }
-
-    /// Which slots are to be settled and which is closed, and which is used next.
-    pub(crate) fn order(&self) -> (Vec<u32>, Option<u32>, usize) {
-        let dirty = self.dirty.iter().map(|dirty| dirty.slot).collect();
-        (dirty, self.closed, self.slots.vacant_key())
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::connection::Origin;
     use crate::exchange::Exchange;
+
+    impl<T> Connections<T> {
+        /// All slots, that of the one whose `Closed` is being handled too.
+        pub(crate) fn all(&self) -> impl Iterator<Item = &Connection<T>> {
+            self.slots.iter().map(|(_, connection)| connection)
+        }
+
+        /// Which slots are to be settled and which is closed, and which is used next.
+        pub(crate) fn order(&self) -> (Vec<u32>, Option<u32>, usize) {
+            let dirty = self.dirty.iter().map(|dirty| dirty.slot).collect();
+            (dirty, self.closed, self.slots.vacant_key())
+        }
+    }
 
     /// So many connections, without sockets, in the slots from 0 on.
     fn with(count: usize) -> (Connections<usize>, Vec<ConnectionId>) {

@@ -325,23 +325,3 @@ fn transfer(read_buffer: &mut Buffer, to: &mut WriteSide) -> usize {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-impl Exchange {
-    /// Returns a number for everything that the exchange's behaviour depends on: not the bytes
-    /// themselves, nor how many were lost.
-    pub(crate) fn fingerprint(&self, hasher: &mut impl std::hash::Hasher) {
-        use std::hash::Hash;
-        let WriteSide { state, pending, readiness, coupling, paused, half_open, .. } =
-            &self.write_side;
-        (self.received().len(), self.unsent(), state, pending, readiness).hash(hasher);
-        (coupling, paused, half_open, self.clogged, self.behind).hash(hasher);
-        (self.reason(), self.close_reason().is_some(), self.ends_by_reset()).hash(hasher);
-        (self.limits.read_budget, self.limits.write_budget).hash(hasher);
-        self.read_buffer.marks().hash(hasher);
-    }
-
-    pub(crate) fn capacity(&self) -> usize {
-        self.read_buffer.capacity() + self.write_buffer.capacity()
-    }
-}

@@ -75,11 +75,6 @@ impl Pool {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn free_count(&self) -> usize {
-        usize::from(self.top.is_some()) + self.below.len()
-    }
-
     /// Keeps a block for the next fill if it has the pool's size and there is room for it.
     #[inline(always)]
     pub(crate) fn give(&mut self, block: Option<Box<Block>>) {
@@ -113,6 +108,12 @@ fn discard(block: Box<Block>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Pool {
+        pub(crate) fn free_count(&self) -> usize {
+            usize::from(self.top.is_some()) + self.below.len()
+        }
+    }
 
     #[test]
     fn one_block_serves_fill_after_fill() {

@@ -10,6 +10,8 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
+#[cfg(test)]
+pub(crate) use self::tests::{is_fast_path_off, without_fast_path};
 use super::{Readers, Stream};
 use crate::deadlines::Passed;
 use crate::event::CloseReason;
@@ -20,27 +22,6 @@ use crate::resources::{AlarmTarget, Resources};
 use crate::slots::ConnectionId;
 use crate::system::System;
 use crate::transfer::{self, StopReason, Transferred};
-
-#[cfg(test)]
-thread_local! {
-    static IS_FAST_PATH_OFF: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-#[cfg(test)]
-pub(super) fn is_fast_path_off() -> bool {
-    IS_FAST_PATH_OFF.get()
-}
-
-/// Runs something with the fast path switched off, to compare it with the slow one.
-#[cfg(test)]
-pub(crate) fn without_fast_path<R>(run: impl FnOnce() -> R) -> R {
-    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-    IS_FAST_PATH_OFF.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(run));
-    IS_FAST_PATH_OFF.set(false);
-    outcome.unwrap_or_else(|payload| resume_unwind(payload))
-}
 
 impl Stream {
     /// Carries out what the program did. `unsent_before` is how many bytes were unsent before that.
@@ -292,11 +273,29 @@ fn swapped(id: ConnectionId) -> ! {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::time::Duration;
 
     use crate::{Event, EventLoop, Limits};
+
+    thread_local! {
+        static IS_FAST_PATH_OFF: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(crate) fn is_fast_path_off() -> bool {
+        IS_FAST_PATH_OFF.get()
+    }
+
+    /// Runs something with the fast path switched off, to compare it with the slow one.
+    pub(crate) fn without_fast_path<R>(run: impl FnOnce() -> R) -> R {
+        IS_FAST_PATH_OFF.set(true);
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        IS_FAST_PATH_OFF.set(false);
+        outcome.unwrap_or_else(|payload| resume_unwind(payload))
+    }
 
     #[test]
     fn messages_on_a_connection_with_an_idle_timeout_cost_no_operation_on_the_alarms() {

@@ -38,10 +38,3 @@ impl WriteSide {
         std::mem::take(&mut self.readiness)
     }
 }
-
-#[cfg(test)]
-impl WriteSide {
-    pub(crate) fn set_readiness(&mut self, readiness: Readiness) {
-        self.readiness = readiness;
-    }
-}

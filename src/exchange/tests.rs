@@ -6,12 +6,38 @@ mod events;
 mod exhaustive;
 mod walk;
 
+use std::hash::{Hash, Hasher};
+
 use super::*;
 use crate::event::Deadline;
 use crate::interest::Interest;
 use crate::pending_events::PendingEvents;
 use crate::pool::Pool;
 use crate::state::tests::table;
+
+impl Exchange {
+    /// Returns a number for everything that the exchange's behaviour depends on: not the bytes
+    /// themselves, nor how many were lost.
+    pub(crate) fn fingerprint(&self, hasher: &mut impl Hasher) {
+        let WriteSide { state, pending, readiness, coupling, paused, half_open, .. } =
+            &self.write_side;
+        (self.received().len(), self.unsent(), state, pending, readiness).hash(hasher);
+        (coupling, paused, half_open, self.clogged, self.behind).hash(hasher);
+        (self.reason(), self.close_reason().is_some(), self.ends_by_reset()).hash(hasher);
+        (self.limits.read_budget, self.limits.write_budget).hash(hasher);
+        self.read_buffer.marks().hash(hasher);
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.read_buffer.capacity() + self.write_buffer.capacity()
+    }
+}
+
+impl WriteSide {
+    pub(crate) fn set_readiness(&mut self, readiness: Readiness) {
+        self.readiness = readiness;
+    }
+}
 
 /// High water at 8, low water at 2, at most 16 unsent, at most 4 received.
 fn small() -> Arc<ConnectionLimits> {
