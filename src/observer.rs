@@ -262,11 +262,10 @@ impl Observers {
 
     /// Asks the observer and the program's logger how much they want, once per turn.
     pub(crate) fn refresh(&mut self) {
-        let Some(observer) = &self.observer else {
-            self.level = log::max_level();
-            return;
-        };
-        match catch_unwind(AssertUnwindSafe(|| observer.wants_everything())) {
+        let wants_everything = self.observer.as_ref().map_or(Ok(false), |observer| {
+            catch_unwind(AssertUnwindSafe(|| observer.wants_everything()))
+        });
+        match wants_everything {
             Ok(true) => self.level = LevelFilter::Trace,
             Ok(false) => self.level = log::max_level(),
             Err(payload) => _ = self.panic.get_or_insert(payload),

@@ -26,8 +26,9 @@ use crate::transfer::{self, StopReason, Transferred};
 impl Stream {
     /// Carries out what the program did. `unsent_before` is how many bytes were unsent before that.
     pub(crate) fn settle(&mut self, unsent_before: usize, resources: &mut Resources) {
-        if resources.observers.see_everything() {
-            self.note_queued(unsent_before, resources);
+        if resources.observers.see_everything() && self.unsent() > unsent_before {
+            let (id, count) = (self.id(), self.unsent() - unsent_before);
+            resources.observers.trace(|| Step::Queued { id, count });
         }
         resources.pool.reclaim_empty(self.exchange.read_buffer());
         let mut begun = None;
@@ -116,14 +117,6 @@ impl Stream {
         self.standing.yielded &=
             exchange.can_fill() || exchange.can_flush() || exchange.is_repeat_due();
         self.set_alarm(resources);
-    }
-
-    /// Reports to the observers how much the program has sent since `unsent_before` bytes were unsent.
-    fn note_queued(&self, unsent_before: usize, resources: &mut Resources) {
-        if self.unsent() > unsent_before {
-            let (id, count) = (self.id(), self.unsent() - unsent_before);
-            resources.observers.trace(|| Step::Queued { id, count });
-        }
     }
 
     /// Sends our end of file (FIN): the half-close, `shutdown(SHUT_WR)`.

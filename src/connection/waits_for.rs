@@ -84,13 +84,11 @@ impl Stream {
         if exchange.next_pending().is_some() || exchange.can_fill() || exchange.can_flush() {
             return WaitsFor::Nobody;
         }
-        let interest = self.standing.interest;
-        let has_asked = interest == exchange.interest();
         match exchange.state() {
             _ if exchange.is_connecting() => WaitsFor::Connect,
-            State::Lingering if has_asked => WaitsFor::PeerToFinish,
-            State::Closed | State::Lingering => WaitsFor::Nobody,
-            _ if !has_asked => WaitsFor::Nobody,
+            State::Closed => WaitsFor::Nobody,
+            _ if self.interest() != exchange.interest() => WaitsFor::Nobody,
+            State::Lingering => WaitsFor::PeerToFinish,
             _ if exchange.unsent() > 0 && exchange.wants_read() => WaitsFor::PeerToReadOrSend,
             _ if exchange.unsent() > 0 => WaitsFor::PeerToRead,
             _ if exchange.wants_read() => WaitsFor::PeerToSend,
