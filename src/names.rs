@@ -62,13 +62,15 @@ impl Names {
 
     /// Takes the next answer, if there is one.
     pub(crate) fn take_answer(&mut self, system: &System) -> Option<Answer> {
-        if self.open > 0
-            && let Ok(answer) = self.answers.try_recv()
-        {
-            self.open -= 1;
-            return Some(answer);
-        }
-        system.take_answer()
+        if self.open == 0 { system.take_answer() } else { self.take_found() }
+    }
+
+    /// Takes what a thread has found. Few turns of a loop have a name to wait for.
+    #[cold]
+    fn take_found(&mut self) -> Option<Answer> {
+        let answer = self.answers.try_recv().ok()?;
+        self.open -= 1;
+        Some(answer)
     }
 
     fn start_thread(&mut self, waker: &Waker) -> io::Result<()> {
