@@ -269,9 +269,8 @@ fn behind_the_peers_end_it_closes_by_itself_only_when_nothing_holds_it() {
 #[test]
 fn failure_in_every_state_closes_and_the_first_reason_stays() {
     type Fail = fn(&mut Exchange);
-    let failures: [(Fail, CloseReason, &str); 4] = [
+    let failures: [(Fail, CloseReason, &str); 3] = [
         (|exchange| exchange.end(CloseReason::Refused), CloseReason::Refused, "connect"),
-        (|exchange| exchange.end(CloseReason::Refused), CloseReason::Refused, "read"),
         (
             |exchange| exchange.end(CloseReason::TimedOut(Deadline::Idle)),
             CloseReason::TimedOut(Deadline::Idle),
@@ -285,7 +284,7 @@ fn failure_in_every_state_closes_and_the_first_reason_stays() {
             fail(&mut exchange);
             let reason = match (state, name) {
                 (State::Closed, _) => CloseReason::Aborted,
-                (State::Broken, "connect" | "read" | "deadline") => BROKEN,
+                (State::Broken, "connect" | "deadline") => BROKEN,
                 _ => reason,
             };
             assert_eq!(exchange.state, State::Closed, "{name} in {state:?}");
