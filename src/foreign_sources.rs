@@ -10,7 +10,7 @@ use std::io;
 use crate::interest::Interest;
 use crate::readiness::Readiness;
 use crate::slots::{Slots, SourceId};
-use crate::system::{Source, System};
+use crate::system::{self, Source, System};
 
 #[derive(Debug, Default)]
 struct Watched {
@@ -50,7 +50,8 @@ impl Sources {
         system: &System,
     ) -> io::Result<()> {
         let watched = self.slots.get_mut(id).ok_or_else(|| stale(id))?;
-        system.update_source_interest(source, id.slot, watched.interest, interest)?;
+        let token = system::Watched::Source(id.slot);
+        system.update_source_interest(source, token, watched.interest, interest)?;
         watched.interest = interest;
         Ok(())
     }

@@ -172,7 +172,7 @@ impl<T> Listeners<T> {
             && let Err(error) = resources.system.watch_listener(&mut listener.socket, id.slot, true)
         {
             if let Some(listener) = self.slots.remove(id) {
-                resources.system.close_listener(listener.socket);
+                listener.socket.close();
             }
             return Err(error);
         }
@@ -206,7 +206,7 @@ impl<T> Listeners<T> {
         }
         self.draining -= usize::from(listener.is_draining);
         listener.deregister(id, &resources.system);
-        resources.system.close_listener(listener.socket);
+        listener.socket.close();
         Ok(())
     }
 
@@ -336,7 +336,7 @@ impl<T> Listeners<T> {
             let _ = self.set_accepting(id, Accepting::OutOfRoom(None), resources);
             return Accept::Done;
         }
-        match resources.system.accept(&listener.socket, &limits.connection) {
+        match listener.socket.accept(&limits.connection) {
             Attempt::Done((socket, peer)) => {
                 self.accepted += 1;
                 listener.accepted_last = self.accepted;

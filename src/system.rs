@@ -2,9 +2,7 @@
 //!
 //! [`System`], [`Socket`] and [`ListeningSocket`] hide everything that depends on the operating
 //! system; no file outside this folder names a type of mio. There are two systems: the operating
-//! system's kernel, and a simulated one for tests. A socket is used together with its system, as a
-//! pair that lives as long as one transfer ([`System::io`]), so that a simulated socket can be an
-//! index into its network.
+//! system's kernel, and a simulated one for tests, whose sockets are indices into its network.
 //!
 //! | file | |
 //! |---|---|
@@ -12,20 +10,14 @@
 //! | `kernel.rs` | the operating system's kernel, through mio |
 //! | `simulated.rs` | the other kernel, for tests |
 
-/// Uses a socket through its own system: the first expression if both are the kernel's, the second
-/// if both are simulated. A socket stays with the system that made it.
-macro_rules! own {
-    (
-        $system:expr, $socket:expr, $kind:ident;
-        ($kernel:pat, $its:pat) => $real:expr,
-        ($simulated:pat, $same:pat) => $other:expr,
-    ) => {
-        match ($system, $socket) {
-            (System::Kernel($kernel), $kind::Kernel($its)) => $real,
+/// Makes the same call on something of the operating system's kernel and on its simulated
+/// counterpart.
+macro_rules! either {
+    ($kind:ident, $thing:expr, |$its:ident| $call:expr) => {
+        match $thing {
+            $kind::Kernel($its) => $call,
             #[cfg(any(test, feature = "simulation"))]
-            (System::Simulated($simulated), $kind::Simulated($same)) => $other,
-            #[cfg(any(test, feature = "simulation"))]
-            _ => unreachable!("a socket was used through another system than its own"),
+            $kind::Simulated($its) => $call,
         }
     };
 }
@@ -47,6 +39,8 @@ use kernel::{Kernel, KernelListener, KernelNotifier, KernelSocket};
 #[cfg(any(test, feature = "simulation"))]
 use simulated::{Simulated, SimulatedNotifier, SimulatedSocket};
 
+#[cfg(unix)]
+use crate::address::UnixAddress;
 use crate::attempt::{Attempt, Peek};
 use crate::interest::Interest;
 use crate::limits::ConnectionLimits;
@@ -134,13 +128,6 @@ pub(crate) enum ListeningSocket {
     Simulated(SimulatedSocket),
 }
 
-/// A socket together with its system, to read from and write to.
-pub(crate) enum Io<'s> {
-    Kernel(&'s KernelSocket),
-    #[cfg(any(test, feature = "simulation"))]
-    Simulated(simulated::SimulatedIo<'s>),
-}
-
 /// Returns the error of a Unix-domain socket that is asked for an IP address.
 pub(crate) fn no_ip_address() -> io::Error {
     let message = "a Unix-domain socket has no IP address: see unix_local_addr and unix_peer_addr \
@@ -171,21 +158,13 @@ impl System {
     /// Waits for events for at most `timeout` (`epoll_wait`, `kevent`), and returns their number. A
     /// signal ends the wait early.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        match self {
-            Self::Kernel(kernel) => kernel.wait(timeout),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => simulated.wait(timeout),
-        }
+        either!(System, self, |system| system.wait(timeout))
     }
 
     /// Polls for events without blocking, until some are reported or `moment` has passed. Returns
     /// their number.
     pub(crate) fn spin(&mut self, moment: Duration) -> io::Result<usize> {
-        match self {
-            Self::Kernel(kernel) => kernel.spin(moment),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => simulated.spin(moment),
-        }
+        either!(System, self, |system| system.spin(moment))
     }
 
     /// Lets a simulated network resolve a name. Otherwise returns it, for the helper threads.
@@ -229,11 +208,7 @@ impl System {
 
     /// Passes on each event of the last wait.
     pub(crate) fn take_events(&mut self, take: impl FnMut(Watched, Readiness)) {
-        match self {
-            Self::Kernel(kernel) => kernel.take_events(take),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => simulated.take_events(take),
-        }
+        either!(System, self, |system| system.take_events(take));
     }
 
     /// Returns whether the registrations are this process's own, and not those of its parent before
@@ -248,11 +223,7 @@ impl System {
 
     /// Returns whether there may be more events than the last wait had room for.
     pub(crate) fn was_filled(&self) -> bool {
-        match self {
-            Self::Kernel(kernel) => kernel.was_filled(),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => simulated.was_filled(),
-        }
+        either!(System, self, |system| system.was_filled())
     }
 
     /// Returns the descriptor that becomes readable when a wait would report something.
@@ -274,23 +245,6 @@ impl System {
         }
     }
 
-    /// Gives the kernel the interest in a foreign source.
-    pub(crate) fn update_source_interest(
-        &self,
-        source: &mut (impl Source + ?Sized),
-        slot: u32,
-        from: Interest,
-        to: Interest,
-    ) -> io::Result<()> {
-        match self {
-            Self::Kernel(kernel) => {
-                kernel.update_source_interest(source, Watched::Source(slot), from, to)
-            }
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(_) => panic!("a simulated loop cannot watch a real source"),
-        }
-    }
-
     /// Gives the kernel the new interest in a socket (`epoll_ctl`, `kevent`), which differs from
     /// the last one.
     pub(crate) fn update_interest(
@@ -300,11 +254,13 @@ impl System {
         from: Interest,
         to: Interest,
     ) -> io::Result<()> {
-        own! { self, socket, Socket;
-            (kernel, socket) => kernel.update_interest(socket, slot, from, to),
-            (simulated, socket) => {
-                simulated.update_interest(socket, Watched::Connection(slot), to)
-            },
+        let watched = Watched::Connection(slot);
+        match socket {
+            Socket::Kernel(socket) => {
+                self.update_source_interest(socket.source(), watched, from, to)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Socket::Simulated(socket) => socket.update_interest(watched, to),
         }
     }
 
@@ -315,101 +271,33 @@ impl System {
         slot: u32,
         watch: bool,
     ) -> io::Result<()> {
-        own! { self, listener, ListeningSocket;
-            (kernel, listener) => {
-                kernel.watch_listener(listener, slot, watch)
-            },
-            (simulated, listener) => {
-                let interest = if watch { Interest::Readable } else { Interest::None };
-                simulated.update_interest(listener, Watched::Listener(slot), interest)
-            },
+        let watched = Watched::Listener(slot);
+        let (from, to) = match watch {
+            true => (Interest::None, Interest::Readable),
+            false => (Interest::Readable, Interest::None),
+        };
+        match listener {
+            ListeningSocket::Kernel(listener) => {
+                self.update_source_interest(listener.source(), watched, from, to)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            ListeningSocket::Simulated(listener) => listener.update_interest(watched, to),
         }
     }
 
-    /// Accepts a connection, with its peer's address.
-    pub(crate) fn accept(
+    /// Gives the kernel the interest in anything that can be registered. If it is the same as
+    /// before, the kernel reports again what is ready.
+    pub(crate) fn update_source_interest(
         &self,
-        listener: &ListeningSocket,
-        limits: &ConnectionLimits,
-    ) -> Attempt<(Socket, PeerAddr)> {
-        own! { self, listener, ListeningSocket;
-            (_, listener) => {
-                listener.accept(limits).map(|(socket, peer)| (Socket::Kernel(socket), peer))
-            },
-            (simulated, listener) => {
-                simulated.accept(listener)
-            },
-        }
-    }
-
-    /// Checks the outcome of a connect, once the kernel has reported something; `is_hup` says whether
-    /// that was HUP or an error.
-    pub(crate) fn connect_outcome(&self, socket: &Socket, is_hup: bool) -> ConnectOutcome {
-        own! { self, socket, Socket;
-            (_, socket) => {
-                if is_hup { socket.hup_outcome() } else { socket.connect_outcome() }
-            },
-            (simulated, socket) => {
-                simulated.connect_outcome(socket, is_hup)
-            },
-        }
-    }
-
-    /// Returns whether a short transfer proves that the socket is empty or full.
-    pub(crate) fn short_proves_blocked(&self, socket: &Socket) -> bool {
-        own! { self, socket, Socket;
-            (_, socket) => socket.short_proves_blocked(),
-            (simulated, socket) => {
-                simulated.short_proves_blocked(socket)
-            },
-        }
-    }
-
-    /// Pairs the socket with its system, to read and write.
-    pub(crate) fn io<'s>(&'s mut self, socket: &'s Socket) -> Io<'s> {
-        own! { self, socket, Socket;
-            (_, socket) => Io::Kernel(socket),
-            (simulated, socket) => {
-                Io::Simulated(simulated.io(socket))
-            },
-        }
-    }
-
-    /// Sends our end of file (`shutdown(SHUT_WR)`). A failure shows at the next read.
-    pub(crate) fn finish(&self, socket: &Socket) {
-        own! { self, socket, Socket;
-            (_, socket) => socket.finish(),
-            (simulated, socket) => simulated.finish(socket),
-        }
-    }
-
-    /// Makes the following close send a reset, where the protocol has one. A failure has no
-    /// consequence: the connection has ended in any case.
-    pub(crate) fn reset_on_close(&self, socket: &Socket) {
-        own! { self, socket, Socket;
-            (_, socket) => socket.reset_on_close(),
-            (simulated, socket) => {
-                simulated.reset_on_close(socket);
-            },
-        }
-    }
-
-    /// Closes a socket, which must not be registered: if its descriptor has a duplicate, in this
-    /// process or in a child, the registration would live on and wake the loop forever.
-    pub(crate) fn close(&self, socket: Socket) {
-        own! { self, socket, Socket;
-            (_, socket) => drop(socket),
-            (simulated, socket) => simulated.close(&socket),
-        }
-    }
-
-    /// Closes a listening socket, which must not be registered; waiting peers are reset.
-    pub(crate) fn close_listener(&self, listener: ListeningSocket) {
-        own! { self, listener, ListeningSocket;
-            (_, listener) => drop(listener),
-            (simulated, listener) => {
-                simulated.close(&listener);
-            },
+        source: &mut (impl Source + ?Sized),
+        watched: Watched,
+        from: Interest,
+        to: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Kernel(kernel) => kernel.update_interest(source, watched, from, to),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => panic!("a simulated loop cannot watch a real source"),
         }
     }
 }
@@ -429,12 +317,47 @@ impl Notifier {
 }
 
 impl Socket {
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// Connects in the Unix domain. `NotReady` means that the listener's backlog is full: nothing is
+    /// under way, and the kernel will not report when there is room.
+    #[cfg(unix)]
+    pub(crate) fn connect_unix(&self, address: &UnixAddress) -> Attempt<()> {
+        either!(Socket, self, |socket| socket.connect_unix(address))
+    }
+
+    /// Checks the outcome of a connect, once the kernel has reported something; `is_hup` says whether
+    /// that was HUP or an error.
+    pub(crate) fn connect_outcome(&self, is_hup: bool) -> ConnectOutcome {
+        either!(Socket, self, |socket| socket.connect_outcome(is_hup))
+    }
+
+    /// Returns whether a short transfer proves that the socket is empty or full.
+    pub(crate) fn short_proves_blocked(&self) -> bool {
+        either!(Socket, self, |socket| socket.short_proves_blocked())
+    }
+
+    /// Sends our end of file (`shutdown(SHUT_WR)`). A failure shows at the next read.
+    pub(crate) fn finish(&self) {
+        either!(Socket, self, |socket| socket.finish());
+    }
+
+    /// Makes the following close send a reset, where the protocol has one. A failure has no
+    /// consequence: the connection has ended in any case.
+    pub(crate) fn reset_on_close(&self) {
+        either!(Socket, self, |socket| socket.reset_on_close());
+    }
+
+    /// Closes a socket, which must not be registered: if its descriptor has a duplicate, in this
+    /// process or in a child, the registration would live on and wake the loop forever.
+    pub(crate) fn close(self) {
         match self {
-            Self::Kernel(socket) => socket.local_addr(),
+            Self::Kernel(socket) => drop(socket),
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => socket.local_addr(),
+            Self::Simulated(socket) => socket.close(),
         }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        either!(Socket, self, |socket| socket.local_addr())
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -447,32 +370,17 @@ impl Socket {
 
     #[cfg(unix)]
     pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
-        match self {
-            Self::Kernel(socket) => socket.unix_local_addr(),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => socket.unix_local_addr(),
-        }
+        either!(Socket, self, |socket| socket.unix_local_addr())
     }
 
     #[cfg(unix)]
     pub(crate) fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
-        match self {
-            Self::Kernel(socket) => socket.unix_peer_addr(),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => socket.unix_peer_addr(),
-        }
+        either!(Socket, self, |socket| socket.unix_peer_addr())
     }
 
     /// Returns whether it is a Unix-domain socket, without TCP options.
     pub(crate) fn is_unix(&self) -> bool {
-        match self {
-            #[cfg(unix)]
-            Self::Kernel(socket) => socket.is_unix(),
-            #[cfg(not(unix))]
-            Self::Kernel(_) => false,
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => socket.is_unix(),
-        }
+        either!(Socket, self, |socket| socket.is_unix())
     }
 
     pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
@@ -505,53 +413,53 @@ impl Socket {
 }
 
 impl ListeningSocket {
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// Accepts a connection, with its peer's address.
+    pub(crate) fn accept(&self, limits: &ConnectionLimits) -> Attempt<(Socket, PeerAddr)> {
         match self {
-            Self::Kernel(listener) => listener.local_addr(),
+            Self::Kernel(listener) => {
+                listener.accept(limits).map(|(socket, peer)| (Socket::Kernel(socket), peer))
+            }
             #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(listener) => listener.local_addr(),
+            Self::Simulated(listener) => listener.accept(),
         }
+    }
+
+    /// Closes a listening socket, which must not be registered; waiting peers are reset.
+    pub(crate) fn close(self) {
+        match self {
+            Self::Kernel(listener) => drop(listener),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(listener) => listener.close(),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        either!(ListeningSocket, self, |listener| listener.local_addr())
     }
 
     #[cfg(unix)]
     pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
-        match self {
-            Self::Kernel(listener) => listener.unix_local_addr(),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(listener) => listener.unix_local_addr(),
-        }
+        either!(ListeningSocket, self, |listener| listener.unix_local_addr())
     }
 }
 
-impl Read for Io<'_> {
+impl Read for &Socket {
     #[inline]
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Kernel(socket) => socket.read(into),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => socket.read(into),
-        }
+        either!(Socket, self, |socket| socket.read(into))
     }
 }
 
-impl Peek for Io<'_> {
+impl Peek for &Socket {
     fn peek(&mut self) -> io::Result<bool> {
-        match self {
-            Self::Kernel(socket) => socket.peek(),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => socket.peek(),
-        }
+        either!(Socket, self, |socket| socket.peek())
     }
 }
 
-impl Write for Io<'_> {
+impl Write for &Socket {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Kernel(socket) => socket.write(bytes),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(socket) => socket.write(bytes),
-        }
+        either!(Socket, self, |socket| socket.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

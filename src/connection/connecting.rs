@@ -97,7 +97,7 @@ impl Race {
 fn close(mut socket: Socket, slot: u32, system: &System) {
     // An error has no consequence: the socket is closed next.
     let _ = system.update_interest(&mut socket, slot, Interest::Writable, Interest::None);
-    system.close(socket);
+    socket.close();
 }
 
 impl Stream {
@@ -112,7 +112,7 @@ impl Stream {
             return self.look_at_race(is_hup, resources);
         }
         let Some(socket) = &self.socket else { return };
-        match resources.system.connect_outcome(socket, is_hup) {
+        match socket.connect_outcome(is_hup) {
             ConnectOutcome::UnderWay => {}
             ConnectOutcome::Failed(error) => self.exchange.end(CloseReason::of(&error)),
             ConnectOutcome::Connected => self.has_connected(resources),
@@ -131,7 +131,7 @@ impl Stream {
         let mut winner = None;
         for (address, socket) in mem::take(&mut race.running) {
             let outcome = match &winner {
-                None => resources.system.connect_outcome(&socket, is_hup),
+                None => socket.connect_outcome(is_hup),
                 Some(_) => ConnectOutcome::UnderWay,
             };
             match outcome {
@@ -204,7 +204,7 @@ impl Stream {
         if let (Some(Connecting::Retry { address, .. }), Some(socket)) =
             (self.origin.connecting(), &self.socket)
         {
-            return match resources.system.connect_unix(socket, address) {
+            return match socket.connect_unix(address) {
                 Attempt::NotReady => self.pause_connecting(resources),
                 Attempt::Failed(error) => self.exchange.end(CloseReason::of(&error)),
                 Attempt::Done(()) => {
@@ -247,7 +247,7 @@ fn attempt_at(
     match system.update_interest(&mut socket, slot, Interest::None, Interest::Writable) {
         Ok(()) => Ok(socket),
         Err(error) => {
-            system.close(socket);
+            socket.close();
             Err(error)
         }
     }

@@ -44,8 +44,8 @@ impl Stream {
     /// The fast path: one read, which usually returns less than there is room for.
     #[inline]
     fn receive(&mut self, resources: &mut Resources) {
-        let Some(socket) = &self.socket else { return };
-        if !resources.system.short_proves_blocked(socket) {
+        let Some(mut socket) = self.socket.as_ref() else { return };
+        if !socket.short_proves_blocked() {
             return self.fill(None, resources);
         }
         let limits = self.exchange.limits();
@@ -53,7 +53,7 @@ impl Stream {
         let block = self.exchange.read_buffer().put_block(resources.pool.take());
         let room = block.room(max);
         let asked = room.len();
-        match resources.system.io(socket).read(room) {
+        match socket.read(room) {
             Ok(count) if 0 < count && count < asked => {
                 block.take_in(count);
                 self.exchange.disproved(Readiness::READABLE);
@@ -135,8 +135,8 @@ impl Stream {
         );
         let Some(socket) = &self.socket else { return };
         let discards = self.exchange.discards();
-        let short_proves_empty = resources.system.short_proves_blocked(socket);
-        let mut socket = Begun { outcome: begun, socket: resources.system.io(socket) };
+        let short_proves_empty = socket.short_proves_blocked();
+        let mut socket = Begun { outcome: begun, socket };
         let pool = &mut resources.pool;
         let filled = transfer::fill(&mut self.exchange, &mut socket, pool, short_proves_empty);
         self.standing.yielded |= filled.stop == StopReason::Ours && filled.count > 0;
@@ -153,8 +153,8 @@ impl Stream {
             (standing.flushed, standing.flushed_in) = (0, resources.turn);
         }
         let budget = self.exchange.limits().write_budget.saturating_sub(standing.flushed as usize);
-        let short_proves_full = resources.system.short_proves_blocked(socket);
-        let mut socket = Begun { outcome: begun, socket: resources.system.io(socket) };
+        let short_proves_full = socket.short_proves_blocked();
+        let mut socket = Begun { outcome: begun, socket };
         let flushed = transfer::flush(&mut self.exchange, &mut socket, budget, short_proves_full);
         let count = u32::try_from(flushed.count).unwrap_or(u32::MAX);
         self.standing.flushed = self.standing.flushed.saturating_add(count);

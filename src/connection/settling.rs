@@ -72,7 +72,7 @@ impl Stream {
     /// the outcome if the write took less than everything.
     #[inline]
     fn send_whole(&mut self, resources: &mut Resources) -> Result<(), Option<io::Result<usize>>> {
-        let Some(socket) = &self.socket else { return Err(None) };
+        let Some(mut socket) = self.socket.as_ref() else { return Err(None) };
         let unsent = self.exchange.unsent_bytes();
         let count = unsent.len();
         if count == 0 {
@@ -82,7 +82,7 @@ impl Stream {
         if count > self.exchange.limits().write_budget {
             return Err(None);
         }
-        match resources.system.io(socket).write(unsent) {
+        match socket.write(unsent) {
             Ok(written) if written == count => {
                 resources.pool.give(self.exchange.write_buffer().take_block());
                 let standing = &mut self.standing;
@@ -122,7 +122,7 @@ impl Stream {
     /// Sends our end of file (FIN): the half-close, `shutdown(SHUT_WR)`.
     fn send_end(&mut self, resources: &mut Resources) {
         if let Some(socket) = &self.socket {
-            resources.system.finish(socket);
+            socket.finish();
             resources.observers.see(Step::Finished { id: self.id() });
         }
     }
@@ -206,23 +206,22 @@ impl Stream {
         self.close_attempts(&resources.system);
         if self.exchange.ends_by_reset() {
             if let Some(socket) = &self.socket {
-                resources.system.reset_on_close(socket);
+                socket.reset_on_close();
             }
         } else if self.exchange.has_timed_out() {
             self.discard_rest(resources);
         }
         if let Some(socket) = self.socket.take() {
             debug_assert!(self.standing.interest == Interest::None, "closed while registered");
-            resources.system.close(socket);
+            socket.close();
         }
     }
 
     /// Reads and discards what has arrived. Closing a socket with unread bytes sends a reset, which
     /// would destroy what the peer has not read yet.
     fn discard_rest(&mut self, resources: &mut Resources) {
-        let Some(socket) = &self.socket else { return };
+        let Some(mut socket) = self.socket.as_ref() else { return };
         let (id, budget) = (self.id(), self.exchange.limits().read_budget);
-        let mut socket = resources.system.io(socket);
         let count = transfer::discard(&mut socket, &mut resources.pool, budget);
         resources.metrics.filled(count);
         if count > 0 {

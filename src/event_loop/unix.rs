@@ -139,13 +139,13 @@ impl<T> EventLoop<T> {
         let system = &mut self.turns.resources.system;
         let mut origin = Origin::ConnectedUnix;
         let socket = system.unix_socket().and_then(|socket| {
-            match system.connect_unix(&socket, &address) {
+            match socket.connect_unix(&address) {
                 Attempt::Done(()) => {}
                 Attempt::NotReady => {
                     origin = Origin::Connecting(Box::new(Connecting::retry(address.absolute())));
                 }
                 Attempt::Failed(error) => {
-                    system.close(socket);
+                    socket.close();
                     return Err(error);
                 }
             }

@@ -125,21 +125,9 @@ impl Kernel {
         }
     }
 
-    /// Gives the kernel the new interest in a socket (`epoll_ctl`, `kevent`), which differs from
-    /// the last one.
-    pub(crate) fn update_interest(
-        &self,
-        socket: &mut KernelSocket,
-        slot: u32,
-        from: Interest,
-        to: Interest,
-    ) -> io::Result<()> {
-        self.update_source_interest(socket.source(), Watched::Connection(slot), from, to)
-    }
-
     /// Gives the kernel the interest in anything that can be registered (`epoll_ctl`, `kevent`). If
     /// it is the same as before, the kernel reports again what is ready.
-    pub(crate) fn update_source_interest(
+    pub(crate) fn update_interest(
         &self,
         source: &mut (impl Source + ?Sized),
         watched: Watched,
@@ -153,22 +141,6 @@ impl Kernel {
             (_, None) => registry.deregister(source),
             (Interest::None, Some(to)) => registry.register(source, token, to),
             (_, Some(to)) => registry.reregister(source, token, to),
-        }
-    }
-
-    /// Registers or deregisters a listener for waiting peers (`epoll_ctl`, `kevent`).
-    pub(crate) fn watch_listener(
-        &self,
-        listener: &mut KernelListener,
-        slot: u32,
-        watch: bool,
-    ) -> io::Result<()> {
-        let registry = self.poll.registry();
-        if watch {
-            let token = Watched::Listener(slot).token();
-            registry.register(listener.source(), token, mio::Interest::READABLE)
-        } else {
-            registry.deregister(listener.source())
         }
     }
 }

@@ -9,8 +9,6 @@ use super::kernel::{KernelListener, KernelSocket};
 use super::{ListeningSocket, Socket, System};
 #[cfg(unix)]
 use crate::address::UnixAddress;
-#[cfg(unix)]
-use crate::attempt::Attempt;
 use crate::limits::{ConnectionLimits, Limits};
 
 /// Panics: sockets of the operating system cannot be simulated.
@@ -111,17 +109,6 @@ impl System {
             Self::Kernel(_) => KernelSocket::new_unix().map(Socket::Kernel),
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(simulated) => simulated.unix_socket().map(Socket::Simulated),
-        }
-    }
-
-    /// Connects it. `NotReady` means that the listener's backlog is full: nothing is under way, and
-    /// the kernel will not report when there is room.
-    pub(crate) fn connect_unix(&self, socket: &Socket, address: &UnixAddress) -> Attempt<()> {
-        own! { self, socket, Socket;
-            (_, socket) => socket.connect_unix(address),
-            (simulated, socket) => {
-                simulated.connect_unix(socket, address)
-            },
         }
     }
 

@@ -36,7 +36,7 @@ mod unix;
 mod waiting;
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::unix::net::SocketAddr as UnixSocketAddr;
@@ -48,7 +48,7 @@ use super::no_unix_address;
 use super::{Answer, ConnectOutcome, PeerAddr, Question, Socket, Watched, no_ip_address};
 #[cfg(unix)]
 use crate::address::UnixAddress;
-use crate::attempt::{Attempt, Peek, attempt, was_interrupted};
+use crate::attempt::{Attempt, attempt, was_interrupted};
 use crate::interest::Interest;
 use crate::readiness::Readiness;
 
@@ -96,7 +96,6 @@ impl SimulatedNotifier {
 pub(crate) struct SimulatedSocket(Box<Inner>);
 
 struct Inner {
-    #[cfg(unix)]
     network: SharedNetwork,
     index: usize,
     local: SocketAddr,
@@ -113,14 +112,7 @@ impl SimulatedSocket {
     /// Returns the network twice: to be used now, and to be kept for later.
     fn new(network: &Network, shared: &SharedNetwork, index: usize) -> Self {
         let local = network.local_addr(index);
-        #[cfg(not(unix))]
-        let _ = shared;
-        Self(Box::new(Inner {
-            #[cfg(unix)]
-            network: shared.clone(),
-            index,
-            local,
-        }))
+        Self(Box::new(Inner { network: shared.clone(), index, local }))
     }
 
     pub(crate) fn index(&self) -> usize {
@@ -149,6 +141,62 @@ impl SimulatedSocket {
             true => lock(&self.0.network).unix_peer_addr(self.index()),
             false => Err(no_unix_address()),
         }
+    }
+
+    pub(crate) fn update_interest(&self, watched: Watched, interest: Interest) -> io::Result<()> {
+        lock(&self.0.network).update_interest(self.index(), watched, interest)
+    }
+
+    pub(crate) fn accept(&self) -> Attempt<(Socket, PeerAddr)> {
+        let mut network = lock(&self.0.network);
+        attempt(|| network.accept(self.index())).map(|(index, peer)| {
+            let socket = Self::new(&network, &self.0.network, index);
+            #[cfg(unix)]
+            if network.is_unix(index)
+                && let Ok(peer) = network.unix_peer_addr(index)
+            {
+                return (Socket::Simulated(socket), PeerAddr::Unix(peer));
+            }
+            (Socket::Simulated(socket), PeerAddr::Ip(peer))
+        })
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn connect_unix(&self, address: &UnixAddress) -> Attempt<()> {
+        attempt(|| lock(&self.0.network).connect_unix(self.index(), address))
+    }
+
+    pub(crate) fn connect_outcome(&self, is_hup: bool) -> ConnectOutcome {
+        lock(&self.0.network).connect_outcome(self.index(), is_hup)
+    }
+
+    pub(crate) fn short_proves_blocked(&self) -> bool {
+        let faults = &lock(&self.0.network).faults;
+        !self.is_unix() && !faults.disarms_on_report && !faults.silent_rearm
+    }
+
+    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        lock(&self.0.network).read(self.index(), into)
+    }
+
+    pub(crate) fn peek(&self) -> io::Result<bool> {
+        lock(&self.0.network).peek(self.index())
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0.network).write(self.index(), bytes)
+    }
+
+    pub(crate) fn finish(&self) {
+        lock(&self.0.network).finish(self.index());
+    }
+
+    pub(crate) fn reset_on_close(&self) {
+        lock(&self.0.network).reset_on_close(self.index());
+    }
+
+    pub(crate) fn close(&self) {
+        lock(&self.0.network).close(self.index(), false);
     }
 }
 
@@ -219,15 +267,6 @@ impl Simulated {
         }
     }
 
-    pub(crate) fn update_interest(
-        &self,
-        socket: &SimulatedSocket,
-        watched: Watched,
-        interest: Interest,
-    ) -> io::Result<()> {
-        lock(&self.network).update_interest(socket.index(), self.poller, watched, interest)
-    }
-
     pub(crate) fn listen(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
         let mut network = lock(&self.network);
         let index = network.listen(self.poller, address)?;
@@ -239,20 +278,6 @@ impl Simulated {
         let mut network = lock(&self.network);
         let index = network.listen_unix(self.poller, address)?;
         Ok(SimulatedSocket::new(&network, &self.network, index))
-    }
-
-    pub(crate) fn accept(&self, listener: &SimulatedSocket) -> Attempt<(Socket, PeerAddr)> {
-        let mut network = lock(&self.network);
-        attempt(|| network.accept(listener.index())).map(|(index, peer)| {
-            let socket = SimulatedSocket::new(&network, &self.network, index);
-            #[cfg(unix)]
-            if network.is_unix(index)
-                && let Ok(peer) = network.unix_peer_addr(index)
-            {
-                return (Socket::Simulated(socket), PeerAddr::Unix(peer));
-            }
-            (Socket::Simulated(socket), PeerAddr::Ip(peer))
-        })
     }
 
     pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
@@ -267,72 +292,10 @@ impl Simulated {
         let index = network.unix_socket(self.poller)?;
         Ok(SimulatedSocket::new(&network, &self.network, index))
     }
-
-    #[cfg(unix)]
-    pub(crate) fn connect_unix(
-        &self,
-        socket: &SimulatedSocket,
-        address: &UnixAddress,
-    ) -> Attempt<()> {
-        attempt(|| lock(&self.network).connect_unix(socket.index(), address))
-    }
-
-    pub(crate) fn connect_outcome(&self, socket: &SimulatedSocket, is_hup: bool) -> ConnectOutcome {
-        lock(&self.network).connect_outcome(socket.index(), is_hup)
-    }
-
-    pub(crate) fn short_proves_blocked(&self, socket: &SimulatedSocket) -> bool {
-        let faults = &lock(&self.network).faults;
-        !socket.is_unix() && !faults.disarms_on_report && !faults.silent_rearm
-    }
-
-    pub(crate) fn io<'s>(&'s self, socket: &'s SimulatedSocket) -> SimulatedIo<'s> {
-        SimulatedIo { network: &self.network, index: socket.index() }
-    }
-
-    pub(crate) fn finish(&self, socket: &SimulatedSocket) {
-        lock(&self.network).finish(socket.index());
-    }
-
-    pub(crate) fn reset_on_close(&self, socket: &SimulatedSocket) {
-        lock(&self.network).reset_on_close(socket.index());
-    }
-
-    pub(crate) fn close(&self, socket: &SimulatedSocket) {
-        lock(&self.network).close(socket.index(), false);
-    }
 }
 
 impl Drop for Simulated {
     fn drop(&mut self) {
         lock(&self.network).remove_poller(self.poller);
-    }
-}
-
-/// A simulated socket, to read from and write to.
-pub(crate) struct SimulatedIo<'s> {
-    network: &'s SharedNetwork,
-    index: usize,
-}
-
-impl Read for SimulatedIo<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        lock(self.network).read(self.index, into)
-    }
-}
-
-impl Peek for SimulatedIo<'_> {
-    fn peek(&mut self) -> io::Result<bool> {
-        lock(self.network).peek(self.index)
-    }
-}
-
-impl Write for SimulatedIo<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(self.network).write(self.index, bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -121,7 +121,7 @@ impl KernelListener {
         }
     }
 
-    pub(super) fn source(&mut self) -> &mut dyn Source {
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp { listener, .. } => listener,
             #[cfg(unix)]

@@ -132,8 +132,12 @@ impl KernelSocket {
         }
     }
 
-    /// Checks the outcome of a connect, once the kernel has reported that the socket is writable.
-    pub(crate) fn connect_outcome(&self) -> ConnectOutcome {
+    /// Checks the outcome of a connect, once the kernel has reported that the socket is writable,
+    /// or HUP or an error.
+    pub(crate) fn connect_outcome(&self, is_hup: bool) -> ConnectOutcome {
+        if is_hup {
+            return self.hup_outcome();
+        }
         match self.outcome() {
             ConnectOutcome::UnderWay => self.begin_deferred(),
             outcome => outcome,
@@ -188,7 +192,7 @@ impl KernelSocket {
     /// Checks the outcome of a connect after HUP or an error was reported. That may concern the
     /// connect or what followed it: the socket may have been connected, may have lost its peer
     /// since, and may still hold what the peer had sent. So look for input first.
-    pub(crate) fn hup_outcome(&self) -> ConnectOutcome {
+    fn hup_outcome(&self) -> ConnectOutcome {
         match attempt(|| self.peek()) {
             Attempt::Done(true) => ConnectOutcome::Connected,
             // It has an end of file, so no connect is under way any more.
@@ -218,11 +222,28 @@ impl KernelSocket {
         Ok(count > 0)
     }
 
+    #[inline]
+    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream, _) => (&*stream).read(into),
+            #[cfg(unix)]
+            Self::Unix(stream) => (&*stream).read(into),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream, _) => (&*stream).write(bytes),
+            #[cfg(unix)]
+            Self::Unix(stream) => (&*stream).write(bytes),
+        }
+    }
+
     // What it is.
 
-    #[cfg(unix)]
     pub(crate) fn is_unix(&self) -> bool {
-        matches!(self, Self::Unix(_))
+        !matches!(self, Self::Tcp(..))
     }
 
     /// It does for a TCP socket with epoll or kqueue. On a Unix-domain socket, a read also ends
@@ -243,7 +264,7 @@ impl KernelSocket {
         }
     }
 
-    pub(super) fn source(&mut self) -> &mut dyn Source {
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream, _) => stream,
             #[cfg(unix)]
@@ -251,7 +272,7 @@ impl KernelSocket {
         }
     }
 
-    // Ending.
+    // Reading, writing, ending.
 
     /// Sends our end of file (`shutdown(SHUT_WR)`). A failure shows at the next read.
     pub(crate) fn finish(&self) {
@@ -392,30 +413,4 @@ fn set_keepalive(socket: &SockRef<'_>, after: Option<Duration>) -> io::Result<()
         socket.set_keepalive(false)?;
     }
     outcome
-}
-
-impl Read for &KernelSocket {
-    #[inline]
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            KernelSocket::Tcp(stream, _) => (&*stream).read(into),
-            #[cfg(unix)]
-            KernelSocket::Unix(stream) => (&*stream).read(into),
-        }
-    }
-}
-
-impl Write for &KernelSocket {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            KernelSocket::Tcp(stream, _) => (&*stream).write(bytes),
-            #[cfg(unix)]
-            KernelSocket::Unix(stream) => (&*stream).write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -20,7 +20,6 @@ impl Network {
     pub(crate) fn update_interest(
         &mut self,
         index: usize,
-        poller: usize,
         watched: Watched,
         interest: Interest,
     ) -> io::Result<()> {
@@ -35,7 +34,11 @@ impl Network {
             return Err(self.random.one_of(&errors).into());
         }
         let is_silent = self.faults.silent_rearm && !self.faults.disarms_on_report;
-        let is_stream = matches!(self.entries[index], Entry::Stream(_));
+        let (poller, is_stream) = match &self.entries[index] {
+            Entry::Listener(listener) => (Some(listener.poller), false),
+            Entry::Stream(stream) => (stream.poller, true),
+            Entry::Free => panic!("socket {index} is closed"),
+        };
         let before = self.watch(index).take();
         let mut edges = before.as_ref().map_or(Readiness::default(), |watch| watch.edges);
         edges.add(Readiness::WRITABLE);
@@ -43,7 +46,7 @@ impl Network {
             edges.add(Readiness::READABLE);
         }
         *self.watch(index) = Some(Watch {
-            poller,
+            poller: poller.expect("only a loop registers its sockets"),
             watched,
             interest,
             listed: before.is_some_and(|watch| watch.listed),
