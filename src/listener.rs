@@ -21,7 +21,6 @@ use crate::attempt::Attempt;
 use crate::backoff::Backoff;
 use crate::cost;
 use crate::event::Failure;
-use crate::limits::Limits;
 use crate::observer::{Step, shown};
 use crate::resources::{AlarmTarget, Resources};
 use crate::slots::{ListenerId, Slots};
@@ -186,14 +185,9 @@ impl<T> Listeners<T> {
     }
 
     /// Closes a listener; waiting peers are reset.
-    pub(crate) fn close(
-        &mut self,
-        id: ListenerId,
-        limits: &Limits,
-        resources: &mut Resources,
-    ) -> io::Result<()> {
+    pub(crate) fn close(&mut self, id: ListenerId, resources: &mut Resources) -> io::Result<()> {
         self.remove(id, resources)?;
-        self.make_room(limits, resources);
+        self.make_room(resources);
         resources.observers.see(Step::ListenerClosed { id });
         Ok(())
     }
@@ -218,7 +212,7 @@ impl<T> Listeners<T> {
     }
 
     /// Makes every listener accept the peers that wait and then close.
-    pub(crate) fn drain(&mut self, limits: &Limits, resources: &mut Resources) {
+    pub(crate) fn drain(&mut self, resources: &mut Resources) {
         for id in self.ids() {
             if let Some(listener) = self.slots.get_mut(id) {
                 self.draining += usize::from(!listener.is_draining);
@@ -227,8 +221,8 @@ impl<T> Listeners<T> {
             }
             // A paused listener that cannot be registered now tries again; otherwise it would wait
             // forever.
-            if let Err(error) = self.pause(id, false, limits, resources) {
-                self.back_off(id, &error, limits, resources);
+            if let Err(error) = self.pause(id, false, resources) {
+                self.back_off(id, &error, resources);
             }
             self.queue(id);
         }
@@ -260,7 +254,6 @@ impl<T> Listeners<T> {
         &mut self,
         id: ListenerId,
         pauses: bool,
-        limits: &Limits,
         resources: &mut Resources,
     ) -> io::Result<()> {
         let is_paused = self.get(id)?.accepting == Accepting::Paused;
@@ -271,7 +264,7 @@ impl<T> Listeners<T> {
         self.set_accepting(id, accepting, resources)?;
         if pauses {
             // The room may have been meant for this listener.
-            self.make_room(limits, resources);
+            self.make_room(resources);
         }
         Ok(())
     }
@@ -326,7 +319,6 @@ impl<T> Listeners<T> {
         &mut self,
         id: ListenerId,
         has_room: bool,
-        limits: &Limits,
         resources: &mut Resources,
     ) -> Accept<T> {
         let listener = self.slots.get_mut(id);
@@ -336,7 +328,7 @@ impl<T> Listeners<T> {
             let _ = self.set_accepting(id, Accepting::OutOfRoom(None), resources);
             return Accept::Done;
         }
-        match listener.socket.accept(&limits.connection) {
+        match listener.socket.accept(&resources.limits.connection) {
             Attempt::Done((socket, peer)) => {
                 self.accepted += 1;
                 listener.accepted_last = self.accepted;
@@ -345,33 +337,34 @@ impl<T> Listeners<T> {
                 Accept::Peer { socket, peer: peer.ip(), data }
             }
             Attempt::NotReady => {
-                self.found_nobody(id, limits, resources);
+                self.found_nobody(id, resources);
                 Accept::Done
             }
             // A whole budget of them in a row is no longer a matter of single peers.
             Attempt::Failed(error)
-                if concerns_one_peer(&error) && listener.skipped < limits.accept_budget =>
+                if concerns_one_peer(&error)
+                    && listener.skipped < resources.limits.accept_budget =>
             {
                 listener.skipped += 1;
                 resources.observers.see(Step::AcceptSkipped { id });
                 Accept::Skipped
             }
-            Attempt::Failed(error) => self.accept_failed(id, &error, limits, resources),
+            Attempt::Failed(error) => self.accept_failed(id, &error, resources),
         }
     }
 
     /// Nobody waits any more: whatever was short is no longer, and what room there is may serve
     /// another listener.
-    fn found_nobody(&mut self, id: ListenerId, limits: &Limits, resources: &mut Resources) {
+    fn found_nobody(&mut self, id: ListenerId, resources: &mut Resources) {
         let Some(listener) = self.slots.get_mut(id) else { return };
         listener.ready = false;
         listener.backoff = None;
         listener.is_failure_reported = false;
         (listener.has_gained, listener.skipped) = (true, 0);
         if listener.is_draining {
-            let _ = self.close(id, limits, resources);
+            let _ = self.close(id, resources);
         } else {
-            self.make_room(limits, resources);
+            self.make_room(resources);
         }
     }
 
@@ -380,11 +373,10 @@ impl<T> Listeners<T> {
         &mut self,
         id: ListenerId,
         error: &io::Error,
-        limits: &Limits,
         resources: &mut Resources,
     ) -> Accept<T> {
         let failure = Failure::from(error);
-        self.back_off(id, error, limits, resources);
+        self.back_off(id, error, resources);
         let listener = self.slots.get_mut(id);
         let Some(listener) = listener.filter(|listener| !listener.is_failure_reported) else {
             return Accept::Done;
@@ -432,16 +424,11 @@ impl<T> Listeners<T> {
 
     /// Resumes a listener that is out of room, or pauses it again if it cannot be registered.
     /// Returns whether it accepts now.
-    pub(crate) fn try_again(
-        &mut self,
-        id: ListenerId,
-        limits: &Limits,
-        resources: &mut Resources,
-    ) -> bool {
+    pub(crate) fn try_again(&mut self, id: ListenerId, resources: &mut Resources) -> bool {
         match self.set_accepting(id, Accepting::Open, resources) {
             Ok(()) => true,
             Err(error) => {
-                self.back_off(id, &error, limits, resources);
+                self.back_off(id, &error, resources);
                 false
             }
         }
@@ -449,28 +436,23 @@ impl<T> Listeners<T> {
 
     /// Lets one listener that is out of room try again: a connection has closed, or another
     /// listener does not need the room.
-    pub(crate) fn make_room(&mut self, limits: &Limits, resources: &mut Resources) {
+    pub(crate) fn make_room(&mut self, resources: &mut Resources) {
         while let Some((_, id)) = self.out_of_room.first().copied() {
             cost::step();
             if let Some(listener) = self.slots.get_mut(id) {
                 listener.has_gained = false;
             }
-            if self.try_again(id, limits, resources) {
+            if self.try_again(id, resources) {
                 break;
             }
         }
     }
 
     /// Pauses a listener that has failed, each time for twice as long.
-    fn back_off(
-        &mut self,
-        id: ListenerId,
-        error: &io::Error,
-        limits: &Limits,
-        resources: &mut Resources,
-    ) {
+    fn back_off(&mut self, id: ListenerId, error: &io::Error, resources: &mut Resources) {
         let Some(listener) = self.slots.get_mut(id) else { return };
-        let backoff = || Backoff::new(limits.accept_pause_min, limits.accept_pause_max);
+        let backoff =
+            || Backoff::new(resources.limits.accept_pause_min, resources.limits.accept_pause_max);
         let pause = listener.backoff.get_or_insert_with(backoff).take();
         let at = resources.system.now().checked_add(pause);
         let alarm = at.map(|at| resources.alarms.set(at, AlarmTarget::Listener(id)));

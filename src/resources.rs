@@ -1,9 +1,10 @@
-//! What serving a connection needs: the system, the pool, the alarms, the metrics and the observers,
-//! lent together.
+//! What serving a connection needs: the limits, the system, the pool, the alarms, the metrics and the
+//! observers, lent together.
 
 use std::time::{Duration, Instant};
 
 use crate::alarms::{Alarm, Alarms};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::observer::Observers;
 use crate::pool::Pool;
@@ -28,6 +29,7 @@ pub(crate) struct Resources {
     /// after seven weeks.
     pub(crate) moment: u32,
     made: Instant,
+    pub(crate) limits: Limits,
     pub(crate) system: System,
     pub(crate) pool: Pool,
     pub(crate) alarms: Alarms<AlarmTarget>,
@@ -36,11 +38,12 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
-    pub(crate) fn new(system: System) -> Self {
+    pub(crate) fn new(system: System, limits: Limits) -> Self {
         Self {
             turn: 0,
             moment: 0,
             made: system.now(),
+            limits,
             system,
             pool: Pool::default(),
             alarms: Alarms::default(),

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use crate::alarms::Alarm;
 use crate::connections::{Connections, Newest};
-use crate::limits::Limits;
 use crate::listener::Listeners;
 use crate::observer::Step;
 use crate::resources::{AlarmTarget, Resources};
@@ -44,7 +43,6 @@ impl Shutdown {
         after: Duration,
         connections: &mut Connections<T>,
         listeners: &mut Listeners<T>,
-        limits: &Limits,
         resources: &mut Resources,
     ) {
         if let Self::Until(alarm) = *self {
@@ -57,7 +55,7 @@ impl Shutdown {
             let exchange = &mut connection.stream.exchange;
             exchange.try_read_to_the_end();
         }
-        listeners.drain(limits, resources);
+        listeners.drain(resources);
         resources
             .observers
             .see(Step::ShuttingDown { connections: connections.len(), deadline: after });

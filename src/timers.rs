@@ -80,10 +80,11 @@ fn next_in_step(last: Instant, period: Duration, now: Instant) -> Option<Instant
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
     use crate::system::System;
 
     fn new() -> (Timers, Resources) {
-        (Timers::default(), Resources::new(System::kernel(8).unwrap()))
+        (Timers::default(), Resources::new(System::kernel(8).unwrap(), Limits::default()))
     }
 
     #[test]

@@ -76,7 +76,6 @@ pub(crate) struct Turns<T> {
     pub(crate) waker: Waker,
     names: Names,
     shutdown: Shutdown,
-    pub(crate) limits: Limits,
     /// The limits that each connection starts with, shared by all that have not set their own.
     connection_limits: Arc<ConnectionLimits>,
     ready: ReadyQueues,
@@ -95,7 +94,6 @@ impl<T> Turns<T> {
     pub(crate) fn new(limits: Limits, system: System) -> io::Result<Self> {
         Ok(Self {
             waker: Waker::new(&system)?,
-            resources: Resources::new(system),
             connections: Connections::new(),
             listeners: Listeners::new(),
             timers: Timers::default(),
@@ -104,7 +102,7 @@ impl<T> Turns<T> {
             shutdown: Shutdown::No,
             connection_limits: Arc::new(limits.connection.clone()),
             spin: Spin::new(limits.spin),
-            limits,
+            resources: Resources::new(system, limits),
             ready: ReadyQueues::default(),
             stage: Stage::Over,
             service: None,
@@ -209,7 +207,7 @@ impl<T> Turns<T> {
                 Stage::Accepting { listeners: 0, at_hand: None } => Stage::Deferred,
                 Stage::Accepting { listeners, at_hand: None } => {
                     let id = self.listeners.take_ready();
-                    let at_hand = id.map(|id| (id, self.limits.accept_budget));
+                    let at_hand = id.map(|id| (id, self.resources.limits.accept_budget));
                     Stage::Accepting { listeners: listeners - 1, at_hand }
                 }
                 Stage::Deferred => {
@@ -236,7 +234,7 @@ impl<T> Turns<T> {
         connection.stream.assert_lives_in(slot);
         self.shutdown.freed(connection.id());
         connection.stream.release(&mut self.resources);
-        self.listeners.make_room(&self.limits, &mut self.resources);
+        self.listeners.make_room(&mut self.resources);
     }
 
     /// Makes an event that is not a connection's the next to be delivered.
@@ -262,7 +260,7 @@ impl<T> Turns<T> {
     fn alarm_fired(&mut self, target: AlarmTarget) {
         match target {
             AlarmTarget::Listener(id) => {
-                self.listeners.try_again(id, &self.limits, &mut self.resources);
+                self.listeners.try_again(id, &mut self.resources);
             }
             AlarmTarget::Timer(id) => {
                 self.timers.fired(id, &mut self.resources);
@@ -289,8 +287,9 @@ impl<T> Turns<T> {
             self.listeners.queue(id);
             return None;
         };
-        let has_room = self.limits.connections_max.is_none_or(|max| self.connections.len() < max);
-        match self.listeners.accept(id, has_room, &self.limits, &mut self.resources) {
+        let has_room =
+            self.resources.limits.connections_max.is_none_or(|max| self.connections.len() < max);
+        match self.listeners.accept(id, has_room, &mut self.resources) {
             Accept::Done => None,
             Accept::Failed(id, failure) => {
                 let event = Event::AcceptFailed(id, failure);
@@ -380,8 +379,8 @@ impl<T> Turns<T> {
     // Shutting down.
 
     pub(crate) fn shut_down(&mut self, after: Duration) {
-        let Self { shutdown, connections, listeners, limits, resources, .. } = self;
-        shutdown.begin(after, connections, listeners, limits, resources);
+        let Self { shutdown, connections, listeners, resources, .. } = self;
+        shutdown.begin(after, connections, listeners, resources);
     }
 
     fn is_shut_down(&self) -> bool {

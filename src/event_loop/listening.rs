@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::EventLoop;
 use crate::listener::MakeData;
+use crate::resources::Resources;
 use crate::slots::ListenerId;
 use crate::system::ListeningSocket;
 
@@ -27,7 +28,8 @@ impl<T> EventLoop<T> {
         listener: TcpListener,
         make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let socket = self.turns.resources.system.adopt_listener(listener, &self.turns.limits)?;
+        let Resources { system, limits, .. } = &self.turns.resources;
+        let socket = system.adopt_listener(listener, limits)?;
         self.add_listener(socket, from_ip(make_data))
     }
 
@@ -57,7 +59,7 @@ impl<T> EventLoop<T> {
     ///
     /// Returns `NotFound` if the listener was closed, or the operating system's error.
     pub fn pause_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.turns.listeners.pause(id, true, &self.turns.limits, &mut self.turns.resources)
+        self.turns.listeners.pause(id, true, &mut self.turns.resources)
     }
 
     /// Resumes accepting after a pause, beginning with the peers in the backlog.
@@ -66,7 +68,7 @@ impl<T> EventLoop<T> {
     ///
     /// Returns `NotFound` if the listener was closed, or the operating system's error.
     pub fn resume_accepting(&mut self, id: ListenerId) -> io::Result<()> {
-        self.turns.listeners.pause(id, false, &self.turns.limits, &mut self.turns.resources)
+        self.turns.listeners.pause(id, false, &mut self.turns.resources)
     }
 
     /// Closes a listener. The connections that it has accepted go on; peers that wait in the backlog
@@ -76,7 +78,7 @@ impl<T> EventLoop<T> {
     ///
     /// Returns `NotFound` if it was closed before.
     pub fn close_listener(&mut self, id: ListenerId) -> io::Result<()> {
-        self.turns.listeners.close(id, &self.turns.limits, &mut self.turns.resources)
+        self.turns.listeners.close(id, &mut self.turns.resources)
     }
 }
 
