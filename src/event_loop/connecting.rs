@@ -8,7 +8,6 @@ use crate::connection::{Origin, Race};
 use crate::event::CloseReason;
 use crate::names::{self, Target};
 use crate::observer::{Step, log_error};
-use crate::resources::Resources;
 use crate::slots::ConnectionId;
 use crate::system::Socket;
 
@@ -40,8 +39,8 @@ impl<T> EventLoop<T> {
     /// # }
     /// ```
     pub fn connect(&mut self, address: SocketAddr, data: T) -> ConnectionId {
-        let Resources { system, limits, .. } = &self.turns.resources;
-        let socket = system.connect(address, &limits.connection);
+        let resources = &self.turns.resources;
+        let socket = resources.system.connect(address, &resources.limits.connection);
         let id = self.turns.add_outgoing(data, Origin::connected(address), Some(socket));
         self.turns.resources.observers.see(Step::Connecting { id, address: Some(address) });
         id
@@ -158,8 +157,8 @@ impl<T> EventLoop<T> {
     #[doc(alias = "set_nonblocking")]
     #[doc(alias = "from_std")]
     pub fn adopt_stream(&mut self, stream: TcpStream, data: T) -> io::Result<ConnectionId> {
-        let Resources { system, limits, .. } = &self.turns.resources;
-        let socket = system.adopt_stream(stream, &limits.connection)?;
+        let resources = &self.turns.resources;
+        let socket = resources.system.adopt_stream(stream, &resources.limits.connection)?;
         Ok(self.add_adopted(socket, data))
     }
 

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::EventLoop;
 use crate::listener::MakeData;
-use crate::resources::Resources;
 use crate::slots::ListenerId;
 use crate::system::ListeningSocket;
 
@@ -28,8 +27,8 @@ impl<T> EventLoop<T> {
         listener: TcpListener,
         make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let Resources { system, limits, .. } = &self.turns.resources;
-        let socket = system.adopt_listener(listener, limits)?;
+        let resources = &self.turns.resources;
+        let socket = resources.system.adopt_listener(listener, &resources.limits)?;
         self.add_listener(socket, from_ip(make_data))
     }
 

@@ -9,7 +9,6 @@ use super::listening::from_ip;
 use crate::connection::Connection;
 use crate::event::Event;
 use crate::limits::Limits;
-use crate::resources::Resources;
 use crate::slots::{ConnectionId, ListenerId};
 use crate::system::System;
 use crate::turn::Turns;
@@ -104,9 +103,9 @@ impl<T> EventLoop<T> {
     ) -> io::Result<ListenerId> {
         let none = io::Error::new(io::ErrorKind::InvalidInput, "there is no address to listen at");
         let mut outcome = Err(none);
-        let Resources { system, limits, .. } = &self.turns.resources;
+        let resources = &self.turns.resources;
         for address in address.to_socket_addrs()? {
-            outcome = system.listen(address, limits);
+            outcome = resources.system.listen(address, &resources.limits);
             if outcome.is_ok() {
                 break;
             }

@@ -12,7 +12,6 @@ use crate::attempt::Attempt;
 use crate::connection::{Connecting, Origin};
 use crate::listener::MakeData;
 use crate::observer::Step;
-use crate::resources::Resources;
 use crate::slots::{ConnectionId, ListenerId};
 use crate::system::PeerAddr;
 use crate::turn::Turns;
@@ -79,8 +78,8 @@ impl<T> EventLoop<T> {
         address: impl Into<UnixAddress>,
         make_data: impl FnMut(SocketAddr) -> T + Send + 'static,
     ) -> io::Result<ListenerId> {
-        let Resources { system, limits, .. } = &self.turns.resources;
-        let socket = system.listen_unix(&address.into(), limits)?;
+        let resources = &self.turns.resources;
+        let socket = resources.system.listen_unix(&address.into(), &resources.limits)?;
         self.add_listener(socket, from_unix(make_data))
     }
 
