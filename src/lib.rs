@@ -126,55 +126,40 @@ pub use waker::Waker;
 /// The samples in the repository's pages, run as doc tests.
 #[cfg(doctest)]
 mod pages {
-    #[doc = include_str!("../README.md")]
-    struct Readme;
-    #[doc = include_str!("../docs/01-loopback.md")]
-    struct Chapter1;
-    #[doc = include_str!("../docs/02-one-client.md")]
-    struct Chapter2;
-    #[doc = include_str!("../docs/03-a-stream.md")]
-    struct Chapter3;
-    #[doc = include_str!("../docs/04-a-partial-send.md")]
-    struct Chapter4;
-    #[doc = include_str!("../docs/05-threads.md")]
-    struct Chapter5;
-    #[doc = include_str!("../docs/a-slow-reader.md")]
-    struct SlowReader;
-    #[doc = include_str!("../docs/06-would-block.md")]
-    struct Chapter6;
-    #[doc = include_str!("../docs/07-asking-the-kernel.md")]
-    struct Chapter7;
-    #[doc = include_str!("../docs/08-many-connections.md")]
-    struct Chapter8;
-    #[doc = include_str!("../docs/09-the-read-buffer.md")]
-    struct Chapter9;
-    #[doc = include_str!("../docs/10-the-write-buffer.md")]
-    struct Chapter10;
-    #[doc = include_str!("../docs/11-the-interest-rule.md")]
-    struct Chapter11;
-    #[doc = include_str!("../docs/12-edges-and-memory.md")]
-    struct Chapter12;
-    #[doc = include_str!("../docs/13-slow-readers.md")]
-    struct Chapter13;
-    #[doc = include_str!("../docs/14-endings.md")]
-    struct Chapter14;
-    #[doc = include_str!("../docs/15-the-loop-you-have-built.md")]
-    struct Chapter15;
-    #[cfg(unix)]
-    #[doc = include_str!("../docs/platforms.md")]
-    struct Platforms;
-    #[doc = include_str!("../docs/16-messages.md")]
-    struct Chapter16;
-    #[doc = include_str!("../docs/18-time-threads-names.md")]
-    struct Chapter18;
-    #[cfg(unix)]
-    #[doc = include_str!("../docs/19-inside-other-programs.md")]
-    struct Chapter19;
-    #[cfg(feature = "simulation")]
-    #[doc = include_str!("../docs/20-a-network-to-test-on.md")]
-    struct Chapter20;
-    #[doc = include_str!("../docs/21-leaving-and-limits.md")]
-    struct Chapter21;
+    macro_rules! pages {
+        ($($(#[$only:meta])? $page:ident = $path:literal;)*) => {
+            $($(#[$only])? #[doc = include_str!($path)] struct $page;)*
+        };
+    }
+
+    pages! {
+        Readme = "../README.md";
+        Chapter1 = "../docs/01-loopback.md";
+        Chapter2 = "../docs/02-one-client.md";
+        Chapter3 = "../docs/03-a-stream.md";
+        Chapter4 = "../docs/04-a-partial-send.md";
+        Chapter5 = "../docs/05-threads.md";
+        SlowReader = "../docs/a-slow-reader.md";
+        Chapter6 = "../docs/06-would-block.md";
+        Chapter7 = "../docs/07-asking-the-kernel.md";
+        Chapter8 = "../docs/08-many-connections.md";
+        Chapter9 = "../docs/09-the-read-buffer.md";
+        Chapter10 = "../docs/10-the-write-buffer.md";
+        Chapter11 = "../docs/11-the-interest-rule.md";
+        Chapter12 = "../docs/12-edges-and-memory.md";
+        Chapter13 = "../docs/13-slow-readers.md";
+        Chapter14 = "../docs/14-endings.md";
+        Chapter15 = "../docs/15-the-loop-you-have-built.md";
+        #[cfg(unix)]
+        Platforms = "../docs/platforms.md";
+        Chapter16 = "../docs/16-messages.md";
+        Chapter18 = "../docs/18-time-threads-names.md";
+        #[cfg(unix)]
+        Chapter19 = "../docs/19-inside-other-programs.md";
+        #[cfg(feature = "simulation")]
+        Chapter20 = "../docs/20-a-network-to-test-on.md";
+        Chapter21 = "../docs/21-leaving-and-limits.md";
+    }
 }
 
 /// Without the feature there is no simulation.
