@@ -11,12 +11,6 @@ use super::{ListeningSocket, Socket, System};
 use crate::address::UnixAddress;
 use crate::limits::{ConnectionLimits, Limits};
 
-/// Panics: sockets of the operating system cannot be simulated.
-#[cfg(any(test, feature = "simulation"))]
-fn not_simulated() -> ! {
-    panic!("a simulated loop cannot take over a real socket")
-}
-
 impl System {
     /// Listens at an address, with the options that accepted sockets inherit.
     pub(crate) fn listen(
@@ -37,11 +31,8 @@ impl System {
         listener: TcpListener,
         limits: &Limits,
     ) -> io::Result<ListeningSocket> {
-        match self {
-            Self::Kernel(_) => KernelListener::adopt(listener, limits).map(ListeningSocket::Kernel),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(_) => not_simulated(),
-        }
+        self.assert_takes_over();
+        KernelListener::adopt(listener, limits).map(ListeningSocket::Kernel)
     }
 
     /// Begins a connect.
@@ -63,10 +54,15 @@ impl System {
         stream: TcpStream,
         limits: &ConnectionLimits,
     ) -> io::Result<Socket> {
-        match self {
-            Self::Kernel(_) => KernelSocket::adopt(stream, limits).map(Socket::Kernel),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(_) => not_simulated(),
+        self.assert_takes_over();
+        KernelSocket::adopt(stream, limits).map(Socket::Kernel)
+    }
+
+    /// Panics if it is simulated: real sockets cannot be.
+    fn assert_takes_over(&self) {
+        #[cfg(any(test, feature = "simulation"))]
+        if let Self::Simulated(_) = self {
+            panic!("a simulated loop cannot take over a real socket");
         }
     }
 }
@@ -96,11 +92,8 @@ impl System {
         &self,
         listener: UnixListener,
     ) -> io::Result<ListeningSocket> {
-        match self {
-            Self::Kernel(_) => KernelListener::adopt_unix(listener).map(ListeningSocket::Kernel),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(_) => not_simulated(),
-        }
+        self.assert_takes_over();
+        KernelListener::adopt_unix(listener).map(ListeningSocket::Kernel)
     }
 
     /// Creates a socket that is not connected yet.
@@ -114,10 +107,7 @@ impl System {
 
     /// Adopts a socket that is connected.
     pub(crate) fn adopt_unix_stream(&self, stream: UnixStream) -> io::Result<Socket> {
-        match self {
-            Self::Kernel(_) => KernelSocket::adopt_unix(stream).map(Socket::Kernel),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(_) => not_simulated(),
-        }
+        self.assert_takes_over();
+        KernelSocket::adopt_unix(stream).map(Socket::Kernel)
     }
 }
