@@ -1,32 +1,29 @@
 //! Listening sockets of the kernel.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::net::{SocketAddr, TcpListener};
 #[cfg(unix)]
-use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixListener as StdUnixListener};
+use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixListener};
+use std::sync::atomic::AtomicBool;
 
 use mio::event::Source;
-use mio::net::TcpListener;
-#[cfg(unix)]
-use mio::net::UnixListener;
+use mio::net;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 #[cfg(unix)]
 use super::bound::Bound;
-use super::socket::{KernelSocket, LingerTime, check_kind, set_options};
+use super::socket::{KernelSocket, check_kind, set_options};
 #[cfg(unix)]
 use crate::address::UnixAddress;
 use crate::attempt::{Attempt, attempt};
 use crate::limits::{ConnectionLimits, Limits};
 use crate::system::PeerAddr;
-#[cfg(unix)]
-use crate::system::{no_ip_address, no_unix_address};
 
 /// A listening socket. Dropping it closes it. Deregister it first, like any other socket.
 #[derive(Debug)]
 pub(crate) enum KernelListener {
     Tcp {
-        listener: TcpListener,
+        listener: net::TcpListener,
         /// Others may have set its options, which accepted sockets inherit.
         is_adopted: bool,
     },
@@ -35,7 +32,7 @@ pub(crate) enum KernelListener {
         /// Removed when this is dropped. The field precedes the socket, so that the file is removed
         /// while the socket still holds its inode.
         _file: Option<Bound>,
-        listener: UnixListener,
+        listener: net::UnixListener,
     },
 }
 
@@ -56,15 +53,15 @@ impl KernelListener {
         Self::open(socket.into(), limits, false)
     }
 
-    pub(crate) fn adopt(listener: StdTcpListener, limits: &Limits) -> io::Result<Self> {
+    pub(crate) fn adopt(listener: TcpListener, limits: &Limits) -> io::Result<Self> {
         check_kind(&SockRef::from(&listener), true)?;
         Self::open(listener, limits, true)
     }
 
-    fn open(listener: StdTcpListener, limits: &Limits, is_adopted: bool) -> io::Result<Self> {
+    fn open(listener: TcpListener, limits: &Limits, is_adopted: bool) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         set_options(&SockRef::from(&listener), &limits.connection)?;
-        Ok(Self::Tcp { listener: TcpListener::from_std(listener), is_adopted })
+        Ok(Self::Tcp { listener: net::TcpListener::from_std(listener), is_adopted })
     }
 
     #[cfg(unix)]
@@ -73,14 +70,14 @@ impl KernelListener {
         let file = Bound::bind(&socket, address)?;
         socket.listen(backlog(limits))?;
         socket.set_nonblocking(true)?;
-        Ok(Self::Unix { _file: file, listener: UnixListener::from_std(socket.into()) })
+        Ok(Self::Unix { _file: file, listener: net::UnixListener::from_std(socket.into()) })
     }
 
     #[cfg(unix)]
-    pub(crate) fn adopt_unix(listener: StdUnixListener) -> io::Result<Self> {
+    pub(crate) fn adopt_unix(listener: UnixListener) -> io::Result<Self> {
         check_kind(&SockRef::from(&listener), true)?;
         listener.set_nonblocking(true)?;
-        Ok(Self::Unix { _file: None, listener: UnixListener::from_std(listener) })
+        Ok(Self::Unix { _file: None, listener: net::UnixListener::from_std(listener) })
     }
 
     /// Accepts a connection, with its peer's address.
@@ -88,13 +85,11 @@ impl KernelListener {
         match self {
             Self::Tcp { listener, is_adopted } => {
                 attempt(|| listener.accept()).map(|(stream, peer)| {
-                    let linger_time =
-                        if *is_adopted { LingerTime::unknown() } else { LingerTime::none() };
-                    let socket = KernelSocket::Tcp(stream, linger_time);
+                    let socket = KernelSocket::Tcp(stream, AtomicBool::new(*is_adopted));
                     if !OPTIONS_ARE_INHERITED {
                         // A socket on which an option cannot be set still works, or fails when it
                         // is used.
-                        let _ = socket.set_options(limits);
+                        let _ = set_options(&socket.options(), limits);
                     }
                     (socket, PeerAddr::Ip(peer))
                 })
@@ -109,14 +104,14 @@ impl KernelListener {
         match self {
             Self::Tcp { listener, .. } => listener.local_addr(),
             #[cfg(unix)]
-            Self::Unix { .. } => Err(no_ip_address()),
+            Self::Unix { .. } => Err(crate::system::no_ip_address()),
         }
     }
 
     #[cfg(unix)]
     pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp { .. } => Err(no_unix_address()),
+            Self::Tcp { .. } => Err(crate::system::no_unix_address()),
             Self::Unix { listener, .. } => listener.local_addr(),
         }
     }

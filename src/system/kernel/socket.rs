@@ -4,22 +4,14 @@
 //! options and no reset, connects at once or not at all, and a short transfer on it proves nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 #[cfg(unix)]
-use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
-#[cfg(unix)]
-use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixStream as StdUnixStream};
-#[cfg(unix)]
-use std::path::Path;
+use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::event::Source;
-use mio::net::TcpStream;
-#[cfg(unix)]
-use mio::net::UnixStream;
-#[cfg(unix)]
-use socket2::{Domain, SockAddr};
+use mio::net;
 use socket2::{SockRef, TcpKeepalive, Type};
 
 #[cfg(unix)]
@@ -27,44 +19,19 @@ use crate::address::UnixAddress;
 use crate::attempt::{Attempt, attempt};
 use crate::limits::ConnectionLimits;
 use crate::system::ConnectOutcome;
-#[cfg(unix)]
-use crate::system::{no_ip_address, no_unix_address};
 
 /// A connected or connecting socket. Dropping it closes it and never blocks. Deregister it first:
 /// if its descriptor has a duplicate, closing it does not end the registration.
 #[derive(Debug)]
 pub(crate) enum KernelSocket {
-    Tcp(TcpStream, LingerTime),
+    /// The flag says whether it may have a linger time (`SO_LINGER`) that this crate has not set.
+    ///
+    /// A linger time above zero makes `close(2)` block until the peer has acknowledged everything,
+    /// even on a non-blocking socket; zero turns the close into a reset. Everything that has the
+    /// descriptor can set it, and accepted sockets inherit it from their listener.
+    Tcp(net::TcpStream, AtomicBool),
     #[cfg(unix)]
-    Unix(UnixStream),
-}
-
-/// Whether a TCP socket may have a linger time (`SO_LINGER`) that this crate has not set.
-///
-/// A linger time above zero makes `close(2)` block until the peer has acknowledged everything, even
-/// on a non-blocking socket; zero turns the close into a reset. Everything that has the descriptor
-/// can set it, and accepted sockets inherit it from their listener.
-#[derive(Debug)]
-pub(crate) struct LingerTime(AtomicBool);
-
-impl LingerTime {
-    /// The value for a socket that this crate has made.
-    pub(super) fn none() -> Self {
-        Self(AtomicBool::new(false))
-    }
-
-    /// The value for a socket whose options others may have set.
-    pub(super) fn unknown() -> Self {
-        Self(AtomicBool::new(true))
-    }
-
-    fn is_unknown(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set_unknown(&self, is_unknown: bool) {
-        self.0.store(is_unknown, Ordering::Relaxed);
-    }
+    Unix(net::UnixStream),
 }
 
 /// `EINPROGRESS`, for which `ErrorKind` has no stable name.
@@ -77,11 +44,11 @@ const IN_PROGRESS: Option<i32> = match () {
 
 /// Converts an address to the system's form; fails if it cannot be one.
 #[cfg(unix)]
-pub(super) fn system_address(address: &UnixAddress) -> io::Result<SockAddr> {
+pub(super) fn system_address(address: &UnixAddress) -> io::Result<socket2::SockAddr> {
     use std::os::unix::ffi::OsStrExt;
 
     address.check()?;
-    SockAddr::unix(Path::new(std::ffi::OsStr::from_bytes(&address.bytes())))
+    socket2::SockAddr::unix(std::ffi::OsStr::from_bytes(&address.bytes()))
 }
 
 impl KernelSocket {
@@ -89,33 +56,33 @@ impl KernelSocket {
 
     /// Begins a connect.
     pub(crate) fn connect(address: SocketAddr, limits: &ConnectionLimits) -> io::Result<Self> {
-        let socket = Self::Tcp(TcpStream::connect(address)?, LingerTime::none());
-        socket.set_options(limits)?;
+        let socket = Self::Tcp(net::TcpStream::connect(address)?, AtomicBool::new(false));
+        set_options(&socket.options(), limits)?;
         Ok(socket)
     }
 
-    pub(crate) fn adopt(stream: StdTcpStream, limits: &ConnectionLimits) -> io::Result<Self> {
+    pub(crate) fn adopt(stream: TcpStream, limits: &ConnectionLimits) -> io::Result<Self> {
         // First, so that an error does not close the socket with its linger time.
-        let socket = Self::Tcp(TcpStream::from_std(stream), LingerTime::unknown());
+        let socket = Self::Tcp(net::TcpStream::from_std(stream), AtomicBool::new(true));
         check_kind(&socket.options(), false)?;
         socket.options().set_nonblocking(true)?;
-        socket.set_options(limits)?;
+        set_options(&socket.options(), limits)?;
         Ok(socket)
     }
 
     /// Creates a Unix-domain socket that is not connected yet.
     #[cfg(unix)]
     pub(crate) fn new_unix() -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        Ok(Self::Unix(UnixStream::from_std(socket.into())))
+        Ok(Self::Unix(net::UnixStream::from_std(socket.into())))
     }
 
     #[cfg(unix)]
-    pub(crate) fn adopt_unix(stream: StdUnixStream) -> io::Result<Self> {
+    pub(crate) fn adopt_unix(stream: UnixStream) -> io::Result<Self> {
         check_kind(&SockRef::from(&stream), false)?;
         stream.set_nonblocking(true)?;
-        Ok(Self::Unix(UnixStream::from_std(stream)))
+        Ok(Self::Unix(net::UnixStream::from_std(stream)))
     }
 
     /// Connects. `NotReady` means that the listener's backlog is full: nothing is under way, and
@@ -148,27 +115,21 @@ impl KernelSocket {
     /// (`TCP_FASTOPEN_CONNECT` on Linux): such a socket counts as writable before it is connected.
     /// An empty write begins the connect, and does nothing if one is under way.
     fn begin_deferred(&self) -> ConnectOutcome {
-        let Self::Tcp(stream, _) = self else { return ConnectOutcome::UnderWay };
-        if !cfg!(any(target_os = "linux", target_os = "android")) {
+        if self.is_unix() || !cfg!(any(target_os = "linux", target_os = "android")) {
             return ConnectOutcome::UnderWay;
         }
         let is_pending = |error: &io::Error| {
             // `ENOTCONN` is the answer of a socket for which no connect was begun.
             error.raw_os_error() == IN_PROGRESS || error.kind() == ErrorKind::BrokenPipe
         };
-        match attempt(|| (&*stream).write(&[])) {
+        match attempt(|| self.write(&[])) {
             Attempt::Failed(error) if !is_pending(&error) => ConnectOutcome::Failed(error),
             _ => ConnectOutcome::UnderWay,
         }
     }
 
     fn outcome(&self) -> ConnectOutcome {
-        let error = match self {
-            Self::Tcp(stream, _) => stream.take_error(),
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.take_error(),
-        };
-        match error {
+        match self.options().take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return ConnectOutcome::Failed(error),
         }
@@ -217,7 +178,9 @@ impl KernelSocket {
         let count = match self {
             Self::Tcp(stream, _) => stream.peek(&mut [0])?,
             #[cfg(unix)]
-            Self::Unix(stream) => SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])?,
+            Self::Unix(stream) => {
+                SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()])?
+            }
         };
         Ok(count > 0)
     }
@@ -276,20 +239,16 @@ impl KernelSocket {
 
     /// Sends our end of file (`shutdown(SHUT_WR)`). A failure shows at the next read.
     pub(crate) fn finish(&self) {
-        let _ = match self {
-            Self::Tcp(stream, _) => stream.shutdown(Shutdown::Write),
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
+        let _ = self.options().shutdown(Shutdown::Write);
     }
 
     /// The Unix domain has no reset: if a socket is closed with unread bytes, its peer reads an
     /// error, otherwise an end of file.
     pub(crate) fn reset_on_close(&self) {
         match self {
-            Self::Tcp(stream, linger_time) => {
+            Self::Tcp(stream, may_linger) => {
                 let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-                linger_time.set_unknown(false);
+                may_linger.store(false, Ordering::Relaxed);
             }
             #[cfg(unix)]
             Self::Unix(_) => {}
@@ -302,7 +261,7 @@ impl KernelSocket {
         match self {
             Self::Tcp(stream, _) => stream.local_addr(),
             #[cfg(unix)]
-            Self::Unix(_) => Err(no_ip_address()),
+            Self::Unix(_) => Err(crate::system::no_ip_address()),
         }
     }
 
@@ -310,14 +269,14 @@ impl KernelSocket {
         match self {
             Self::Tcp(stream, _) => stream.peer_addr(),
             #[cfg(unix)]
-            Self::Unix(_) => Err(no_ip_address()),
+            Self::Unix(_) => Err(crate::system::no_ip_address()),
         }
     }
 
     #[cfg(unix)]
     pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp(..) => Err(no_unix_address()),
+            Self::Tcp(..) => Err(crate::system::no_unix_address()),
             Self::Unix(stream) => stream.local_addr(),
         }
     }
@@ -325,7 +284,7 @@ impl KernelSocket {
     #[cfg(unix)]
     pub(crate) fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp(..) => Err(no_unix_address()),
+            Self::Tcp(..) => Err(crate::system::no_unix_address()),
             Self::Unix(stream) => stream.peer_addr(),
         }
     }
@@ -338,11 +297,7 @@ impl KernelSocket {
         self.options().set_tcp_nodelay(nodelay)
     }
 
-    pub(super) fn set_options(&self, limits: &ConnectionLimits) -> io::Result<()> {
-        set_options(&self.options(), limits)
-    }
-
-    fn options(&self) -> SockRef<'_> {
+    pub(super) fn options(&self) -> SockRef<'_> {
         match self {
             Self::Tcp(stream, _) => SockRef::from(stream),
             #[cfg(unix)]
@@ -355,8 +310,8 @@ impl KernelSocket {
         use std::os::fd::AsFd;
 
         match self {
-            Self::Tcp(stream, linger_time) => {
-                linger_time.set_unknown(true);
+            Self::Tcp(stream, may_linger) => {
+                may_linger.store(true, Ordering::Relaxed);
                 stream.as_fd()
             }
             Self::Unix(stream) => stream.as_fd(),
@@ -367,8 +322,8 @@ impl KernelSocket {
 impl Drop for KernelSocket {
     /// Removes a linger time, so that the following close neither blocks nor resets the connection.
     fn drop(&mut self) {
-        if let Self::Tcp(stream, linger_time) = self
-            && linger_time.is_unknown()
+        if let Self::Tcp(stream, may_linger) = self
+            && *may_linger.get_mut()
         {
             // It fails only if the descriptor is not a socket any more.
             let _ = SockRef::from(&*stream).set_linger(None);
