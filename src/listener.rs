@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use crate::alarms::Alarm;
@@ -74,6 +74,13 @@ impl<T> Listener<T> {
             queued: false,
             is_draining: false,
             accepted_last: 0,
+        }
+    }
+
+    fn deregister(&mut self, id: ListenerId, system: &System) {
+        if self.accepting == Accepting::Open {
+            // An error has no consequence: the socket is closed next.
+            let _ = system.watch_listener(&mut self.socket, id.slot, false);
         }
     }
 }
@@ -461,22 +468,9 @@ impl<T> Listeners<T> {
     }
 }
 
-impl<T> Listener<T> {
-    fn deregister(&mut self, id: ListenerId, system: &System) {
-        if self.accepting == Accepting::Open {
-            // An error has no consequence: the socket is closed next.
-            let _ = system.watch_listener(&mut self.socket, id.slot, false);
-        }
-    }
-}
-
 /// Returns whether an error of `accept` concerns one peer alone, whose connection failed before it
 /// was accepted. Linux passes on the errors of such a connection: see accept(2).
 fn concerns_one_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
-        TimedOut,
-    };
     /// `ENONET`, `EPROTO`, `ENOPROTOOPT`, `EOPNOTSUPP` and `EHOSTDOWN`, for which not every
     /// platform has an `ErrorKind`.
     const LINUX: [i32; 5] = [64, 71, 92, 95, 112];
@@ -484,17 +478,17 @@ fn concerns_one_peer(error: &io::Error) -> bool {
         |code| cfg!(any(target_os = "linux", target_os = "android")) && LINUX.contains(&code);
     matches!(
         error.kind(),
-        ConnectionAborted
-            | ConnectionReset
-            | HostUnreachable
-            | NetworkDown
-            | NetworkUnreachable
-            | TimedOut
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::TimedOut
     ) || error.raw_os_error().is_some_and(is_numbered)
 }
 
 fn stale(id: ListenerId) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("there is no listener {id}"))
+    io::Error::new(ErrorKind::NotFound, format!("there is no listener {id}"))
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Generations {
     }
 }
 
-/// A slab whose entries are named by ids of the kind `I`.
+/// A slab whose entries are named by ids of the kind `I`. It has no more slots than `u32` can count.
 #[derive(Debug)]
 pub(crate) struct Slots<I, V> {
     slab: Slab<(NonZero<u32>, V)>,
@@ -132,17 +132,13 @@ impl<I: Id, V> Slots<I, V> {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut V)> {
-        self.slab.iter_mut().filter_map(|(slot, (generation, value))| {
-            let slot = u32::try_from(slot).ok()?;
-            Some((I::new(slot, *generation), value))
-        })
+        let entries = self.slab.iter_mut();
+        entries.map(|(slot, (generation, value))| (I::new(slot as u32, *generation), value))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &V)> {
-        self.slab.iter().filter_map(|(slot, (generation, value))| {
-            let slot = u32::try_from(slot).ok()?;
-            Some((I::new(slot, *generation), value))
-        })
+        let entries = self.slab.iter();
+        entries.map(|(slot, (generation, value))| (I::new(slot as u32, *generation), value))
     }
 }
 

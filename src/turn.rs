@@ -253,11 +253,6 @@ impl<T> Turns<T> {
     #[inline(never)]
     fn fire_next(&mut self, due: Due) -> Stage {
         let Some(target) = self.resources.alarms.take_due(due) else { return Stage::Wake };
-        self.alarm_fired(target);
-        Stage::Alarms(due)
-    }
-
-    fn alarm_fired(&mut self, target: AlarmTarget) {
         match target {
             AlarmTarget::Listener(id) => {
                 self.listeners.try_again(id, &mut self.resources);
@@ -277,6 +272,7 @@ impl<T> Turns<T> {
                 }
             }
         }
+        Stage::Alarms(due)
     }
 
     /// Accepts one connection and begins its service. Returns the listener and the rest of its

@@ -146,7 +146,7 @@ pub(crate) const PLACES: [(&str, &str, &str); 32] = [
     ("connected", "connection/connecting.rs", "has_connected"),
     ("finished", "connection/settling.rs", "send_end"),
     ("deadline_passed", "connection/serving.rs", "alarm_fired"),
-    ("timer_fired", "turn.rs", "alarm_fired"),
+    ("timer_fired", "turn.rs", "fire_next"),
     ("woken", "turn.rs", "next_in_turn"),
     ("source_ready", "turn.rs", "announce_source"),
     ("shutting_down", "shutdown.rs", "begin"),

@@ -19,10 +19,7 @@ impl<T> Turns<T> {
             // So that it is read to `EAGAIN` before it is closed.
             exchange.try_read_to_the_end();
         }
-        let id =
-            self.connections.insert(data, |id| Stream::new(id, origin, Some(socket), exchange));
-        self.note_moved(id);
-        id
+        self.add(data, origin, Some(socket), exchange)
     }
 
     /// Adds a connection that is connecting, or may be. A connect that failed at once is handled
@@ -37,19 +34,25 @@ impl<T> Turns<T> {
         if let Some(Err(error)) = &socket {
             exchange.end(CloseReason::of(error));
         }
-        let socket = socket.and_then(Result::ok);
-        let id = self.connections.insert(data, |id| Stream::new(id, origin, socket, exchange));
-        self.note_moved(id);
+        let id = self.add(data, origin, socket.and_then(Result::ok), exchange);
         self.connections.lend(id.slot);
         id
     }
 
-    /// A new connection counts as having just moved.
-    fn note_moved(&mut self, id: ConnectionId) {
+    fn add(
+        &mut self,
+        data: T,
+        origin: Origin,
+        socket: Option<Socket>,
+        exchange: Exchange,
+    ) -> ConnectionId {
         let moment = self.resources.moment;
-        if let Some(connection) = self.connections.at_id(id) {
-            connection.stream.standing.moved_at = moment;
-        }
+        self.connections.insert(data, |id| {
+            let mut stream = Stream::new(id, origin, socket, exchange);
+            // A new connection counts as having just moved.
+            stream.standing.moved_at = moment;
+            stream
+        })
     }
 
     /// Begins a connect to several addresses under one id.
