@@ -2,19 +2,17 @@
 //!
 //! An id is a slot and a generation. A generation repeats only after 2^32 others. Listeners, timers
 //! and sources are kept in [`Slots`]. Connections use the same generations, but have their own
-//! slab, because a connection stores its id.
+//! slab, because a connection stores its id itself.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::num::NonZero;
 
 use slab::Slab;
 
 /// What all kinds of ids have in common.
-pub(crate) trait Id: Copy {
+pub(crate) trait Id: Copy + PartialEq {
     fn new(slot: u32, generation: NonZero<u32>) -> Self;
     fn slot(self) -> u32;
-    fn generation(self) -> NonZero<u32>;
 }
 
 macro_rules! id {
@@ -33,10 +31,6 @@ macro_rules! id {
 
             fn slot(self) -> u32 {
                 self.slot
-            }
-
-            fn generation(self) -> NonZero<u32> {
-                self.generation
             }
         }
 
@@ -88,36 +82,36 @@ impl Generations {
     }
 }
 
-/// A slab whose entries are named by ids of the kind `I`. It has no more slots than `u32` can count.
+/// A slab whose entries are named by ids of the kind `I`, which stand beside them.
 #[derive(Debug)]
 pub(crate) struct Slots<I, V> {
-    slab: Slab<(NonZero<u32>, V)>,
+    slab: Slab<(I, V)>,
     generations: Generations,
-    ids: PhantomData<fn() -> I>,
 }
 
 impl<I, V> Default for Slots<I, V> {
     fn default() -> Self {
-        Self { slab: Slab::new(), generations: Generations::default(), ids: PhantomData }
+        Self { slab: Slab::new(), generations: Generations::default() }
     }
 }
 
 impl<I: Id, V> Slots<I, V> {
     pub(crate) fn insert(&mut self, value: V) -> I {
-        let generation = self.generations.next();
-        let slot = self.slab.insert((generation, value));
-        let slot = u32::try_from(slot).expect("there is no memory for 2^32 of them");
-        I::new(slot, generation)
+        let entry = self.slab.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("there is no memory for 2^32 of them");
+        let id = I::new(slot, self.generations.next());
+        entry.insert((id, value));
+        id
     }
 
     pub(crate) fn get(&self, id: I) -> Option<&V> {
-        let (generation, value) = self.slab.get(id.slot() as usize)?;
-        (*generation == id.generation()).then_some(value)
+        let (its, value) = self.slab.get(id.slot() as usize)?;
+        (*its == id).then_some(value)
     }
 
     pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut V> {
-        let (generation, value) = self.slab.get_mut(id.slot() as usize)?;
-        (*generation == id.generation()).then_some(value)
+        let (its, value) = self.slab.get_mut(id.slot() as usize)?;
+        (*its == id).then_some(value)
     }
 
     pub(crate) fn remove(&mut self, id: I) -> Option<V> {
@@ -127,18 +121,15 @@ impl<I: Id, V> Slots<I, V> {
 
     /// Returns the entry that is in a slot now, with its id.
     pub(crate) fn at(&mut self, slot: u32) -> Option<(I, &mut V)> {
-        let (generation, value) = self.slab.get_mut(slot as usize)?;
-        Some((I::new(slot, *generation), value))
+        self.slab.get_mut(slot as usize).map(|(id, value)| (*id, value))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut V)> {
-        let entries = self.slab.iter_mut();
-        entries.map(|(slot, (generation, value))| (I::new(slot as u32, *generation), value))
+        self.slab.iter_mut().map(|(_, (id, value))| (*id, value))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &V)> {
-        let entries = self.slab.iter();
-        entries.map(|(slot, (generation, value))| (I::new(slot as u32, *generation), value))
+        self.slab.iter().map(|(_, (id, value))| (*id, value))
     }
 }
 
