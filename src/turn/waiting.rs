@@ -48,8 +48,11 @@ impl<T> Turns<T> {
         debug_assert!(!self.connections.has_dirty(), "everything is settled before a wait");
         self.resources.observers.refresh();
         let mut timeout = self.wait_timeout(limit);
-        if timeout.is_none() {
-            self.check_that_somebody_moves();
+        // If it would wait forever while something is unsent or unread and nobody is to move, then a
+        // wake-up was lost, which is a bug of this crate that must not stay hidden. This looks at a
+        // bounded number of connections at a time.
+        if cfg!(debug_assertions) && timeout.is_none() {
+            self.connections.check_some(assert_somebody_moves);
         }
         let spins = (timeout != Some(Duration::ZERO)).then(|| self.spin.before_wait()).flatten();
         let mut count = 0;
@@ -64,7 +67,10 @@ impl<T> Turns<T> {
             }
             let waited = self.resources.system.wait(timeout);
             #[cfg(any(test, feature = "simulation"))]
-            let waited = waited.map_err(|error| self.explained(&error));
+            let waited = waited.map_err(|error| {
+                let explained = format!("{error}; the loop waits for {}", self.explain());
+                io::Error::new(error.kind(), explained)
+            });
             count = waited?;
         }
         self.resources.begin_turn();
@@ -134,15 +140,6 @@ impl<T> Turns<T> {
         end.map(|end| end.saturating_duration_since(self.resources.system.now()))
     }
 
-    /// Panics if the loop would wait forever while something is unsent or unread and nobody is to
-    /// move: then a wake-up was lost, which is a bug of this crate that must not stay hidden. Debug
-    /// builds check a bounded number of connections at a time.
-    fn check_that_somebody_moves(&mut self) {
-        if cfg!(debug_assertions) {
-            self.connections.check_some(assert_somebody_moves);
-        }
-    }
-
     /// Returns the timeout for a test that drives several loops on one simulated clock and has no
     /// descriptors.
     #[cfg(any(test, feature = "simulation"))]
@@ -152,12 +149,6 @@ impl<T> Turns<T> {
         }
         let answer = self.resources.system.next_answer();
         self.next_timeout().into_iter().chain(answer).min()
-    }
-
-    #[cfg(any(test, feature = "simulation"))]
-    fn explained(&self, error: &io::Error) -> io::Error {
-        let explanation = self.explain();
-        io::Error::new(error.kind(), format!("{error}; the loop waits for {explanation}"))
     }
 }
 
