@@ -66,7 +66,7 @@ use crate::turn::Turns;
 #[doc(alias = "selectors")]
 #[doc(alias = "reactor")]
 pub struct EventLoop<T = ()> {
-    turns: Turns<T>,
+    pub(crate) turns: Turns<T>,
 }
 
 impl<T> EventLoop<T> {
@@ -166,26 +166,12 @@ impl<T> fmt::Debug for EventLoop<T> {
     }
 }
 
-#[cfg(test)]
-impl<T> EventLoop<T> {
-    /// For tests that look at what the loop has inside.
-    pub(crate) fn turns(&self) -> &Turns<T> {
-        &self.turns
-    }
-}
-
-/// What the simulation makes loops with, and asks of them.
+/// What the simulation makes loops with.
 #[cfg(any(test, feature = "simulation"))]
 impl<T> EventLoop<T> {
     pub(crate) fn simulated(limits: crate::limits::Limits, network: SharedNetwork) -> Self {
         let system = crate::system::System::Simulated(Simulated::new(network));
         let turns = Turns::new(limits, system);
         Self { turns: turns.expect("the simulated system gives a notifier to every loop") }
-    }
-
-    /// Returns how long the loop would wait next: zero if it has something to do, `None` if it would
-    /// wait forever.
-    pub(crate) fn simulated_timeout(&self) -> Option<std::time::Duration> {
-        self.turns.simulated_timeout()
     }
 }

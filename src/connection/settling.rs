@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(event_loop.poll_event(Some(Duration::ZERO)).unwrap(), None);
 
         let alarms = |event_loop: &EventLoop| {
-            let alarms = &event_loop.turns().resources.alarms;
+            let alarms = &event_loop.turns.resources.alarms;
             (alarms.len(), alarms.set_count(), alarms.earliest())
         };
         let before = alarms(&event_loop);

@@ -85,7 +85,7 @@ where
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        self.event_loop.simulated_timeout()
+        self.event_loop.turns.simulated_timeout()
     }
 
     fn explain(&self) -> Explanation {

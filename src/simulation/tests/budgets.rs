@@ -295,10 +295,10 @@ fn paused_listener_is_in_no_queue() {
     let _peer = scene.connect(scene.listener);
     scene.deliver();
     scene.server.pause_accepting(scene.listener).unwrap();
-    assert_eq!(scene.server.turns().listeners.ready_count(), 0);
+    assert_eq!(scene.server.turns.listeners.ready_count(), 0);
     assert_eq!(scene.turn(), []);
     scene.server.resume_accepting(scene.listener).unwrap();
-    assert_eq!(scene.server.turns().listeners.ready_count(), 1);
+    assert_eq!(scene.server.turns.listeners.ready_count(), 1);
     assert!(matches!(scene.turn()[..], [Event::Accepted(..)]));
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Checker {
 
 impl Checker {
     pub(super) fn new<T>(simulation: &Simulation, event_loop: &EventLoop<T>) -> Self {
-        let System::Simulated(system) = &event_loop.turns().resources.system else {
+        let System::Simulated(system) = &event_loop.turns.resources.system else {
             panic!("a simulated loop is on a simulated system");
         };
         Self {
@@ -282,7 +282,7 @@ impl Checker {
     // What holds between any two calls.
 
     pub(super) fn check<T>(&mut self, event_loop: &EventLoop<T>) {
-        let turns = event_loop.turns();
+        let turns = &event_loop.turns;
         for connection in turns.settled() {
             let at = self.by_id.get(&connection.id());
             let flow = at.map(|flow| &mut self.flows[*flow]);
@@ -311,7 +311,7 @@ impl Checker {
         let in_a_row = u64::from(TURNS_IN_A_ROW);
         let deferred_max = in_a_row * event_loop.connection_count() as u64 + 3;
         for connection in event_loop.connections() {
-            let times = event_loop.turns().times_queued(connection.id());
+            let times = event_loop.turns.times_queued(connection.id());
             assert!(times <= 1, "10: {} stands in the queues {times} times", connection.id());
             let Some(flow) = self.by_id.get(&connection.id()) else { continue };
             let flow = &mut self.flows[*flow];
@@ -351,7 +351,7 @@ impl Checker {
             *until = Some((queue, by));
             assert!(turns <= by, "10: {} is not served", connection.id());
         }
-        let queued: Vec<ListenerId> = event_loop.turns().listeners.queued().collect();
+        let queued: Vec<ListenerId> = event_loop.turns.listeners.queued().collect();
         self.accepts_until.retain(|id, _| queued.contains(id));
         for id in queued {
             let until = *self.accepts_until.entry(id).or_insert(turns + 1);
@@ -361,7 +361,7 @@ impl Checker {
 
     /// Checks that slots are open sockets, and registrations are slots whose interest is not none.
     fn check_sockets<T>(&self, event_loop: &EventLoop<T>) {
-        let turns = event_loop.turns();
+        let turns = &event_loop.turns;
         let (mut open, mut watched) = (0, 0);
         for connection in turns.connections.all() {
             let attempts = connection.stream.origin.attempts().count();
@@ -454,7 +454,7 @@ pub(super) fn ports(simulation: &Simulation, stream: &Stream) -> (u16, u16) {
 
 /// It is coupled as the program has it, as long as the other one is there, and it is not ending.
 fn check_coupled<T>(flow: &Flow, event_loop: &EventLoop<T>, reader: &Connection<T>) {
-    let connections = &event_loop.turns().connections;
+    let connections = &event_loop.turns.connections;
     let expected = match flow.coupled {
         _ if reader.exchange.is_ending() => return,
         Coupled::To(writer) if connections.get(writer).is_none() => Coupled::ToNobody,
@@ -473,7 +473,7 @@ fn check_coupled<T>(flow: &Flow, event_loop: &EventLoop<T>, reader: &Connection<
 /// updated.
 fn check_coupling<T>(event_loop: &EventLoop<T>, reader: &Connection<T>) {
     let Coupling::Writer { has_unsent } = reader.exchange.coupling() else { return };
-    let turns = event_loop.turns();
+    let turns = &event_loop.turns;
     let writer = turns.connections.writer_of(reader.id());
     let writer = turns.settled().find(|connection| Some(connection.id()) == writer);
     if let Some(writer) = writer {

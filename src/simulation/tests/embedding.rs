@@ -196,7 +196,7 @@ impl Run {
         let (event_loop, checker) = (&self.event_loop, &mut self.checker);
         let leaving = self.embedding.leaving.as_ref();
         self.listeners.retain(|(id, _)| {
-            let is_there = event_loop.turns().listeners.get(*id).is_ok();
+            let is_there = event_loop.turns.listeners.get(*id).is_ok();
             if !is_there {
                 let leaving =
                     leaving.unwrap_or_else(|| panic!("5: {id} is closed without a cause"));
@@ -209,7 +209,7 @@ impl Run {
     /// After a turn without an event the loop returns how long it can be left alone.
     fn check_nothing(&mut self) {
         let Embedding { timing, leaving, .. } = &self.embedding;
-        let (turns, timeout) = (self.event_loop.turns(), self.event_loop.next_timeout());
+        let (turns, timeout) = (&self.event_loop.turns, self.event_loop.next_timeout());
         let has_left = turns.listeners.ready_count() > 0
             || turns.connections.all().any(|connection| {
                 let exchange = &connection.exchange;
@@ -248,13 +248,14 @@ impl Run {
 
     /// Returns whether a host would call the loop now.
     pub(super) fn is_called(&self) -> bool {
-        !self.embedding.is_hosted || self.event_loop.simulated_timeout() == Some(Duration::ZERO)
+        !self.embedding.is_hosted
+            || self.event_loop.turns.simulated_timeout() == Some(Duration::ZERO)
     }
 
     /// One round of a host: it calls the loop if there is a reason to, or else it sleeps until
     /// something has happened or the time is over.
     pub(super) fn turn_of_host(&mut self) {
-        match self.event_loop.simulated_timeout() {
+        match self.event_loop.turns.simulated_timeout() {
             Some(Duration::ZERO) => self.call_as_host(),
             // A host has other things to do as well, and may call for nothing.
             _ if self.embedding.random.below(16) == 0 => self.call_as_host(),
@@ -278,7 +279,7 @@ impl Run {
     /// Lets time pass, by a wait of the loop's or a sleep of its host's.
     pub(super) fn wait_at_most(&mut self, time: Duration) {
         match self.embedding.is_hosted {
-            true => self.sleep_as_host(self.event_loop.simulated_timeout(), time),
+            true => self.sleep_as_host(self.event_loop.turns.simulated_timeout(), time),
             false => _ = self.poll_for(time),
         }
     }

@@ -67,7 +67,7 @@ impl Leaving {
                 }
             }
         }
-        for connection in event_loop.turns().connections.all() {
+        for connection in event_loop.turns.connections.all() {
             let exchange = &connection.exchange;
             if was_over && exchange.close_reason() == Some(CloseReason::Aborted) {
                 leaving.given_up.push(connection.id());
@@ -110,7 +110,7 @@ impl Leaving {
     }
 
     fn has_listeners<T>(&self, event_loop: &EventLoop<T>) -> bool {
-        self.listeners.iter().any(|id| event_loop.turns().listeners.get(*id).is_ok())
+        self.listeners.iter().any(|id| event_loop.turns.listeners.get(*id).is_ok())
     }
 
     /// Checks a listener that has closed by itself: its waiting peers were accepted, unless the
@@ -148,7 +148,7 @@ pub(super) fn check_closed<T>(
     checker: &mut Checker,
     event_loop: &EventLoop<T>,
 ) {
-    for connection in event_loop.turns().connections.all() {
+    for connection in event_loop.turns.connections.all() {
         let (id, exchange) = (connection.id(), &connection.exchange);
         let is_clean = exchange.close_reason().is_none_or(|reason| reason == CloseReason::Closed);
         if !exchange.is_ending() || !is_clean || checker.flow(id).is_closing {
@@ -189,7 +189,7 @@ pub(super) fn check_event<T>(
         }
         Event::Accepted(listener, _) => {
             assert!(
-                event_loop.turns().listeners.get(listener).is_ok(),
+                event_loop.turns.listeners.get(listener).is_ok(),
                 "5: accepted after the close"
             );
         }

@@ -83,7 +83,7 @@ impl Scene {
         for _ in 0..100 {
             let event = self.server.poll_event(Some(Duration::ZERO)).unwrap();
             assert!(event.is_none_or(|event| event == Event::Received(id)), "{event:?}");
-            assert!(self.server.turns().times_queued(id) <= 1, "it stands in line twice");
+            assert!(self.server.turns.times_queued(id) <= 1, "it stands in line twice");
             let holds = self.server[id].received().len();
             assert!(holds <= held + 1, "its budget was spent twice in a turn");
             if event.is_none() {

@@ -119,7 +119,7 @@ impl World {
                 lock(&network).step_at(place);
             }
             Input::Time => {
-                if let Some(at) = self.run.event_loop.turns().resources.alarms.earliest() {
+                if let Some(at) = self.run.event_loop.turns.resources.alarms.earliest() {
                     let now = self.run.simulation.now();
                     self.run.simulation.pass_time(at.saturating_duration_since(now));
                 }
@@ -215,7 +215,7 @@ impl World {
             !network.script.spurious.is_empty()
         };
         let has_time = simulation.now() - self.start < TIME_MAX;
-        if has_time && self.run.event_loop.turns().resources.alarms.earliest().is_some() {
+        if has_time && self.run.event_loop.turns.resources.alarms.earliest().is_some() {
             inputs.push(Input::Time);
         }
         let live: Vec<usize> = self.live().map(|(place, _)| place).collect();
@@ -261,7 +261,7 @@ impl World {
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         lock(&self.run.simulation.network).fingerprint(&mut hasher);
-        self.run.event_loop.turns().fingerprint(&mut hasher);
+        self.run.event_loop.turns.fingerprint(&mut hasher);
         for (_, flow) in self.live() {
             let Flow { delivered, peer_end, is_clogged, is_closing, was_paused, deadline, .. } =
                 flow;
