@@ -64,18 +64,17 @@ impl Drop for Bound {
 
 /// Removes the existing file, if it is a socket file.
 fn remove_socket(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(file) if file.file_type().is_socket() => match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        },
-        Ok(_) => {
-            let message = format!("{} is not a socket, and is not replaced", path.display());
-            Err(io::Error::new(ErrorKind::AlreadyExists, message))
+    let removed = fs::symlink_metadata(path).and_then(|file| {
+        if file.file_type().is_socket() {
+            return fs::remove_file(path);
         }
+        let message = format!("{} is not a socket, and is not replaced", path.display());
+        Err(io::Error::new(ErrorKind::AlreadyExists, message))
+    });
+    match removed {
         // It was removed in the meantime.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        removed => removed,
     }
 }
 
