@@ -34,6 +34,17 @@ pub(crate) enum KernelSocket {
     Unix(net::UnixStream),
 }
 
+/// Makes the same call on the stream of either domain.
+macro_rules! stream {
+    ($socket:expr, |$stream:ident| $call:expr) => {
+        match $socket {
+            KernelSocket::Tcp($stream, _) => $call,
+            #[cfg(unix)]
+            KernelSocket::Unix($stream) => $call,
+        }
+    };
+}
+
 /// `EINPROGRESS`, for which `ErrorKind` has no stable name.
 const IN_PROGRESS: Option<i32> = match () {
     () if cfg!(any(target_os = "linux", target_os = "android")) => Some(115),
@@ -133,12 +144,7 @@ impl KernelSocket {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return ConnectOutcome::Failed(error),
         }
-        let peer = match self {
-            Self::Tcp(stream, _) => stream.peer_addr().map(|_| ()),
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.peer_addr().map(|_| ()),
-        };
-        match peer {
+        match stream!(self, |stream| stream.peer_addr().map(|_| ())) {
             Ok(()) => ConnectOutcome::Connected,
             Err(error)
                 if error.kind() == ErrorKind::NotConnected
@@ -172,6 +178,8 @@ impl KernelSocket {
         }
     }
 
+    // Reading and writing.
+
     /// Returns whether there is a byte to read; if not, there is an end of file. The call goes
     /// through mio's socket, which re-arms its registration on Windows if it would block.
     pub(crate) fn peek(&self) -> io::Result<bool> {
@@ -187,20 +195,12 @@ impl KernelSocket {
 
     #[inline]
     pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream, _) => (&*stream).read(into),
-            #[cfg(unix)]
-            Self::Unix(stream) => (&*stream).read(into),
-        }
+        stream!(self, |stream| (&*stream).read(into))
     }
 
     #[inline]
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream, _) => (&*stream).write(bytes),
-            #[cfg(unix)]
-            Self::Unix(stream) => (&*stream).write(bytes),
-        }
+        stream!(self, |stream| (&*stream).write(bytes))
     }
 
     // What it is.
@@ -228,14 +228,10 @@ impl KernelSocket {
     }
 
     pub(crate) fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Self::Tcp(stream, _) => stream,
-            #[cfg(unix)]
-            Self::Unix(stream) => stream,
-        }
+        stream!(self, |stream| stream)
     }
 
-    // Reading, writing, ending.
+    // Ending.
 
     /// Sends our end of file (`shutdown(SHUT_WR)`). A failure shows at the next read.
     pub(crate) fn finish(&self) {
@@ -298,11 +294,7 @@ impl KernelSocket {
     }
 
     pub(super) fn options(&self) -> SockRef<'_> {
-        match self {
-            Self::Tcp(stream, _) => SockRef::from(stream),
-            #[cfg(unix)]
-            Self::Unix(stream) => SockRef::from(stream),
-        }
+        stream!(self, |stream| SockRef::from(stream))
     }
 
     #[cfg(unix)]
