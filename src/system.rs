@@ -31,13 +31,14 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::unix::net::SocketAddr as UnixSocketAddr;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 pub use kernel::Source;
-use kernel::{Kernel, KernelListener, KernelNotifier, KernelSocket};
+use kernel::{Kernel, KernelListener, KernelSocket};
 #[cfg(any(test, feature = "simulation"))]
-use simulated::{Simulated, SimulatedNotifier, SimulatedSocket};
+use simulated::{Simulated, SimulatedSocket};
 
 #[cfg(unix)]
 use crate::address::UnixAddress;
@@ -105,12 +106,9 @@ pub(crate) enum System {
     Simulated(Simulated),
 }
 
-/// Ends a wait from another thread.
-pub(crate) enum Notifier {
-    Kernel(KernelNotifier),
-    #[cfg(any(test, feature = "simulation"))]
-    Simulated(SimulatedNotifier),
-}
+/// Ends the wait that is under way, or else the next one; it may be called on another thread.
+pub(crate) type Notifier =
+    Box<dyn Fn() -> io::Result<()> + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 /// A connected socket, or one that is connecting.
 #[derive(Debug)]
@@ -238,11 +236,7 @@ impl System {
 
     /// Creates the notifier that ends a wait. Create one per system.
     pub(crate) fn notifier(&self) -> io::Result<Notifier> {
-        match self {
-            Self::Kernel(kernel) => kernel.notifier().map(Notifier::Kernel),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(simulated) => Ok(Notifier::Simulated(simulated.notifier())),
-        }
+        either!(System, self, |system| system.notifier())
     }
 
     /// Gives the kernel the new interest in a socket (`epoll_ctl`, `kevent`), which differs from
@@ -298,20 +292,6 @@ impl System {
             Self::Kernel(kernel) => kernel.update_interest(source, watched, from, to),
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(_) => panic!("a simulated loop cannot watch a real source"),
-        }
-    }
-}
-
-impl Notifier {
-    /// Ends the wait that is under way, or else the next one.
-    pub(crate) fn notify(&self) -> io::Result<()> {
-        match self {
-            Self::Kernel(waker) => waker.wake(),
-            #[cfg(any(test, feature = "simulation"))]
-            Self::Simulated(notifier) => {
-                notifier.notify();
-                Ok(())
-            }
         }
     }
 }

@@ -45,7 +45,7 @@ impl Waker {
         if !self.raise() {
             return Ok(());
         }
-        self.shared.notifier.notify().inspect_err(|_| {
+        (self.shared.notifier)().inspect_err(|_| {
             // The next wake tries again.
             self.shared.is_raised.store(false, Ordering::Release);
         })
@@ -54,7 +54,7 @@ impl Waker {
     /// Ends the loop's wait, or its next one, without an event.
     pub(crate) fn notify_loop(&self) {
         // No error is expected in practice.
-        let _ = self.shared.notifier.notify();
+        let _ = (self.shared.notifier)();
     }
 
     /// Raises the flag, and returns whether the notifier must be used.

@@ -23,7 +23,7 @@ use mio::{Events, Poll, Token};
 
 pub(crate) use self::listener::KernelListener;
 pub(crate) use self::socket::KernelSocket;
-use super::Watched;
+use super::{Notifier, Watched};
 use crate::attempt::was_interrupted;
 use crate::interest::Interest;
 use crate::readiness::Readiness;
@@ -33,9 +33,6 @@ const KIND: usize = 3 << (usize::BITS - 2);
 const LISTENER: usize = 1 << (usize::BITS - 2);
 const SOURCE: usize = 2 << (usize::BITS - 2);
 const NOTIFIER: Token = Token(KIND);
-
-/// Ends a wait from another thread.
-pub(crate) type KernelNotifier = mio::Waker;
 
 impl Watched {
     fn token(self) -> Token {
@@ -113,8 +110,9 @@ impl Kernel {
         std::os::fd::AsFd::as_fd(self.poll.registry())
     }
 
-    pub(crate) fn notifier(&self) -> io::Result<KernelNotifier> {
-        KernelNotifier::new(self.poll.registry(), NOTIFIER)
+    pub(crate) fn notifier(&self) -> io::Result<Notifier> {
+        let waker = mio::Waker::new(self.poll.registry(), NOTIFIER)?;
+        Ok(Box::new(move || waker.wake()))
     }
 
     /// Passes on each event of the last wait.
@@ -210,14 +208,14 @@ mod tests {
         let mut kernel = Kernel::new(8).unwrap();
         let notifier = kernel.notifier().unwrap();
         let start = Instant::now();
-        notifier.wake().unwrap();
+        notifier().unwrap();
         assert_eq!(kernel.spin(Duration::ZERO).unwrap(), 1, "it looks once, however short");
-        notifier.wake().unwrap();
+        notifier().unwrap();
         assert_eq!(kernel.spin(MOMENT).unwrap(), 1);
         // A wake is lost when its notifier is dropped, so the thread returns it.
-        let waking = std::thread::spawn(move || notifier.wake().map(|()| notifier));
+        let waking = std::thread::spawn(move || notifier().map(|()| notifier));
         assert_eq!(kernel.spin(MOMENT).unwrap(), 1);
-        waking.join().unwrap().unwrap();
+        drop(waking.join().unwrap().unwrap());
         assert!(start.elapsed() < MOMENT);
         let mut watched = Vec::new();
         kernel.take_events(|it, _| watched.push(it));

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use super::no_unix_address;
-use super::{Answer, ConnectOutcome, PeerAddr, Question, Socket, Watched, no_ip_address};
+use super::{Answer, ConnectOutcome, Notifier, PeerAddr, Question, Socket, Watched, no_ip_address};
 #[cfg(unix)]
 use crate::address::UnixAddress;
 use crate::attempt::{Attempt, attempt, was_interrupted};
@@ -78,18 +78,6 @@ pub(crate) struct Simulated {
     events: Vec<(Watched, Readiness)>,
     /// The last wait returned as many events as one may.
     was_filled: bool,
-}
-
-/// Ends a wait from another program of the simulation.
-pub(crate) struct SimulatedNotifier {
-    network: SharedNetwork,
-    poller: usize,
-}
-
-impl SimulatedNotifier {
-    pub(crate) fn notify(&self) {
-        lock(&self.network).notify(self.poller);
-    }
 }
 
 /// A socket of the network, by its index.
@@ -237,8 +225,12 @@ impl Simulated {
         lock(&self.network).next_answer(self.poller)
     }
 
-    pub(crate) fn notifier(&self) -> SimulatedNotifier {
-        SimulatedNotifier { network: self.network.clone(), poller: self.poller }
+    pub(crate) fn notifier(&self) -> io::Result<Notifier> {
+        let (network, poller) = (self.network.clone(), self.poller);
+        Ok(Box::new(move || {
+            lock(&network).notify(poller);
+            Ok(())
+        }))
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
