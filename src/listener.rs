@@ -77,6 +77,15 @@ impl<T> Listener<T> {
         }
     }
 
+    fn waits_for(&self) -> ListenerWaitsFor {
+        match self.accepting {
+            Accepting::Open => ListenerWaitsFor::Peer,
+            Accepting::Paused => ListenerWaitsFor::ProgramToResume,
+            Accepting::OutOfRoom(None) => ListenerWaitsFor::Room,
+            Accepting::OutOfRoom(Some(_)) => ListenerWaitsFor::Descriptors,
+        }
+    }
+
     fn deregister(&mut self, id: ListenerId, system: &System) {
         if self.accepting == Accepting::Open {
             // An error has no consequence: the socket is closed next.
@@ -307,12 +316,7 @@ impl<T> Listeners<T> {
         let explained = self.slots.iter().map(|(id, listener)| ListenerWaits {
             id,
             address: listener.socket.local_addr().ok(),
-            waits_for: match listener.accepting {
-                Accepting::Open => ListenerWaitsFor::Peer,
-                Accepting::Paused => ListenerWaitsFor::ProgramToResume,
-                Accepting::OutOfRoom(None) => ListenerWaitsFor::Room,
-                Accepting::OutOfRoom(Some(_)) => ListenerWaitsFor::Descriptors,
-            },
+            waits_for: listener.waits_for(),
         });
         explained.collect()
     }
@@ -509,13 +513,8 @@ impl<T> Listeners<T> {
     /// How each stands, for a search through all states.
     pub(crate) fn states(&self) -> Vec<(u32, u8, bool, bool, Option<Backoff>)> {
         let state = |id: ListenerId, listener: &Listener<T>| {
-            let accepting = match listener.accepting {
-                Accepting::Open => 0,
-                Accepting::Paused => 1,
-                Accepting::OutOfRoom(None) => 2,
-                Accepting::OutOfRoom(Some(_)) => 3,
-            };
-            (id.slot, accepting, listener.ready, listener.queued, listener.backoff)
+            let waits_for = listener.waits_for() as u8;
+            (id.slot, waits_for, listener.ready, listener.queued, listener.backoff)
         };
         self.slots.iter().map(|(id, listener)| state(id, listener)).collect()
     }

@@ -52,13 +52,11 @@ impl Shutdown {
         *self = Self::Until(at.map(|at| resources.alarms.set(at, AlarmTarget::Shutdown)));
         for connection in connections.iter_mut() {
             // So that each is read to `EAGAIN`; a short read does not prove that nothing is left.
-            let exchange = &mut connection.stream.exchange;
-            exchange.try_read_to_the_end();
+            connection.stream.exchange.try_read_to_the_end();
         }
         listeners.drain(resources);
-        resources
-            .observers
-            .see(Step::ShuttingDown { connections: connections.len(), deadline: after });
+        let connections = connections.len();
+        resources.observers.see(Step::ShuttingDown { connections, deadline: after });
     }
 
     /// Closes a connection that was settled if it is quiet now. The connection that it is coupled
