@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::resp::{Outcome, Refusal, Replies, integer};
+use crate::resp::{Outcome, Replies, integer};
 use crate::store::{Store, matches};
 
 /// A command: its name; how many words it has with that, or at least has if the number is negative;
@@ -15,7 +15,7 @@ const NONE: [i8; 3] = [0, 0, 0];
 
 /// All commands; those used most are first, and what follows `|` is the second word.
 #[rustfmt::skip]
-static COMMANDS: [Command; 53] = [
+pub(crate) static COMMANDS: [Command; 53] = [
     ("get", 2, ONE), ("set", -3, ONE), ("incr", 2, ONE), ("ping", -1, NONE), ("del", -2, ALL),
     ("append", 3, ONE), ("client", -2, NONE), ("client|getname", 2, NONE), ("client|id", 2, NONE),
     ("client|kill", -3, NONE), ("client|list", 2, NONE), ("client|setinfo", 4, NONE),
@@ -32,11 +32,6 @@ static COMMANDS: [Command; 53] = [
     ("ttl", 2, ONE), ("type", 2, ONE), ("unsubscribe", -1, NONE),
 ];
 
-/// The largest reply to one `MGET`, in bytes: a few words may ask for the same value many times.
-const REPLY_MAX: usize = 64 * 1024 * 1024;
-/// The longest value, as in Redis.
-const VALUE_MAX: usize = 512 * 1024 * 1024;
-const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 /// What a client may use while it is subscribed, apart from subscribing.
 const FOR_ALL: [&str; 3] = ["ping", "quit", "reset"];
 const ONLY_FOR_ALL: &str = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
@@ -47,38 +42,31 @@ pub(crate) const SYNTAX_ERROR: &str = "ERR syntax error";
 /// that is subscribed to something.
 pub(crate) fn find(words: &[&[u8]], is_subscribed: bool) -> Outcome<&'static Command> {
     let named = |name: &[u8]| COMMANDS.iter().find(|it| it.0.as_bytes().eq_ignore_ascii_case(name));
-    let mut command = named(words[0]).ok_or_else(|| unknown(words))?;
-    if let ("client" | "command" | "config", [name, what, ..]) = (command.0, words) {
-        command = named(&[name, &b"|"[..], what].concat()).ok_or_else(|| {
-            let (what, name) = (String::from_utf8_lossy(what), command.0.to_uppercase());
-            format!("ERR unknown subcommand '{what}'. Try {name} HELP.")
-        })?;
+    let mut command = named(words[0]);
+    if let (Some(("client" | "command" | "config", ..)), [name, what, ..]) = (command, words) {
+        command = named(&[name, &b"|"[..], what].concat());
     }
+    let command = command.ok_or_else(|| unknown(words))?;
     let (name, arity, _) = *command;
     let (count, least) = (words.len(), usize::from(arity.unsigned_abs()));
     if count < least || (arity > 0 && count > least) {
         return Err(wrong_number(name));
     }
     if is_subscribed && !name.ends_with("subscribe") && !FOR_ALL.contains(&name) {
-        return Err(format!("ERR Can't execute '{name}': {ONLY_FOR_ALL}").into());
+        return Err(format!("ERR Can't execute '{name}': {ONLY_FOR_ALL}"));
     }
     Ok(command)
 }
 
-/// Returns those that are no second words.
-pub(crate) fn commands() -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().filter(|(name, ..)| !name.contains('|'))
-}
-
-fn unknown(words: &[&[u8]]) -> Refusal {
-    let name = &words[0][..words[0].len().min(128)];
+fn unknown(words: &[&[u8]]) -> String {
     let quoted = words[1..].iter().flat_map(|word| [b"'", *word, b"' "].concat());
     let quoted: Vec<u8> = quoted.take(128).collect();
-    [b"ERR unknown command '", name, b"', with args beginning with: ", &quoted].concat()
+    let [name, quoted] = [words[0], &quoted].map(|text| String::from_utf8_lossy(text));
+    format!("ERR unknown command '{name:.128}', with args beginning with: {quoted}")
 }
 
-fn wrong_number(name: &str) -> Refusal {
-    format!("ERR wrong number of arguments for '{name}' command").into()
+fn wrong_number(name: &str) -> String {
+    format!("ERR wrong number of arguments for '{name}' command")
 }
 
 pub(crate) fn number(word: &[u8]) -> Outcome<i64> {
@@ -90,7 +78,7 @@ impl Store {
     pub(crate) fn run(&mut self, name: &str, words: &[&[u8]], out: &mut Replies) -> Outcome {
         match (name, words) {
             ("get", [key]) => out.bulk_or_nil(self.value(key)),
-            ("set", _) => self.set_by(words, out),
+            ("set", [key, value, options @ ..]) => self.set(key, value, options, out),
             ("incr", [key]) => self.add(key, 1, out),
             ("decr", [key]) => self.add(key, -1, out),
             ("incrby", [key, delta]) => self.add(key, number(delta)?, out),
@@ -98,122 +86,98 @@ impl Store {
                 let delta = number(delta)?.checked_neg().ok_or("ERR decrement would overflow")?;
                 self.add(key, delta, out)
             }
-            ("ping", []) => out.simple("PONG"),
+            ("ping", []) => out.line(b'+', "PONG"),
             ("ping" | "echo", [text]) => out.bulk(text),
-            ("ping", _) => Err(wrong_number(name)),
             ("append", [key, more]) => {
-                let length = self.length_of(key) + more.len();
-                match self.get_mut(key) {
-                    _ if length > VALUE_MAX => return Err(TOO_LONG.into()),
-                    Some(entry) => entry.value.extend_from_slice(more),
-                    None => self.set(key, more, None),
-                }
-                out.number(length)
+                let place = self.find_or_insert(key, b"");
+                self.entries[place].value.extend_from_slice(more);
+                out.number(b':', self.entries[place].value.len())
             }
-            ("strlen", [key]) => out.number(self.length_of(key)),
-            ("getdel", [key]) => out.bulk_or_nil(self.remove(key).map(|entry| entry.value)),
+            ("strlen", [key]) => out.number(b':', self.value(key).map_or(0, Vec::len)),
+            ("getdel", [key]) => out.bulk_or_nil(self.remove(key)),
             ("mget", keys) => {
-                if keys.iter().map(|key| self.length_of(key)).sum::<usize>() > REPLY_MAX {
-                    return Err("ERR the reply exceeds 64 MiB".into());
-                }
-                out.array(keys.len())?;
+                out.number(b'*', keys.len())?;
                 keys.iter().try_for_each(|key| out.bulk_or_nil(self.value(key)))
             }
             ("mset", words) => {
                 let (pairs, []) = words.as_chunks() else { return Err(wrong_number(name)) };
-                pairs.iter().for_each(|[key, value]| self.set(key, value, None));
-                out.simple("OK")
+                pairs.iter().for_each(|[key, value]| self.put(key, value, None));
+                out.line(b'+', "OK")
             }
-            ("exists", keys) => out.number(keys.iter().filter_map(|key| self.get(key)).count()),
-            ("del", keys) => out.number(keys.iter().filter_map(|key| self.remove(key)).count()),
-            ("type", [key]) => out.simple(self.get(key).map_or("none", |_| "string")),
+            ("exists", keys) => {
+                out.number(b':', keys.iter().flat_map(|key| self.find(key)).count())
+            }
+            ("del", keys) => out.number(b':', keys.iter().flat_map(|key| self.remove(key)).count()),
+            ("type", [key]) => out.line(b'+', self.find(key).map_or("none", |_| "string")),
             ("keys", [pattern]) => {
-                out.bulks(self.scan(0, usize::MAX).0.filter(|key| matches(pattern, key)))
+                let keys = self.entries.iter().map(|(_, entry)| &entry.key);
+                out.bulks(&keys.filter(|key| matches(pattern, key)).collect::<Vec<_>>())
             }
-            ("scan", [cursor, options @ ..]) => self.scan_by(cursor, options, out),
-            ("dbsize", _) => out.number(self.counts().0),
-            ("flushall" | "flushdb", [] | [_]) if words.iter().all(|mode| is_mode(mode)) => {
-                *self = Self::new(self.now);
-                out.simple("OK")
+            ("scan", [cursor, options @ ..]) => self.scan(cursor, options, out),
+            ("dbsize", _) => out.number(b':', self.entries.len()),
+            ("flushall" | "flushdb", modes) => {
+                let mode = modes.join(&b' ').to_ascii_lowercase();
+                let is_known = [&b""[..], b"async", b"sync"].contains(&&*mode);
+                *self = is_known.then(|| Self::new(self.now)).ok_or(SYNTAX_ERROR)?;
+                out.line(b'+', "OK")
             }
-            ("flushall" | "flushdb", _) => Err(SYNTAX_ERROR.into()),
-            _ => self.run_on_times(name, words, out),
-        }
-    }
-
-    /// Runs a command about when a key expires.
-    fn run_on_times(&mut self, name: &str, words: &[&[u8]], out: &mut Replies) -> Outcome {
-        let unit = if name.starts_with('p') { 1 } else { 1000 };
-        let expires = self.get(words[0]).map(|entry| entry.expires);
-        match (name, words) {
+            ("expire" | "pexpire", [key, time]) => {
+                let (at, place) = (self.later(name, time, name == "pexpire")?, self.find(key));
+                place.map(|place| self.expire(place, Some(at)));
+                // It may be now.
+                self.advance(self.now);
+                out.number(b':', u8::from(place.is_some()))
+            }
             ("persist", [key]) => {
-                self.expire(key, None);
-                out.number(u8::from(expires.flatten().is_some()))
+                let before = self.find(key).and_then(|place| self.expire(place, None));
+                out.number(b':', u8::from(before.is_some()))
             }
-            (_, [key, time]) => {
-                let at = self.later(number(time)?, unit);
-                at.ok_or_else(|| format!("ERR invalid expire time in '{name}' command"))?;
-                out.number(u8::from(self.expire(key, at)))
-            }
-            _ => match expires {
-                None => out.number(-2),
-                Some(None) => out.number(-1),
-                Some(Some(at)) => {
-                    let left = (at - self.now).as_micros().div_ceil(1000);
-                    out.number(if name == "ttl" { (left + 500) / 1000 } else { left })
-                }
-            },
+            ("ttl", [key]) => out.number(b':', self.time_left(key, 1000)),
+            ("pttl", [key]) => out.number(b':', self.time_left(key, 1)),
+            // `PING a b`.
+            _ => Err(wrong_number(name)),
         }
     }
 
-    fn set_by(&mut self, words: &[&[u8]], out: &mut Replies) -> Outcome {
-        let (key, value, mut options) = (words[0], words[1], words[2..].iter());
+    fn set(&mut self, key: &[u8], value: &[u8], options: &[&[u8]], out: &mut Replies) -> Outcome {
         let (mut must_exist, mut expires, mut wants_old) = (None, None, false);
+        let mut options = options.iter();
         while let Some(option) = options.next() {
             match &*option.to_ascii_lowercase() {
                 b"nx" if must_exist != Some(true) => must_exist = Some(false),
                 b"xx" if must_exist != Some(false) => must_exist = Some(true),
                 b"get" => wants_old = true,
                 unit @ (b"ex" | b"px") if expires.is_none() => {
-                    let time = number(options.next().ok_or(SYNTAX_ERROR)?)?;
-                    let at = self.later(time, if unit == b"ex" { 1000 } else { 1 });
-                    expires = at.filter(|_| time > 0);
-                    expires.ok_or("ERR invalid expire time in 'set' command")?;
+                    let time = options.next().ok_or(SYNTAX_ERROR)?;
+                    expires = Some(self.later("set", time, unit == b"px")?);
                 }
                 _ => return Err(SYNTAX_ERROR.into()),
             }
         }
-        if wants_old || must_exist.is_some() {
-            let old = self.value(key);
-            let is_allowed = must_exist.is_none_or(|must_exist| must_exist == old.is_some());
-            if wants_old || !is_allowed {
-                out.bulk_or_nil(old.filter(|_| wants_old))?;
-            }
-            if !is_allowed {
-                return Ok(());
-            }
+        let old = if wants_old || must_exist.is_some() { self.value(key) } else { None };
+        let is_allowed = must_exist.is_none_or(|must_exist| must_exist == old.is_some());
+        match old.filter(|_| wants_old) {
+            None if is_allowed && !wants_old => out.line(b'+', "OK")?,
+            old => out.bulk_or_nil(old)?,
         }
-        self.set(key, value, expires);
-        if wants_old { Ok(()) } else { out.simple("OK") }
+        if is_allowed {
+            self.put(key, value, expires);
+        }
+        Ok(())
     }
 
     fn add(&mut self, key: &[u8], delta: i64, out: &mut Replies) -> Outcome {
-        let entry = self.get_mut(key);
-        let before = entry.as_ref().map_or(Ok(0), |entry| number(&entry.value))?;
-        let sum = before.checked_add(delta).ok_or("ERR increment or decrement would overflow")?;
-        let sum = sum.to_string();
-        match entry {
-            Some(entry) => {
-                entry.value.clear();
-                entry.value.extend_from_slice(sum.as_bytes());
-            }
-            None => self.set(key, sum.as_bytes(), None),
-        }
+        let place = self.find_or_insert(key, b"0");
+        let value = &mut self.entries[place].value;
+        let sum = number(value)?.checked_add(delta);
+        let sum = sum.ok_or("ERR increment or decrement would overflow")?.to_string();
+        value.clear();
+        value.extend_from_slice(sum.as_bytes());
         out.line(b':', sum)
     }
 
-    fn scan_by(&self, cursor: &[u8], options: &[&[u8]], out: &mut Replies) -> Outcome {
-        let from = str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
+    fn scan(&self, cursor: &[u8], options: &[&[u8]], out: &mut Replies) -> Outcome {
+        let from = integer(cursor).and_then(|from| usize::try_from(from).ok());
         let from = from.ok_or("ERR invalid cursor")?;
         let (mut pattern, mut count) = (&b"*"[..], 10);
         for option in options.chunks(2) {
@@ -224,30 +188,33 @@ impl Store {
             }
         }
         let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(SYNTAX_ERROR)?;
-        let (keys, next) = self.scan(from, count);
-        out.array(2)?;
-        out.bulk(next.to_string())?;
-        out.bulks(keys.filter(|key| matches(pattern, key)))
+        let (places, end) = (self.entries.capacity(), from.saturating_add(count));
+        let keys = (from..end.min(places)).filter_map(|place| Some(&self.entries.get(place)?.key));
+        out.number(b'*', 2)?;
+        out.bulk(if end < places { end } else { 0 }.to_string())?;
+        out.bulks(&keys.filter(|key| matches(pattern, key)).collect::<Vec<_>>())
     }
 
-    fn value(&self, key: &[u8]) -> Option<&[u8]> {
-        self.get(key).map(|entry| &*entry.value)
+    /// Returns after how many units of milliseconds a key expires: -1 if never, -2 if it is none.
+    fn time_left(&self, key: &[u8], unit: i64) -> i64 {
+        match self.find(key).map(|place| self.entries[place].expires) {
+            None => -2,
+            Some(None) => -1,
+            Some(Some(at)) => {
+                let micros = (at - self.now).as_micros();
+                (i64::try_from(micros.div_ceil(1000)).unwrap_or(i64::MAX - unit) + unit / 2) / unit
+            }
+        }
     }
 
-    fn length_of(&self, key: &[u8]) -> usize {
-        self.value(key).map_or(0, <[u8]>::len)
+    /// Returns the time that is this much later, or now if it is negative.
+    fn later(&self, name: &str, time: &[u8], is_millis: bool) -> Outcome<Instant> {
+        // The clock of Redis, whose milliseconds count from 1970, ends earlier than ours.
+        let range = if name == "set" { 1 } else { i64::MIN }..i64::MAX - (1 << 41);
+        let millis = number(time)?.checked_mul(if is_millis { 1 } else { 1000 });
+        let millis = millis.filter(|millis| range.contains(millis));
+        let millis = millis.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()));
+        let at = millis.and_then(|millis| self.now.checked_add(millis));
+        at.ok_or_else(|| format!("ERR invalid expire time in '{name}' command"))
     }
-
-    /// Returns the time that is this many units of milliseconds later, or now if the number is
-    /// negative. Returns `None` beyond the clock of Redis, whose milliseconds count from 1970.
-    fn later(&self, time: i64, unit: i64) -> Option<Instant> {
-        const SINCE_1970: i64 = 1 << 41;
-        let millis = time.checked_mul(unit)?;
-        millis.checked_add(SINCE_1970)?;
-        self.now.checked_add(Duration::from_millis(millis.max(0).unsigned_abs()))
-    }
-}
-
-fn is_mode(word: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync")
 }

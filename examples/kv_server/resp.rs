@@ -12,14 +12,17 @@ use readiness::ReadHalf;
 
 /// The longest request, which is also the size of a client's read buffer at most.
 pub(crate) const REQUEST_MAX: usize = 16 * 1024 * 1024;
+/// The longest string, or array.
+const LENGTH_MAX: i64 = REQUEST_MAX as i64;
 /// The longest line of words.
 const INLINE_MAX: usize = 64 * 1024;
 /// The longest line with a length.
 const HEADER_MAX: usize = 64;
+/// The longest reply to one request: a few words may ask for the same value many times.
+const REPLY_MAX: usize = 64 * 1024 * 1024;
 
-/// The text of an error reply.
-pub(crate) type Refusal = Vec<u8>;
-pub(crate) type Outcome<T = ()> = Result<T, Refusal>;
+/// What was asked for, or the text of an error reply.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
 
 /// The request that arrives: the words that were taken.
 #[derive(Default)]
@@ -51,19 +54,22 @@ impl Parser {
         let (bytes, mut at) = (read.received(), 0);
         if self.missing == 0 {
             let Some((count, end)) = header(bytes, b'*')? else { return Ok(false) };
-            (self.missing, self.length, at) = (count, end, end);
+            (self.missing, self.length, at) = (count, 0, end);
         }
         while self.missing > 0 {
             let Some((length, start)) = header(&bytes[at..], b'$')? else { break };
-            let end = start + length + 2;
+            let (start, end) = (at + start, at + start + length);
             if self.length + end > REQUEST_MAX {
                 return Err("too big request".into());
             }
-            let Some(word) = bytes[at..].get(..end) else { break };
+            if bytes.len() < end + 2 {
+                break;
+            }
             self.places.push(self.bytes.len()..self.bytes.len() + length);
-            self.bytes.extend_from_slice(&word[start..start + length]);
-            (self.missing, self.length, at) = (self.missing - 1, self.length + end, at + end);
+            self.bytes.extend_from_slice(&bytes[start..end]);
+            (self.missing, at) = (self.missing - 1, end + 2);
         }
+        self.length += at;
         read.consume(at);
         Ok(self.missing == 0)
     }
@@ -75,7 +81,7 @@ impl Parser {
                 Err("too big inline request".into())
             }
             // Incomplete, or cut off by the client's end.
-            Ok(_) | Err(_) => Ok(false),
+            _ => Ok(false),
         }
     }
 
@@ -89,7 +95,6 @@ impl Parser {
                 continue;
             }
             start.get_or_insert(end);
-            let is_last = rest.as_slice().first().is_some_and(u8::is_ascii_whitespace);
             match (byte, quote) {
                 (b'"' | b'\'', None) => quote = Some(byte),
                 (b'\\', Some(b'"')) => self.bytes.extend(unescaped(&mut rest)),
@@ -97,7 +102,7 @@ impl Parser {
                     self.bytes.extend(rest.next());
                 }
                 _ if quote != Some(byte) => self.bytes.push(byte),
-                _ if is_last => quote = None,
+                _ if rest.as_slice().first().is_some_and(u8::is_ascii_whitespace) => quote = None,
                 _ => break,
             }
         }
@@ -107,22 +112,20 @@ impl Parser {
 
 /// Reads the line of a length: the number behind its sign, and how many bytes the line has.
 fn header(bytes: &[u8], sign: u8) -> Outcome<Option<(usize, usize)>> {
-    let (range, invalid, too_big) = match sign {
-        // A negative number of words is none.
-        b'*' => (i64::MIN..=i32::MAX.into(), "multibulk length", "mbulk count"),
-        _ => (0..=REQUEST_MAX as i64, "bulk length", "bulk count"),
-    };
-    let Some((first, line)) = bytes.split_first() else { return Ok(None) };
+    let [first, line @ ..] = bytes else { return Ok(None) };
     if *first != sign {
-        return Err([b"expected '$', got '", &[*first][..], b"'"].concat());
+        return Err(format!("expected '$', got '{}'", char::from(*first)));
     }
     match line[..line.len().min(HEADER_MAX)].iter().position(|byte| *byte == b'\r') {
-        Some(end) if end + 1 < line.len() => {
-            let number = integer(&line[..end]).filter(|number| range.contains(number));
-            let number = number.ok_or_else(|| format!("invalid {invalid}"))?;
-            Ok(Some((usize::try_from(number).unwrap_or(0), end + 3)))
+        Some(end) if end + 1 < line.len() => match integer(&line[..end]) {
+            Some(number @ 0..=LENGTH_MAX) => Ok(Some((number as usize, end + 3))),
+            // A negative number of words is none.
+            Some(..0) if sign == b'*' => Ok(Some((0, end + 3))),
+            _ => Err(format!("invalid {}bulk length", if sign == b'*' { "multi" } else { "" })),
+        },
+        None if line.len() >= HEADER_MAX => {
+            Err(format!("too big {}bulk count string", if sign == b'*' { "m" } else { "" }))
         }
-        None if line.len() >= HEADER_MAX => Err(format!("too big {too_big} string").into()),
         _ => Ok(None),
     }
 }
@@ -147,18 +150,17 @@ fn unescaped(rest: &mut slice::Iter<'_, u8>) -> Option<u8> {
 /// Reads a number as Redis writes it: without a plus, zeros in front or white space.
 pub(crate) fn integer(word: &[u8]) -> Option<i64> {
     let (sign, digits) = word.strip_prefix(b"-").map_or((1, word), |digits| (-1, digits));
-    let with = |sum: i64, digit: &u8| {
-        let digit = Some(digit).filter(|digit| digit.is_ascii_digit())? - b'0';
-        sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
-    };
     match digits {
         [b'0'] if sign == 1 => Some(0),
-        [b'1'..=b'9', ..] => digits.iter().try_fold(0, with),
+        [b'1'..=b'9', ..] => digits.iter().try_fold(0i64, |sum, digit| {
+            let digit = char::from(*digit).to_digit(10)?;
+            sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
+        }),
         _ => None,
     }
 }
 
-/// The replies to a request. A command may end with any of its methods, which do not fail.
+/// The replies to a request. A command may end with any of its methods.
 #[derive(Default)]
 pub(crate) struct Replies(pub(crate) Vec<u8>);
 
@@ -171,17 +173,16 @@ impl Replies {
         Ok(())
     }
 
-    pub(crate) fn simple(&mut self, text: &str) -> Outcome {
-        self.line(b'+', text)
-    }
-
-    pub(crate) fn number(&mut self, number: impl ToString) -> Outcome {
-        self.line(b':', number.to_string())
+    pub(crate) fn number(&mut self, sign: u8, number: impl ToString) -> Outcome {
+        self.line(sign, number.to_string())
     }
 
     pub(crate) fn bulk(&mut self, text: impl AsRef<[u8]>) -> Outcome {
         let text = text.as_ref();
-        self.line(b'$', text.len().to_string())?;
+        if self.0.len() + text.len() > REPLY_MAX {
+            return Err("ERR the reply exceeds 64 MiB".into());
+        }
+        self.number(b'$', text.len())?;
         self.0.extend_from_slice(text);
         self.0.extend_from_slice(b"\r\n");
         Ok(())
@@ -192,20 +193,13 @@ impl Replies {
         self.bulk(text)
     }
 
-    /// Begins an array: this many replies follow, which are its items.
-    pub(crate) fn array(&mut self, length: usize) -> Outcome {
-        self.line(b'*', length.to_string())
-    }
-
-    pub(crate) fn bulks<'t>(&mut self, texts: impl IntoIterator<Item = &'t [u8]>) -> Outcome {
-        let texts: Vec<&[u8]> = texts.into_iter().collect();
-        self.array(texts.len())?;
+    pub(crate) fn bulks(&mut self, texts: &[impl AsRef<[u8]>]) -> Outcome {
+        self.number(b'*', texts.len())?;
         texts.iter().try_for_each(|text| self.bulk(text))
     }
 
-    /// Appends an error, which is one line whatever its text.
-    pub(crate) fn error(&mut self, mut text: Refusal) {
-        text.iter_mut().filter(|byte| b"\r\n".contains(byte)).for_each(|byte| *byte = b' ');
-        self.0.extend([b"-", &*text, b"\r\n"].concat());
+    /// Replaces the replies by an error, which is one line whatever its text.
+    pub(crate) fn refuse(&mut self, text: &str) {
+        self.0 = format!("-{}\r\n", text.replace(['\r', '\n'], " ")).into();
     }
 }
