@@ -200,10 +200,7 @@ impl Store {
         match self.find(key).map(|place| self.entries[place].expires) {
             None => -2,
             Some(None) => -1,
-            Some(Some(at)) => {
-                let micros = (at - self.now).as_micros();
-                (i64::try_from(micros.div_ceil(1000)).unwrap_or(i64::MAX - unit) + unit / 2) / unit
-            }
+            Some(Some(at)) => ((at - self.now).as_micros().div_ceil(1000) as i64 + unit / 2) / unit,
         }
     }
 
@@ -211,10 +208,9 @@ impl Store {
     fn later(&self, name: &str, time: &[u8], is_millis: bool) -> Outcome<Instant> {
         // The clock of Redis, whose milliseconds count from 1970, ends earlier than ours.
         let range = if name == "set" { 1 } else { i64::MIN }..i64::MAX - (1 << 41);
-        let millis = number(time)?.checked_mul(if is_millis { 1 } else { 1000 });
-        let millis = millis.filter(|millis| range.contains(millis));
-        let millis = millis.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()));
-        let at = millis.and_then(|millis| self.now.checked_add(millis));
+        let ms = number(time)?.checked_mul(if is_millis { 1 } else { 1000 });
+        let ms = ms.filter(|ms| range.contains(ms));
+        let at = ms.and_then(|ms| self.now.checked_add(Duration::from_millis(ms.max(0) as u64)));
         at.ok_or_else(|| format!("ERR invalid expire time in '{name}' command"))
     }
 }

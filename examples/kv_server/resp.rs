@@ -4,7 +4,7 @@
 //! types it. Each string is taken when the whole of it has arrived, so nothing is allocated by a
 //! length that a client claims, and nothing is looked at twice when more arrives.
 
-use std::io::ErrorKind;
+use std::io::ErrorKind::InvalidData;
 use std::ops::Range;
 use std::slice;
 
@@ -18,8 +18,9 @@ const LENGTH_MAX: i64 = REQUEST_MAX as i64;
 const INLINE_MAX: usize = 64 * 1024;
 /// The longest line with a length.
 const HEADER_MAX: usize = 64;
-/// The longest reply to one request: a few words may ask for the same value many times.
-const REPLY_MAX: usize = 64 * 1024 * 1024;
+/// The longest reply, and how much a client may have unsent: a few words may ask for the same value
+/// many times.
+pub(crate) const REPLY_MAX: usize = 64 * 1024 * 1024;
 
 /// What was asked for, or the text of an error reply.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
@@ -62,11 +63,9 @@ impl Parser {
             if self.length + end > REQUEST_MAX {
                 return Err("too big request".into());
             }
-            if bytes.len() < end + 2 {
-                break;
-            }
+            let Some(word) = bytes.get(start..end + 2) else { break };
             self.places.push(self.bytes.len()..self.bytes.len() + length);
-            self.bytes.extend_from_slice(&bytes[start..end]);
+            self.bytes.extend_from_slice(&word[..length]);
             (self.missing, at) = (self.missing - 1, end + 2);
         }
         self.length += at;
@@ -77,9 +76,7 @@ impl Parser {
     fn take_line(&mut self, read: &mut ReadHalf<'_>) -> Outcome<bool> {
         match read.take_until(b'\n', INLINE_MAX) {
             Ok(Some(line @ [.., b'\n'])) => self.split(line).map(|()| true),
-            Err(why) if why.kind() == ErrorKind::InvalidData => {
-                Err("too big inline request".into())
-            }
+            Err(why) if why.kind() == InvalidData => Err("too big inline request".into()),
             // Incomplete, or cut off by the client's end.
             _ => Ok(false),
         }
@@ -89,7 +86,7 @@ impl Parser {
     fn split(&mut self, line: &[u8]) -> Outcome {
         let (mut start, mut quote, mut rest) = (None, None, line.iter());
         while let Some(&byte) = rest.next() {
-            let end = self.bytes.len();
+            let (end, next) = (self.bytes.len(), rest.as_slice().first());
             if quote.is_none() && byte.is_ascii_whitespace() {
                 self.places.extend(start.take().map(|start| start..end));
                 continue;
@@ -98,11 +95,9 @@ impl Parser {
             match (byte, quote) {
                 (b'"' | b'\'', None) => quote = Some(byte),
                 (b'\\', Some(b'"')) => self.bytes.extend(unescaped(&mut rest)),
-                (b'\\', Some(_)) if rest.as_slice().starts_with(b"'") => {
-                    self.bytes.extend(rest.next());
-                }
+                (b'\\', Some(_)) if next == Some(&b'\'') => self.bytes.extend(rest.next()),
                 _ if quote != Some(byte) => self.bytes.push(byte),
-                _ if rest.as_slice().first().is_some_and(u8::is_ascii_whitespace) => quote = None,
+                _ if next.is_some_and(u8::is_ascii_whitespace) => quote = None,
                 _ => break,
             }
         }
@@ -116,15 +111,16 @@ fn header(bytes: &[u8], sign: u8) -> Outcome<Option<(usize, usize)>> {
     if *first != sign {
         return Err(format!("expected '$', got '{}'", char::from(*first)));
     }
+    let either = |array, string| if sign == b'*' { array } else { string };
     match line[..line.len().min(HEADER_MAX)].iter().position(|byte| *byte == b'\r') {
         Some(end) if end + 1 < line.len() => match integer(&line[..end]) {
             Some(number @ 0..=LENGTH_MAX) => Ok(Some((number as usize, end + 3))),
             // A negative number of words is none.
             Some(..0) if sign == b'*' => Ok(Some((0, end + 3))),
-            _ => Err(format!("invalid {}bulk length", if sign == b'*' { "multi" } else { "" })),
+            _ => Err(format!("invalid {} length", either("multibulk", "bulk"))),
         },
         None if line.len() >= HEADER_MAX => {
-            Err(format!("too big {}bulk count string", if sign == b'*' { "m" } else { "" }))
+            Err(format!("too big {} count string", either("mbulk", "bulk")))
         }
         _ => Ok(None),
     }

@@ -20,11 +20,9 @@ use readiness::{
 };
 
 use crate::commands::{COMMANDS, Command, SYNTAX_ERROR, find, number};
-use crate::resp::{Outcome, Parser, REQUEST_MAX, Replies, integer};
+use crate::resp::{Outcome, Parser, REPLY_MAX, REQUEST_MAX, Replies, integer};
 use crate::store::{Store, matches};
 
-/// Unsent bytes at which a client is cut, and half of which it may cause itself.
-const UNSENT_MAX: usize = 64 * 1024 * 1024;
 /// How many requests of a client are answered before what they send to others leaves.
 const ANSWERED_AT_ONCE: usize = 64;
 /// What is not part of a transaction.
@@ -42,8 +40,9 @@ pub(crate) fn limits() -> Limits {
     let mut limits = Limits::default();
     let connection = &mut limits.connection;
     (connection.read_buffer_max, connection.reads_while_unsent) = (REQUEST_MAX, true);
-    (connection.high_water, connection.low_water) = (UNSENT_MAX / 2, UNSENT_MAX / 64);
-    connection.unsent_max = UNSENT_MAX;
+    // Half of what may be unsent a client may cause itself.
+    (connection.high_water, connection.low_water) = (REPLY_MAX / 2, REPLY_MAX / 64);
+    connection.unsent_max = REPLY_MAX;
     // For one that goes on sending what is no request.
     connection.close_deadline = Duration::from_secs(5);
     limits
@@ -120,10 +119,7 @@ impl Server {
                 break;
             }
             match parser.next(&mut stream.halves().0) {
-                Ok(Some(words)) if !words.is_empty() => {
-                    let outcome = self.answer(&words, clients, id);
-                    self.send(&mut clients[id], outcome);
-                }
+                Ok(Some(words)) if !words.is_empty() => self.answer(&words, clients, id),
                 Ok(_) => break,
                 Err(why) => {
                     self.send(stream, Err(format!("ERR Protocol error: {why}")));
@@ -143,31 +139,26 @@ impl Server {
     }
 
     /// Answers one request, or keeps it for the end of a transaction.
-    fn answer(&mut self, words: &[&[u8]], clients: &mut Clients, id: Id) -> Outcome {
+    fn answer(&mut self, words: &[&[u8]], clients: &mut Clients, id: Id) {
         let client = &mut clients[id].data;
         let found = find(words, !client.topics.is_empty());
         client.last_command = found.as_ref().map_or(client.last_command, |(name, ..)| name);
-        match &mut client.queue {
-            Some(queue) if !found.as_ref().is_ok_and(|(name, ..)| AT_ONCE.contains(name)) => {
+        let outcome = match (&mut client.queue, found) {
+            (Some(queue), found) if !found.as_ref().is_ok_and(|it| AT_ONCE.contains(&it.0)) => {
                 let words = words.iter().map(|word| word.to_vec()).collect();
                 queue.push(found.is_ok().then_some(words));
                 found.and_then(|_| self.out.line(b'+', "QUEUED"))
             }
-            _ => {
-                self.execute(found?, words, clients, id);
-                Ok(())
-            }
-        }
+            (_, Ok(command)) => return self.execute(command, words, clients, id),
+            (_, Err(why)) => Err(why),
+        };
+        self.send(&mut clients[id], outcome);
     }
 
     /// Executes a command, sends its replies, and shows it to monitors.
-    fn execute(&mut self, command: &Command, words: &[&[u8]], clients: &mut Clients, id: Id) {
+    fn execute(&mut self, (name, ..): &Command, words: &[&[u8]], clients: &mut Clients, id: Id) {
         self.requests += 1;
-        let (name, _, keys) = command;
-        let outcome = match keys[0] {
-            0 => self.run(name, &words[1..], clients, id),
-            _ => self.store.run(name, &words[1..], &mut self.out),
-        };
+        let outcome = self.run(name, &words[1..], clients, id);
         self.send(&mut clients[id], outcome);
         if !self.monitors.is_empty() && !SECRET.contains(name) {
             let line = monitored(words, &clients[id]);
@@ -296,7 +287,8 @@ impl Server {
     fn exec(&mut self, clients: &mut Clients, id: Id) -> Outcome {
         let queue = clients[id].data.queue.take().ok_or("ERR EXEC without MULTI")?;
         let requests = queue.into_iter().collect::<Option<Vec<_>>>().ok_or(ABORTED)?;
-        self.out.number(b'*', requests.len())?;
+        let length = self.out.number(b'*', requests.len());
+        self.send(&mut clients[id], length);
         for words in requests {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             self.execute(find(&words, false)?, &words, clients, id);
@@ -324,22 +316,20 @@ impl Server {
 
 /// Closes the clients with an address or a number, and returns how many those are.
 fn kill(clients: &mut Clients, own: Id, filter: &[&[u8]]) -> Outcome<usize> {
-    let (by_number, value) = match filter {
-        [value] => (false, value),
-        [by, value] if by.eq_ignore_ascii_case(b"addr") => (false, value),
-        [by, value] if by.eq_ignore_ascii_case(b"id") => (true, value),
+    let names = |client: &Connection<Client>| [address(client), client.data.number.to_string()];
+    let (which, value) = match filter {
+        [value] => (0, value),
+        [by, value] if by.eq_ignore_ascii_case(b"addr") => (0, value),
+        [by, value] if by.eq_ignore_ascii_case(b"id") => (1, value),
         _ => return Err(SYNTAX_ERROR.into()),
     };
-    if by_number && integer(value).is_none_or(|number| number < 1) {
+    if which == 1 && integer(value).is_none_or(|number| number < 1) {
         return Err("ERR client-id should be greater than 0".into());
     }
-    let names = |client: &Connection<Client>| [address(client), client.data.number.to_string()];
-    let is_meant = |client: &&Connection<Client>| {
-        // By an address alone a client may close itself.
-        let may_be = client.id() != own || filter.len() == 1;
-        may_be && names(client)[usize::from(by_number)].as_bytes() == *value
-    };
-    let ids: Vec<Id> = clients.connections().filter(is_meant).map(|client| client.id()).collect();
+    let meant = clients.connections().filter(|client| names(client)[which].as_bytes() == *value);
+    let mut ids: Vec<Id> = meant.map(|client| client.id()).collect();
+    // By an address alone a client may close itself.
+    ids.retain(|id| *id != own || filter.len() == 1);
     for id in &ids {
         if *id == own { leave(&mut clients[own]) } else { clients[*id].abort() }
     }
