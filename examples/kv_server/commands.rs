@@ -166,6 +166,7 @@ impl Store {
         Ok(())
     }
 
+    /// Adds to a number, which is 0 if there was none.
     fn add(&mut self, key: &[u8], delta: i64, out: &mut Replies) -> Outcome {
         let place = self.find_or_insert(key, b"0");
         let value = &mut self.entries[place].value;

@@ -128,7 +128,7 @@ impl Server {
             }
         }
         let client = &mut clients[id];
-        // Between requests and events there is nothing to keep.
+        // Its memory may be large, and between requests there is nothing to keep.
         self.out = Replies::default();
         if parser.missing > 0 {
             client.data.parser = parser;
@@ -173,6 +173,8 @@ impl Server {
         self.out.0.clear();
     }
 
+    /// Runs a command that is about clients or the server itself, or leaves it to the store. One that
+    /// says nothing else says OK.
     fn run(&mut self, name: &str, words: &[&[u8]], clients: &mut Clients, id: Id) -> Outcome {
         let (out, client) = (&mut self.out, &mut clients[id].data);
         match (name, words) {
@@ -284,6 +286,7 @@ impl Server {
         self.out.number(b':', count)
     }
 
+    /// Executes a transaction, unless a part of it was refused.
     fn exec(&mut self, clients: &mut Clients, id: Id) -> Outcome {
         let queue = clients[id].data.queue.take().ok_or("ERR EXEC without MULTI")?;
         let requests = queue.into_iter().collect::<Option<Vec<_>>>().ok_or(ABORTED)?;
@@ -300,6 +303,7 @@ impl Server {
         Ok(())
     }
 
+    /// Says what the server and its loop have done.
     fn info(&self, clients: &Clients) -> String {
         let Metrics { waits, fills, bytes_read, flushes, bytes_written, .. } = clients.metrics();
         let (connected, requests) = (clients.connection_count(), self.requests);
@@ -336,7 +340,7 @@ fn kill(clients: &mut Clients, own: Id, filter: &[&[u8]]) -> Outcome<usize> {
     Ok(ids.len())
 }
 
-/// Closes a client that still has the reply.
+/// Closes a client once it has the reply. What is sent to it afterwards is lost.
 fn leave(client: &mut Stream) {
     client.send(b"+OK\r\n");
     client.close();

@@ -43,6 +43,7 @@ impl Store {
         }
     }
 
+    /// Returns the place of a key.
     pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
         self.places.get(key).copied()
     }
@@ -69,6 +70,7 @@ impl Store {
         let kept = &mut self.entries[place].value;
         kept.clear();
         kept.extend_from_slice(value);
+        // After a much longer one.
         kept.shrink_to(4 * value.len());
         self.expire(place, at);
     }
