@@ -354,6 +354,28 @@ fn command_names_each_command_and_info_the_work_of_the_loop() {
     assert_eq!((value("fills"), value("bytes_written")), ("4".into(), answered.to_string()));
 }
 
+#[test]
+#[cfg(feature = "simulation")]
+fn keys_that_expire_at_once_are_removed_in_parts_and_none_is_found_meanwhile() {
+    let start = Instant::now();
+    let mut store = store::Store::new(start);
+    for number in 0..1_500 {
+        store.put(format!("key:{number}").as_bytes(), b"1", Some(start + Duration::from_secs(1)));
+    }
+    store.advance(start + Duration::from_secs(1));
+    assert_eq!((store.entries.len(), store.expiries.len()), (500, 500));
+    assert_eq!(store.keys(0..1_500).count(), 0);
+    let expired: Vec<Vec<u8>> =
+        store.entries.iter().map(|(_, entry)| entry.key.to_vec()).take(2).collect();
+    assert_eq!((store.find(&expired[0]), store.value(&expired[0])), (None, None));
+    assert_eq!(store.remove(&expired[0]), None);
+    let place = store.find_or_insert(&expired[1], b"new");
+    assert_eq!((&*store.entries[place].value, store.entries[place].expires), (&b"new"[..], None));
+    store.advance(start + Duration::from_secs(1));
+    assert_eq!((store.entries.len(), store.expiries.len()), (1, 0));
+    assert_eq!(store.keys(0..1_500).count(), 1);
+}
+
 // Several clients.
 
 #[test]

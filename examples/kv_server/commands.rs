@@ -15,7 +15,7 @@ const NONE: [i8; 3] = [0, 0, 0];
 
 /// All commands; those used most are first, and what follows `|` is the second word.
 #[rustfmt::skip]
-pub(crate) static COMMANDS: [Command; 53] = [
+static COMMANDS: [Command; 53] = [
     ("get", 2, ONE), ("set", -3, ONE), ("incr", 2, ONE), ("ping", -1, NONE), ("del", -2, ALL),
     ("append", 3, ONE), ("client", -2, NONE), ("client|getname", 2, NONE), ("client|id", 2, NONE),
     ("client|kill", -3, NONE), ("client|list", 2, NONE), ("client|setinfo", 4, NONE),
@@ -56,6 +56,11 @@ pub(crate) fn find(words: &[&[u8]], is_subscribed: bool) -> Outcome<&'static Com
         return Err(format!("ERR Can't execute '{name}': {ONLY_FOR_ALL}"));
     }
     Ok(command)
+}
+
+/// Returns those that are no second words.
+pub(crate) fn commands() -> Vec<&'static Command> {
+    COMMANDS.iter().filter(|(name, ..)| !name.contains('|')).collect()
 }
 
 fn unknown(words: &[&[u8]]) -> String {
@@ -110,7 +115,7 @@ impl Store {
             ("del", keys) => out.number(b':', keys.iter().flat_map(|key| self.remove(key)).count()),
             ("type", [key]) => out.line(b'+', self.find(key).map_or("none", |_| "string")),
             ("keys", [pattern]) => {
-                let keys = self.entries.iter().map(|(_, entry)| &entry.key);
+                let keys = self.keys(0..self.entries.capacity());
                 out.bulks(&keys.filter(|key| matches(pattern, key)).collect::<Vec<_>>())
             }
             ("scan", [cursor, options @ ..]) => self.scan(cursor, options, out),
@@ -124,8 +129,6 @@ impl Store {
             ("expire" | "pexpire", [key, time]) => {
                 let (at, place) = (self.later(name, time, name == "pexpire")?, self.find(key));
                 place.map(|place| self.expire(place, Some(at)));
-                // It may be now.
-                self.advance(self.now);
                 out.number(b':', u8::from(place.is_some()))
             }
             ("persist", [key]) => {
@@ -190,7 +193,7 @@ impl Store {
         }
         let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(SYNTAX_ERROR)?;
         let (places, end) = (self.entries.capacity(), from.saturating_add(count));
-        let keys = (from..end.min(places)).filter_map(|place| Some(&self.entries.get(place)?.key));
+        let keys = self.keys(from..end.min(places));
         out.number(b'*', 2)?;
         out.bulk(if end < places { end } else { 0 }.to_string())?;
         out.bulks(&keys.filter(|key| matches(pattern, key)).collect::<Vec<_>>())

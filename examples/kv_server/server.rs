@@ -19,7 +19,7 @@ use readiness::{
     TimerId,
 };
 
-use crate::commands::{COMMANDS, Command, SYNTAX_ERROR, find, number};
+use crate::commands::{Command, SYNTAX_ERROR, commands, find, number};
 use crate::resp::{Outcome, Parser, REPLY_MAX, REQUEST_MAX, Replies, integer};
 use crate::store::{Store, matches};
 
@@ -217,10 +217,10 @@ impl Server {
             ("monitor", _) => self.monitors.extend([id]),
             ("publish", [channel, message]) => return self.publish(channel, message, clients),
             ("info", _) => return self.out.bulk(self.info(clients)),
-            ("command|count", _) => return out.number(b':', COMMANDS.len()),
+            ("command|count", _) => return out.number(b':', commands().len()),
             ("command", _) => {
-                out.number(b'*', COMMANDS.len())?;
-                COMMANDS.iter().for_each(|command| out.0.extend(describe(command).bytes()));
+                out.number(b'*', commands().len())?;
+                commands().iter().for_each(|command| out.0.extend(describe(command).bytes()));
                 return Ok(());
             }
             ("command|docs" | "command|info", _) => return out.line(b'*', "0"),
@@ -306,11 +306,13 @@ impl Server {
     /// Says what the server and its loop have done.
     fn info(&self, clients: &Clients) -> String {
         let Metrics { waits, fills, bytes_read, flushes, bytes_written, .. } = clients.metrics();
-        let (connected, requests) = (clients.connection_count(), self.requests);
+        let Self { accepted, requests, .. } = self;
+        let connected = clients.connection_count();
         let (keys, expires) = (self.store.entries.len(), self.store.expiries.len());
         format!(
             "# Server\r\nredis_version:7.0.0\r\n# Clients\r\nconnected_clients:{connected}\r\n\
-             # Stats\r\ntotal_commands_processed:{requests}\r\n\
+             # Stats\r\ntotal_connections_received:{accepted}\r\n\
+             total_commands_processed:{requests}\r\n\
              # Keyspace\r\ndb0:keys={keys},expires={expires}\r\n\
              # Loop\r\nwaits:{waits}\r\nfills:{fills}\r\nbytes_read:{bytes_read}\r\n\
              flushes:{flushes}\r\nbytes_written:{bytes_written}\r\n"

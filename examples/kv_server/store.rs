@@ -2,14 +2,19 @@
 //!
 //! Each key has a place, which it keeps for as long as it exists. A scan goes through the places,
 //! so it yields each key once that exists from its beginning to its end. All times are in one
-//! order, so the server needs one timer, for the earliest.
+//! order, so the server needs one timer, for the earliest. A key that has expired is no longer
+//! found, and takes memory until it is removed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
 use slab::Slab;
+
+/// How many expired keys are removed at once.
+const EXPIRED_AT_ONCE: usize = 1000;
 
 pub(crate) struct Entry {
     pub(crate) key: Rc<[u8]>,
@@ -33,19 +38,31 @@ impl Store {
         Self { now, entries, places, expiries }
     }
 
-    /// Removes the keys that have expired by now, so none is found any more.
+    /// Sets the time and removes keys that have expired by then, a bounded number of them, so that
+    /// clients are served in between. The others are no longer found.
     pub(crate) fn advance(&mut self, now: Instant) {
         self.now = now;
-        while let Some((at, place)) = self.expiries.first()
-            && *at <= now
-        {
-            self.remove(&self.entries[*place].key.clone());
+        for _ in 0..EXPIRED_AT_ONCE {
+            match self.expiries.first() {
+                Some((at, place)) if *at <= now => self.remove(&self.entries[*place].key.clone()),
+                _ => return,
+            };
         }
+    }
+
+    fn is_valid(&self, entry: &Entry) -> bool {
+        entry.expires.is_none_or(|at| at > self.now)
+    }
+
+    /// Returns the keys at these places.
+    pub(crate) fn keys(&self, places: Range<usize>) -> impl Iterator<Item = &Rc<[u8]>> {
+        let entries = places.filter_map(|place| self.entries.get(place));
+        entries.filter(|entry| self.is_valid(entry)).map(|entry| &entry.key)
     }
 
     /// Returns the place of a key.
     pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
-        self.places.get(key).copied()
+        self.places.get(key).copied().filter(|place| self.is_valid(&self.entries[*place]))
     }
 
     pub(crate) fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
@@ -57,6 +74,8 @@ impl Store {
         if let Some(place) = self.find(key) {
             return place;
         }
+        // It may have expired.
+        self.remove(key);
         let key: Rc<[u8]> = key.into();
         let entry = Entry { key: key.clone(), value: new.to_vec(), expires: None };
         let place = self.entries.insert(entry);
@@ -85,8 +104,10 @@ impl Store {
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Vec<u8>> {
         let place = self.places.remove(key)?;
+        let is_valid = self.is_valid(&self.entries[place]);
         self.expire(place, None);
-        Some(self.entries.remove(place).value)
+        let entry = self.entries.remove(place);
+        is_valid.then_some(entry.value)
     }
 }
 
