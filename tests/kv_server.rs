@@ -363,16 +363,17 @@ fn keys_that_expire_at_once_are_removed_in_parts_and_none_is_found_meanwhile() {
         store.put(format!("key:{number}").as_bytes(), b"1", Some(start + Duration::from_secs(1)));
     }
     store.advance(start + Duration::from_secs(1));
-    assert_eq!((store.entries.len(), store.expiries.len()), (500, 500));
+    assert_eq!((store.places.len(), store.expiries.len()), (500, 500));
     assert_eq!(store.keys(0..1_500).count(), 0);
-    let expired: Vec<Vec<u8>> =
-        store.entries.iter().map(|(_, entry)| entry.key.to_vec()).take(2).collect();
-    assert_eq!((store.find(&expired[0]), store.value(&expired[0])), (None, None));
+    let expired: Vec<_> = store.places.iter().map(|(_, key)| key.clone()).take(2).collect();
+    assert_eq!(store.value(&expired[0]), None);
+    assert!(!store.expire(&expired[0], None));
     assert_eq!(store.remove(&expired[0]), None);
-    let place = store.find_or_insert(&expired[1], b"new");
-    assert_eq!((&*store.entries[place].value, store.entries[place].expires), (&b"new"[..], None));
+    assert!(store.get_mut(&expired[1]).is_none());
+    store.put(&expired[1], b"new", None);
+    assert_eq!(store.value(&expired[1]), Some(&b"new".to_vec()));
     store.advance(start + Duration::from_secs(1));
-    assert_eq!((store.entries.len(), store.expiries.len()), (1, 0));
+    assert_eq!((store.places.len(), store.expiries.len()), (1, 0));
     assert_eq!(store.keys(0..1_500).count(), 1);
 }
 

@@ -94,9 +94,11 @@ impl Store {
             ("ping", []) => out.line(b'+', "PONG"),
             ("ping" | "echo", [text]) => out.bulk(text),
             ("append", [key, more]) => {
-                let place = self.find_or_insert(key, b"");
-                self.entries[place].value.extend_from_slice(more);
-                out.number(b':', self.entries[place].value.len())
+                match self.get_mut(key) {
+                    Some(entry) => entry.value.extend_from_slice(more),
+                    None => self.put(key, more, None),
+                }
+                out.number(b':', self.value(key).map_or(0, Vec::len))
             }
             ("strlen", [key]) => out.number(b':', self.value(key).map_or(0, Vec::len)),
             ("getdel", [key]) => out.bulk_or_nil(self.remove(key)),
@@ -109,17 +111,15 @@ impl Store {
                 pairs.iter().for_each(|[key, value]| self.put(key, value, None));
                 out.line(b'+', "OK")
             }
-            ("exists", keys) => {
-                out.number(b':', keys.iter().flat_map(|key| self.find(key)).count())
-            }
+            ("exists", keys) => out.number(b':', keys.iter().flat_map(|key| self.get(key)).count()),
             ("del", keys) => out.number(b':', keys.iter().flat_map(|key| self.remove(key)).count()),
-            ("type", [key]) => out.line(b'+', self.find(key).map_or("none", |_| "string")),
+            ("type", [key]) => out.line(b'+', self.get(key).map_or("none", |_| "string")),
             ("keys", [pattern]) => {
-                let keys = self.keys(0..self.entries.capacity());
+                let keys = self.keys(0..self.places.capacity());
                 out.bulks(&keys.filter(|key| matches(pattern, key)).collect::<Vec<_>>())
             }
             ("scan", [cursor, options @ ..]) => self.scan(cursor, options, out),
-            ("dbsize", _) => out.number(b':', self.entries.len()),
+            ("dbsize", _) => out.number(b':', self.places.len()),
             ("flushall" | "flushdb", modes) => {
                 let mode = modes.join(&b' ').to_ascii_lowercase();
                 let is_known = [&b""[..], b"async", b"sync"].contains(&&*mode);
@@ -127,12 +127,12 @@ impl Store {
                 out.line(b'+', "OK")
             }
             ("expire" | "pexpire", [key, time]) => {
-                let (at, place) = (self.later(name, time, name == "pexpire")?, self.find(key));
-                place.map(|place| self.expire(place, Some(at)));
-                out.number(b':', u8::from(place.is_some()))
+                let at = self.later(name, time, name == "pexpire")?;
+                out.number(b':', u8::from(self.expire(key, Some(at))))
             }
             ("persist", [key]) => {
-                let before = self.find(key).and_then(|place| self.expire(place, None));
+                let before = self.get(key).and_then(|entry| entry.expires);
+                self.expire(key, None);
                 out.number(b':', u8::from(before.is_some()))
             }
             ("ttl", [key]) => out.number(b':', self.time_left(key, 1000)),
@@ -171,12 +171,17 @@ impl Store {
 
     /// Adds to a number, which is 0 if there was none.
     fn add(&mut self, key: &[u8], delta: i64, out: &mut Replies) -> Outcome {
-        let place = self.find_or_insert(key, b"0");
-        let value = &mut self.entries[place].value;
-        let sum = number(value)?.checked_add(delta);
-        let sum = sum.ok_or("ERR increment or decrement would overflow")?.to_string();
-        value.clear();
-        value.extend_from_slice(sum.as_bytes());
+        let entry = self.get_mut(key);
+        let before = entry.as_ref().map_or(Ok(0), |entry| number(&entry.value))?;
+        let sum = before.checked_add(delta).ok_or("ERR increment or decrement would overflow")?;
+        let sum = sum.to_string();
+        match entry {
+            Some(entry) => {
+                entry.value.clear();
+                entry.value.extend_from_slice(sum.as_bytes());
+            }
+            None => self.put(key, sum.as_bytes(), None),
+        }
         out.line(b':', sum)
     }
 
@@ -192,7 +197,7 @@ impl Store {
             }
         }
         let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(SYNTAX_ERROR)?;
-        let (places, end) = (self.entries.capacity(), from.saturating_add(count));
+        let (places, end) = (self.places.capacity(), from.saturating_add(count));
         let keys = self.keys(from..end.min(places));
         out.number(b'*', 2)?;
         out.bulk(if end < places { end } else { 0 }.to_string())?;
@@ -201,7 +206,7 @@ impl Store {
 
     /// Returns after how many units of milliseconds a key expires: -1 if never, -2 if it is none.
     fn time_left(&self, key: &[u8], unit: i64) -> i64 {
-        match self.find(key).map(|place| self.entries[place].expires) {
+        match self.get(key).map(|entry| entry.expires) {
             None => -2,
             Some(None) => -1,
             Some(Some(at)) => ((at - self.now).as_micros().div_ceil(1000) as i64 + unit / 2) / unit,

@@ -25,6 +25,8 @@ use crate::store::{Store, matches};
 
 /// How many requests of a client are answered before what they send to others leaves.
 const ANSWERED_AT_ONCE: usize = 64;
+/// How much memory is kept for replies.
+const OUT_KEPT: usize = 64 * 1024;
 /// What is not part of a transaction.
 const AT_ONCE: [&str; 5] = ["multi", "exec", "discard", "quit", "reset"];
 /// What is no business of monitors.
@@ -128,8 +130,8 @@ impl Server {
             }
         }
         let client = &mut clients[id];
-        // Its memory may be large, and between requests there is nothing to keep.
-        self.out = Replies::default();
+        // Between requests there is nothing to keep, and one reply may have been large.
+        self.out.0.shrink_to(OUT_KEPT);
         if parser.missing > 0 {
             client.data.parser = parser;
         }
@@ -308,7 +310,7 @@ impl Server {
         let Metrics { waits, fills, bytes_read, flushes, bytes_written, .. } = clients.metrics();
         let Self { accepted, requests, .. } = self;
         let connected = clients.connection_count();
-        let (keys, expires) = (self.store.entries.len(), self.store.expiries.len());
+        let (keys, expires) = (self.store.places.len(), self.store.expiries.len());
         format!(
             "# Server\r\nredis_version:7.0.0\r\n# Clients\r\nconnected_clients:{connected}\r\n\
              # Stats\r\ntotal_connections_received:{accepted}\r\n\

@@ -17,17 +17,17 @@ use slab::Slab;
 const EXPIRED_AT_ONCE: usize = 1000;
 
 pub(crate) struct Entry {
-    pub(crate) key: Rc<[u8]>,
     pub(crate) value: Vec<u8>,
     pub(crate) expires: Option<Instant>,
+    place: usize,
 }
 
 pub(crate) struct Store {
     /// The time of the event at hand.
     pub(crate) now: Instant,
-    pub(crate) entries: Slab<Entry>,
-    /// Where the entry of each key is.
-    places: HashMap<Rc<[u8]>, usize>,
+    entries: HashMap<Rc<[u8]>, Entry>,
+    /// The key at each place.
+    pub(crate) places: Slab<Rc<[u8]>>,
     /// The time and the place of each key that expires.
     pub(crate) expiries: BTreeSet<(Instant, usize)>,
 }
@@ -44,70 +44,71 @@ impl Store {
         self.now = now;
         for _ in 0..EXPIRED_AT_ONCE {
             match self.expiries.first() {
-                Some((at, place)) if *at <= now => self.remove(&self.entries[*place].key.clone()),
+                Some((at, place)) if *at <= now => self.remove(&self.places[*place].clone()),
                 _ => return,
             };
         }
     }
 
-    fn is_valid(&self, entry: &Entry) -> bool {
-        entry.expires.is_none_or(|at| at > self.now)
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| entry.is_valid(self.now))
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        self.entries.get_mut(key).filter(|entry| entry.is_valid(self.now))
+    }
+
+    pub(crate) fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
+        self.get(key).map(|entry| &entry.value)
     }
 
     /// Returns the keys at these places.
     pub(crate) fn keys(&self, places: Range<usize>) -> impl Iterator<Item = &Rc<[u8]>> {
-        let entries = places.filter_map(|place| self.entries.get(place));
-        entries.filter(|entry| self.is_valid(entry)).map(|entry| &entry.key)
-    }
-
-    /// Returns the place of a key.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
-        self.places.get(key).copied().filter(|place| self.is_valid(&self.entries[*place]))
-    }
-
-    pub(crate) fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
-        self.find(key).map(|place| &self.entries[place].value)
-    }
-
-    /// Returns the place of a key, which has this value if it is new.
-    pub(crate) fn find_or_insert(&mut self, key: &[u8], new: &[u8]) -> usize {
-        if let Some(place) = self.find(key) {
-            return place;
-        }
-        // It may have expired.
-        self.remove(key);
-        let key: Rc<[u8]> = key.into();
-        let entry = Entry { key: key.clone(), value: new.to_vec(), expires: None };
-        let place = self.entries.insert(entry);
-        self.places.insert(key, place);
-        place
+        let keys = places.filter_map(|place| self.places.get(place));
+        keys.filter(|key| self.get(key).is_some())
     }
 
     /// Sets the value of a key, and when it expires.
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8], at: Option<Instant>) {
-        let place = self.find_or_insert(key, b"");
-        let kept = &mut self.entries[place].value;
-        kept.clear();
-        kept.extend_from_slice(value);
+        let Some(entry) = self.entries.get_mut(key) else {
+            let key: Rc<[u8]> = key.into();
+            let place = self.places.insert(key.clone());
+            self.expiries.extend(at.map(|at| (at, place)));
+            self.entries.insert(key, Entry { value: value.to_vec(), expires: at, place });
+            return;
+        };
+        entry.value.clear();
+        entry.value.extend_from_slice(value);
         // After a much longer one.
-        kept.shrink_to(4 * value.len());
-        self.expire(place, at);
+        entry.value.shrink_to(4 * value.len());
+        entry.expire(at, &mut self.expiries);
     }
 
-    /// Sets when the key at a place expires, `None` for never. Returns when it would have.
-    pub(crate) fn expire(&mut self, place: usize, at: Option<Instant>) -> Option<Instant> {
-        let before = mem::replace(&mut self.entries[place].expires, at);
-        before.map(|before| self.expiries.remove(&(before, place)));
-        self.expiries.extend(at.map(|at| (at, place)));
-        before
+    /// Sets when a key expires, `None` for never. Returns whether there is such a key.
+    pub(crate) fn expire(&mut self, key: &[u8], at: Option<Instant>) -> bool {
+        let entry = self.entries.get_mut(key).filter(|entry| entry.is_valid(self.now));
+        entry.map(|entry| entry.expire(at, &mut self.expiries)).is_some()
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Vec<u8>> {
-        let place = self.places.remove(key)?;
-        let is_valid = self.is_valid(&self.entries[place]);
-        self.expire(place, None);
-        let entry = self.entries.remove(place);
+        let mut entry = self.entries.remove(key)?;
+        let is_valid = entry.is_valid(self.now);
+        self.places.remove(entry.place);
+        entry.expire(None, &mut self.expiries);
         is_valid.then_some(entry.value)
+    }
+}
+
+impl Entry {
+    fn is_valid(&self, now: Instant) -> bool {
+        self.expires.is_none_or(|at| at > now)
+    }
+
+    fn expire(&mut self, at: Option<Instant>, expiries: &mut BTreeSet<(Instant, usize)>) {
+        if let Some(before) = mem::replace(&mut self.expires, at) {
+            expiries.remove(&(before, self.place));
+        }
+        expiries.extend(at.map(|at| (at, self.place)));
     }
 }
 
