@@ -40,7 +40,7 @@ use crate::deadlines::Deadlines;
 use crate::event::Failure;
 use crate::exchange::Exchange;
 use crate::interest::Interest;
-use crate::observer::log_error;
+use crate::observer::log_cause;
 use crate::slots::ConnectionId;
 use crate::system::Socket;
 
@@ -117,7 +117,7 @@ impl<T> Connection<T> {
         if let Err(error) = handle(self)
             && !is_would_block(&error)
         {
-            log_error(self.id(), "is rejected", &error);
+            log_cause(self.id(), "is rejected", &error);
             self.close_with(error);
         }
     }

@@ -34,6 +34,15 @@ pub(crate) enum Passed {
     Again,
 }
 
+/// The deadline that the program set. The time counts from when the loop first looks at it.
+#[derive(Clone, Copy, Debug, Default)]
+enum ProgramDeadline {
+    #[default]
+    None,
+    After(Duration),
+    At(Instant),
+}
+
 /// When things began and when they last moved, and the alarm for the next deadline.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
@@ -49,10 +58,7 @@ pub(crate) struct Deadlines {
     /// because a connection can be stalled in writing at the same time.
     full_since: Option<Instant>,
     pub(crate) idle_timeout: Option<Duration>,
-    /// The deadline that the program set.
-    program: Option<Instant>,
-    /// The same, until the loop first looks at it: the time counts from there.
-    program_after: Option<Duration>,
+    program: ProgramDeadline,
     /// When another attempt to connect is due, if one is.
     pub(crate) again: Option<Instant>,
     pub(crate) alarm: Option<Alarm>,
@@ -79,8 +85,9 @@ impl Deadlines {
             self.began = Some(now);
         }
         self.moved.get_or_insert(now);
-        if let Some(after) = self.program_after.take() {
-            self.program = now.checked_add(after);
+        if let ProgramDeadline::After(after) = self.program {
+            self.program =
+                now.checked_add(after).map_or(ProgramDeadline::None, ProgramDeadline::At);
         }
     }
 
@@ -96,7 +103,7 @@ impl Deadlines {
     }
 
     pub(crate) fn set_program(&mut self, after: Option<Duration>) {
-        (self.program, self.program_after) = (None, after);
+        self.program = after.map_or(ProgramDeadline::None, ProgramDeadline::After);
     }
 
     /// Returns the earliest deadline and what it is, if there is one. A time that the clock cannot
@@ -125,7 +132,10 @@ impl Deadlines {
         let may_idle = matches!(self.phase, Phase::Unbounded | Phase::Stalled);
         let idle_timeout = self.idle_timeout.filter(|_| may_idle);
         let idle = idle_timeout.and_then(|timeout| limit(Deadline::Idle, moved, timeout));
-        let program = self.program.map(|at| (at, Passed::Program));
+        let program = match self.program {
+            ProgramDeadline::At(at) => Some((at, Passed::Program)),
+            ProgramDeadline::None | ProgramDeadline::After(_) => None,
+        };
         let again = self.again.filter(|_| self.phase == Phase::Connecting);
         // Of several at the same time the first takes effect: no attempt to connect is made once
         // the deadline has passed.

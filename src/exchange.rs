@@ -42,6 +42,17 @@ pub(crate) enum Coupling {
     Writer { has_unsent: bool },
 }
 
+impl Coupling {
+    /// Returns whether it pauses the reading of a connection that itself has `unsent` bytes.
+    fn holds_back(self, unsent: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::Itself => unsent > 0,
+            Self::Writer { has_unsent } => has_unsent,
+        }
+    }
+}
+
 /// What an exchange waits for, as far as a deadline bounds the wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
@@ -91,17 +102,6 @@ impl DerefMut for Exchange {
     #[inline]
     fn deref_mut(&mut self) -> &mut WriteSide {
         &mut self.write_side
-    }
-}
-
-impl Coupling {
-    /// Returns whether it pauses the reading of a connection that itself has `unsent` bytes.
-    fn holds_back(self, unsent: usize) -> bool {
-        match self {
-            Self::None => false,
-            Self::Itself => unsent > 0,
-            Self::Writer { has_unsent } => has_unsent,
-        }
     }
 }
 

@@ -10,10 +10,10 @@ use std::io;
 use crate::interest::Interest;
 use crate::readiness::Readiness;
 use crate::slots::{Slots, SourceId};
-use crate::system::{self, Source, System};
+use crate::system::{Source, System, Watched};
 
 #[derive(Debug, Default)]
-struct Watched {
+struct Registration {
     /// Invariant: the interest last given to the kernel.
     interest: Interest,
     /// What is to be delivered; empty if the source is not in the queue.
@@ -22,7 +22,7 @@ struct Watched {
 
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    slots: Slots<SourceId, Watched>,
+    slots: Slots<SourceId, Registration>,
     ready: VecDeque<SourceId>,
 }
 
@@ -33,7 +33,7 @@ impl Sources {
         interest: Interest,
         system: &System,
     ) -> io::Result<SourceId> {
-        let id = self.slots.insert(Watched::default());
+        let id = self.slots.insert(Registration::default());
         let outcome = self.update_interest(id, source, interest, system);
         if outcome.is_err() {
             self.slots.remove(id);
@@ -49,10 +49,10 @@ impl Sources {
         interest: Interest,
         system: &System,
     ) -> io::Result<()> {
-        let watched = self.slots.get_mut(id).ok_or_else(|| stale(id))?;
-        let token = system::Watched::Source(id.slot);
-        system.update_source_interest(source, token, watched.interest, interest)?;
-        watched.interest = interest;
+        let registration = self.slots.get_mut(id).ok_or_else(|| stale(id))?;
+        let watched = Watched::Source(id.slot);
+        system.update_registration(source, watched, registration.interest, interest)?;
+        registration.interest = interest;
         Ok(())
     }
 
@@ -70,11 +70,11 @@ impl Sources {
 
     /// Records what the kernel has reported about a source.
     pub(crate) fn record(&mut self, slot: u32, readiness: Readiness) {
-        let Some((id, watched)) = self.slots.at(slot) else { return };
-        if watched.reported == Readiness::default() {
+        let Some((id, registration)) = self.slots.at(slot) else { return };
+        if registration.reported == Readiness::default() {
             self.ready.push_back(id);
         }
-        watched.reported.add(readiness);
+        registration.reported.add(readiness);
     }
 
     pub(crate) fn ready_count(&self) -> usize {
@@ -84,12 +84,12 @@ impl Sources {
     /// Takes the next ready source that is still watched and asks for what was reported.
     pub(crate) fn take_ready(&mut self) -> Option<(SourceId, Readiness)> {
         let id = self.ready.pop_front()?;
-        let watched = self.slots.get_mut(id)?;
-        let mut readiness = std::mem::take(&mut watched.reported);
-        if !watched.interest.is_readable() {
+        let registration = self.slots.get_mut(id)?;
+        let mut readiness = std::mem::take(&mut registration.reported);
+        if !registration.interest.is_readable() {
             readiness.clear(Readiness::READABLE);
         }
-        if !watched.interest.is_writable() {
+        if !registration.interest.is_writable() {
             readiness.clear(Readiness::WRITABLE);
         }
         let is_asked_for = readiness.is_readable() || readiness.is_writable();

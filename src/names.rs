@@ -60,7 +60,7 @@ impl Names {
         Ok(())
     }
 
-    /// Takes the next answer, if there is one.
+    /// Takes the next answer, if there is one. A simulated network leaves no name to the threads.
     pub(crate) fn take_answer(&mut self, system: &System) -> Option<Answer> {
         if self.open == 0 { system.take_answer() } else { self.take_found() }
     }

@@ -320,9 +320,9 @@ impl Observers {
     }
 }
 
-/// Logs the error for which the program has closed a connection, or for which a name has no address;
-/// of the error itself only the kind and number are kept.
-pub(crate) fn log_error(id: ConnectionId, what: &str, error: &dyn fmt::Display) {
+/// Logs why the program has closed a connection, or why a name has no address. The connection keeps
+/// only the kind and the number of the error.
+pub(crate) fn log_cause(id: ConnectionId, what: &str, error: &dyn fmt::Display) {
     log::debug!(target: TARGET, "{id} {what}: {error}");
 }
 

@@ -250,9 +250,7 @@ impl System {
     ) -> io::Result<()> {
         let watched = Watched::Connection(slot);
         match socket {
-            Socket::Kernel(socket) => {
-                self.update_source_interest(socket.source(), watched, from, to)
-            }
+            Socket::Kernel(socket) => self.update_registration(socket.source(), watched, from, to),
             #[cfg(any(test, feature = "simulation"))]
             Socket::Simulated(socket) => socket.update_interest(watched, to),
         }
@@ -272,7 +270,7 @@ impl System {
         };
         match listener {
             ListeningSocket::Kernel(listener) => {
-                self.update_source_interest(listener.source(), watched, from, to)
+                self.update_registration(listener.source(), watched, from, to)
             }
             #[cfg(any(test, feature = "simulation"))]
             ListeningSocket::Simulated(listener) => listener.update_interest(watched, to),
@@ -281,7 +279,7 @@ impl System {
 
     /// Gives the kernel the interest in anything that can be registered. If it is the same as
     /// before, the kernel reports again what is ready.
-    pub(crate) fn update_source_interest(
+    pub(crate) fn update_registration(
         &self,
         source: &mut (impl Source + ?Sized),
         watched: Watched,

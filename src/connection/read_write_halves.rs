@@ -148,6 +148,7 @@ impl ReadHalf<'_> {
     /// consumed then.
     pub fn take_exact(&mut self, count: usize) -> io::Result<Option<&[u8]>> {
         if count <= self.buffer.len() {
+            // Not `take`: here zero bytes are a whole message.
             return Ok(Some(self.buffer.take(count)));
         }
         if self.has_ended()? {
@@ -197,7 +198,7 @@ impl ReadHalf<'_> {
         if self.is_overfull && self.buffer.len() >= self.max {
             return Err(never_whole());
         }
-        // As in `take`.
+        // The program knows now that more must come.
         self.buffer.forget_progress();
         Err(would_block())
     }

@@ -7,7 +7,7 @@ use super::EventLoop;
 use crate::connection::{Origin, Race};
 use crate::event::CloseReason;
 use crate::names::{self, Target};
-use crate::observer::{Step, log_error};
+use crate::observer::{Step, log_cause};
 use crate::slots::ConnectionId;
 use crate::system::Socket;
 
@@ -113,7 +113,7 @@ impl<T> EventLoop<T> {
             Err(error) => {
                 let reason = CloseReason::of(&error);
                 let id = self.turns.add_outgoing(data, Origin::Adopted, Some(Err(error)));
-                log_error(id, "has no address", &reason);
+                log_cause(id, "has no address", &reason);
                 id
             }
         }

@@ -172,7 +172,7 @@ fn hup(event: &mio::event::Event) -> Readiness {
 }
 
 /// Converts an `Interest` to mio's, which cannot express an empty one. On Linux it includes urgent
-/// data, because a read stops at the urgent mark although more may follow.
+/// data, because a read stops at the urgent mark although more may follow; a listener has none.
 fn interest(interest: Interest) -> Option<mio::Interest> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let readable = mio::Interest::READABLE | mio::Interest::PRIORITY;

@@ -31,7 +31,7 @@ impl System {
         listener: TcpListener,
         limits: &Limits,
     ) -> io::Result<ListeningSocket> {
-        self.assert_takes_over();
+        self.refuse_if_simulated();
         KernelListener::adopt(listener, limits).map(ListeningSocket::Kernel)
     }
 
@@ -54,12 +54,12 @@ impl System {
         stream: TcpStream,
         limits: &ConnectionLimits,
     ) -> io::Result<Socket> {
-        self.assert_takes_over();
+        self.refuse_if_simulated();
         KernelSocket::adopt(stream, limits).map(Socket::Kernel)
     }
 
-    /// Panics if it is simulated: real sockets cannot be.
-    fn assert_takes_over(&self) {
+    /// Panics in a simulation: a real socket cannot be simulated.
+    fn refuse_if_simulated(&self) {
         #[cfg(any(test, feature = "simulation"))]
         if let Self::Simulated(_) = self {
             panic!("a simulated loop cannot take over a real socket");
@@ -92,7 +92,7 @@ impl System {
         &self,
         listener: UnixListener,
     ) -> io::Result<ListeningSocket> {
-        self.assert_takes_over();
+        self.refuse_if_simulated();
         KernelListener::adopt_unix(listener).map(ListeningSocket::Kernel)
     }
 
@@ -107,7 +107,7 @@ impl System {
 
     /// Adopts a socket that is connected.
     pub(crate) fn adopt_unix_stream(&self, stream: UnixStream) -> io::Result<Socket> {
-        self.assert_takes_over();
+        self.refuse_if_simulated();
         KernelSocket::adopt_unix(stream).map(Socket::Kernel)
     }
 }

@@ -97,7 +97,7 @@ impl fmt::Debug for SimulatedSocket {
 }
 
 impl SimulatedSocket {
-    /// Returns the network twice: to be used now, and to be kept for later.
+    /// Takes the network twice: to be used now, and to be kept for later.
     fn new(network: &Network, shared: &SharedNetwork, index: usize) -> Self {
         let local = network.local_addr(index);
         Self(Box::new(Inner { network: shared.clone(), index, local }))

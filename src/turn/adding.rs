@@ -8,7 +8,7 @@ use super::Turns;
 use crate::connection::{Connecting, Origin, Race, Stream};
 use crate::event::CloseReason;
 use crate::exchange::Exchange;
-use crate::observer::{Step, log_error};
+use crate::observer::{Step, log_cause};
 use crate::slots::ConnectionId;
 use crate::system::{Question, Socket};
 
@@ -93,7 +93,7 @@ impl<T> Turns<T> {
                 connection.stream.begin_race(Race::new(addresses), &mut self.resources);
             }
             Err(error) => {
-                log_error(id, "has no address", &error);
+                log_cause(id, "has no address", &error);
                 connection.stream.exchange.end(CloseReason::of(&error));
             }
         }

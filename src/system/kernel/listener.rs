@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 #[cfg(unix)]
 use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixListener};
-use std::sync::atomic::AtomicBool;
 
 use mio::event::Source;
 use mio::net;
@@ -85,7 +84,7 @@ impl KernelListener {
         match self {
             Self::Tcp { listener, is_adopted } => {
                 attempt(|| listener.accept()).map(|(stream, peer)| {
-                    let socket = KernelSocket::Tcp(stream, AtomicBool::new(*is_adopted));
+                    let socket = KernelSocket::tcp(stream, *is_adopted);
                     if !OPTIONS_ARE_INHERITED {
                         // A socket on which an option cannot be set still works, or fails when it
                         // is used.

@@ -24,12 +24,15 @@ use crate::system::ConnectOutcome;
 /// if its descriptor has a duplicate, closing it does not end the registration.
 #[derive(Debug)]
 pub(crate) enum KernelSocket {
-    /// The flag says whether it may have a linger time (`SO_LINGER`) that this crate has not set.
-    ///
-    /// A linger time above zero makes `close(2)` block until the peer has acknowledged everything,
-    /// even on a non-blocking socket; zero turns the close into a reset. Everything that has the
-    /// descriptor can set it, and accepted sockets inherit it from their listener.
-    Tcp(net::TcpStream, AtomicBool),
+    Tcp {
+        stream: net::TcpStream,
+        /// Whether it may have a linger time (`SO_LINGER`) that this crate has not set.
+        ///
+        /// A linger time above zero makes `close(2)` block until the peer has acknowledged
+        /// everything, even on a non-blocking socket; zero turns the close into a reset. Everything
+        /// that has the descriptor can set it, and accepted sockets inherit it from their listener.
+        may_linger: AtomicBool,
+    },
     #[cfg(unix)]
     Unix(net::UnixStream),
 }
@@ -38,7 +41,7 @@ pub(crate) enum KernelSocket {
 macro_rules! stream {
     ($socket:expr, |$stream:ident| $call:expr) => {
         match $socket {
-            KernelSocket::Tcp($stream, _) => $call,
+            KernelSocket::Tcp { stream: $stream, .. } => $call,
             #[cfg(unix)]
             KernelSocket::Unix($stream) => $call,
         }
@@ -65,16 +68,20 @@ pub(super) fn system_address(address: &UnixAddress) -> io::Result<socket2::SockA
 impl KernelSocket {
     // Opening.
 
+    pub(super) fn tcp(stream: net::TcpStream, may_linger: bool) -> Self {
+        Self::Tcp { stream, may_linger: AtomicBool::new(may_linger) }
+    }
+
     /// Begins a connect.
     pub(crate) fn connect(address: SocketAddr, limits: &ConnectionLimits) -> io::Result<Self> {
-        let socket = Self::Tcp(net::TcpStream::connect(address)?, AtomicBool::new(false));
+        let socket = Self::tcp(net::TcpStream::connect(address)?, false);
         set_options(&socket.options(), limits)?;
         Ok(socket)
     }
 
     pub(crate) fn adopt(stream: TcpStream, limits: &ConnectionLimits) -> io::Result<Self> {
         // First, so that an error does not close the socket with its linger time.
-        let socket = Self::Tcp(net::TcpStream::from_std(stream), AtomicBool::new(true));
+        let socket = Self::tcp(net::TcpStream::from_std(stream), true);
         check_kind(&socket.options(), false)?;
         socket.options().set_nonblocking(true)?;
         set_options(&socket.options(), limits)?;
@@ -184,7 +191,7 @@ impl KernelSocket {
     /// through mio's socket, which re-arms its registration on Windows if it would block.
     pub(crate) fn peek(&self) -> io::Result<bool> {
         let count = match self {
-            Self::Tcp(stream, _) => stream.peek(&mut [0])?,
+            Self::Tcp { stream, .. } => stream.peek(&mut [0])?,
             #[cfg(unix)]
             Self::Unix(stream) => {
                 SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()])?
@@ -206,14 +213,14 @@ impl KernelSocket {
     // What it is.
 
     pub(crate) fn is_unix(&self) -> bool {
-        !matches!(self, Self::Tcp(..))
+        !matches!(self, Self::Tcp { .. })
     }
 
     /// It does for a TCP socket with epoll or kqueue. On a Unix-domain socket, a read also ends
     /// where the following bytes have another sender.
     pub(crate) fn short_proves_blocked(&self) -> bool {
         match self {
-            Self::Tcp(..) => cfg!(any(
+            Self::Tcp { .. } => cfg!(any(
                 target_os = "linux",
                 target_os = "android",
                 target_vendor = "apple",
@@ -242,7 +249,7 @@ impl KernelSocket {
     /// error, otherwise an end of file.
     pub(crate) fn reset_on_close(&self) {
         match self {
-            Self::Tcp(stream, may_linger) => {
+            Self::Tcp { stream, may_linger } => {
                 let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
                 may_linger.store(false, Ordering::Relaxed);
             }
@@ -255,7 +262,7 @@ impl KernelSocket {
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Tcp(stream, _) => stream.local_addr(),
+            Self::Tcp { stream, .. } => stream.local_addr(),
             #[cfg(unix)]
             Self::Unix(_) => Err(crate::system::no_ip_address()),
         }
@@ -263,7 +270,7 @@ impl KernelSocket {
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Tcp(stream, _) => stream.peer_addr(),
+            Self::Tcp { stream, .. } => stream.peer_addr(),
             #[cfg(unix)]
             Self::Unix(_) => Err(crate::system::no_ip_address()),
         }
@@ -272,7 +279,7 @@ impl KernelSocket {
     #[cfg(unix)]
     pub(crate) fn unix_local_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp(..) => Err(crate::system::no_unix_address()),
+            Self::Tcp { .. } => Err(crate::system::no_unix_address()),
             Self::Unix(stream) => stream.local_addr(),
         }
     }
@@ -280,7 +287,7 @@ impl KernelSocket {
     #[cfg(unix)]
     pub(crate) fn unix_peer_addr(&self) -> io::Result<UnixSocketAddr> {
         match self {
-            Self::Tcp(..) => Err(crate::system::no_unix_address()),
+            Self::Tcp { .. } => Err(crate::system::no_unix_address()),
             Self::Unix(stream) => stream.peer_addr(),
         }
     }
@@ -302,7 +309,7 @@ impl KernelSocket {
         use std::os::fd::AsFd;
 
         match self {
-            Self::Tcp(stream, may_linger) => {
+            Self::Tcp { stream, may_linger } => {
                 may_linger.store(true, Ordering::Relaxed);
                 stream.as_fd()
             }
@@ -314,7 +321,7 @@ impl KernelSocket {
 impl Drop for KernelSocket {
     /// Removes a linger time, so that the following close neither blocks nor resets the connection.
     fn drop(&mut self) {
-        if let Self::Tcp(stream, may_linger) = self
+        if let Self::Tcp { stream, may_linger } = self
             && *may_linger.get_mut()
         {
             // It fails only if the descriptor is not a socket any more.
