@@ -51,6 +51,10 @@ pub struct UnixAddress {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Name {
     Path(PathBuf),
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android")),
+        expect(dead_code, reason = "only Linux has abstract names")
+    )]
     Abstract(Vec<u8>),
 }
 
