@@ -1,6 +1,10 @@
 //! Connecting, on real sockets. The shell that lowers a limit makes it for Unix.
 
 #![cfg(unix)]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(unused_imports, reason = "some tests are of some systems alone")
+)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
 mod common;

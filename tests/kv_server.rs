@@ -12,6 +12,10 @@
 //! READINESS_FUZZ_SEED=7 cargo test --test kv_server random     # one run again
 //! ```
 
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(unused_imports, reason = "some tests are of some systems alone")
+)]
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]
 

@@ -1,6 +1,10 @@
 //! Connects by name and to several addresses, under one id, without blocking; and the origin of a
 //! connection.
 
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(unused_imports, reason = "some tests are of some systems alone")
+)]
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 
 mod common;

@@ -2,6 +2,10 @@
 //! they are connected.
 
 #![cfg(unix)]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(unused_imports, reason = "some tests are of some systems alone")
+)]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 
 mod common;

@@ -62,12 +62,14 @@ struct World<'s> {
 impl<'s> World<'s> {
     /// Returns a proxy that is called by TCP, before an upstream at a name or in the Unix domain.
     fn new(simulation: &'s Simulation, is_unix: bool, announces: bool) -> io::Result<Self> {
-        let (upstream, address) = if is_unix {
-            (simulation.listen_unix("/run/upstream"), "unix:/run/upstream")
-        } else {
-            let loopback = "127.0.0.1".parse().unwrap();
-            simulation.set_host("localhost", Duration::from_millis(3), Ok(vec![loopback]));
-            (simulation.listen("127.0.0.1:7000".parse().unwrap()), "localhost:7000")
+        let (upstream, address) = match is_unix {
+            #[cfg(unix)]
+            true => (simulation.listen_unix("/run/upstream"), "unix:/run/upstream"),
+            _ => {
+                let loopback = "127.0.0.1".parse().unwrap();
+                simulation.set_host("localhost", Duration::from_millis(3), Ok(vec![loopback]));
+                (simulation.listen("127.0.0.1:7000".parse().unwrap()), "localhost:7000")
+            }
         };
         let address = Address::new(address.to_owned()).unwrap();
         let mut event_loop: EventLoop<Half> = simulation.event_loop();
