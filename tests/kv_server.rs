@@ -14,7 +14,7 @@
 
 #![cfg_attr(
     not(target_os = "linux"),
-    allow(unused_imports, reason = "some tests are of some systems alone")
+    allow(unused_imports, reason = "some tests are for certain systems only")
 )]
 #![allow(clippy::unwrap_used, reason = "a failure, also in a helper, is the test's message")]
 #![allow(unreachable_pub, reason = "what is shared is public within each test file")]

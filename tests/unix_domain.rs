@@ -4,7 +4,7 @@
 #![cfg(unix)]
 #![cfg_attr(
     not(target_os = "linux"),
-    allow(unused_imports, reason = "some tests are of some systems alone")
+    allow(unused_imports, reason = "some tests are for certain systems only")
 )]
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's message")]
 

@@ -58,7 +58,7 @@ pub(crate) fn find(words: &[&[u8]], is_subscribed: bool) -> Outcome<&'static Com
     Ok(command)
 }
 
-/// Returns those that are no second words.
+/// Returns the commands themselves, without their second words.
 pub(crate) fn commands() -> Vec<&'static Command> {
     COMMANDS.iter().filter(|(name, ..)| !name.contains('|')).collect()
 }

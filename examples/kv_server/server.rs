@@ -221,8 +221,9 @@ impl Server {
             ("info", _) => return self.out.bulk(self.info(clients)),
             ("command|count", _) => return out.number(b':', commands().len()),
             ("command", _) => {
-                out.number(b'*', commands().len())?;
-                commands().iter().for_each(|command| out.0.extend(describe(command).bytes()));
+                let commands = commands();
+                out.number(b'*', commands.len())?;
+                commands.iter().for_each(|command| out.0.extend(describe(command).bytes()));
                 return Ok(());
             }
             ("command|docs" | "command|info", _) => return out.line(b'*', "0"),
